@@ -1,5 +1,4 @@
-//! Outcomes over time as stacked bars, in the units of a picture of their own: what the reconciliation's page and the
-//! dashboard draw as SVG. Pure.
+//! Outcomes over time as stacked bars, in drawing units: the reconciliation's page and the dashboard draw them as SVG. Pure.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -7,13 +6,13 @@ use crate::conversica::outcome::OutcomeClass;
 use crate::store::outcome::OutcomeStretch;
 use crate::wording::number;
 
-/// Outcomes a stretch of time, stacked.
+/// Outcomes per period, stacked.
 #[derive(Debug, Clone)]
 pub struct OutcomeChart {
     pub bars: Vec<ChartBar>,
-    /// Class, and how many in all.
+    /// Each class with its total.
     pub classes: Vec<(&'static str, String)>,
-    /// The highest stretch.
+    /// The total of the highest period.
     pub most: String,
     pub first: String,
     pub last: String,
@@ -32,11 +31,11 @@ pub struct ChartBar {
 /// The time that a chart spans.
 #[derive(Debug, Clone, Copy)]
 pub struct ChartSpan {
-    /// The beginning of its first stretch.
+    /// The beginning of its first period.
     pub first: DateTime<Utc>,
     pub step: TimeDelta,
     pub stretches: u32,
-    /// How the beginning of a stretch is written.
+    /// The format for the beginning of a period.
     pub format: &'static str,
 }
 
@@ -45,7 +44,7 @@ pub const WIDTH: f64 = 720.0;
 pub const HEIGHT: f64 = 160.0;
 
 impl OutcomeChart {
-    /// Every stretch has its place, whether anything happened in it or not.
+    /// Every period has its place, even without outcomes.
     pub fn of(outcomes: &[OutcomeStretch], span: ChartSpan) -> Self {
         let place = |at: DateTime<Utc>| {
             let since = (at - span.first).num_seconds();
@@ -66,7 +65,7 @@ impl OutcomeChart {
             let at = (span.first + span.step * i32::try_from(stretch).unwrap_or(0)).format(span.format).to_string();
             let mut y = HEIGHT;
             for (class, count) in OutcomeClass::ALL.into_iter().zip(of_classes).filter(|(_, count)| **count > 0) {
-                // A single failure among thousands is still seen.
+                // A single failure among thousands stays visible.
                 let height = (share(*count, most.max(1)) * HEIGHT).max(1.5);
                 y -= height;
                 bars.push(ChartBar {
@@ -92,7 +91,7 @@ impl OutcomeChart {
     }
 }
 
-/// A part as a share of the whole.
+/// A part as a fraction of the whole.
 #[expect(clippy::cast_precision_loss, reason = "lengths in a picture")]
 pub fn share(part: u64, whole: u64) -> f64 {
     part as f64 / whole as f64

@@ -1,6 +1,6 @@
-//! The HTTP client: one lead a request, Basic authentication, no redirects, a time limit; and the reading of the answer.
+//! The HTTP client: one lead per request, Basic authentication, no redirects, a time limit; and the reading of the answer.
 //!
-//! It never retries and never decides: it reports an [`Attempt`], whose class says what happened.
+//! It never retries and never decides: it reports a [`RequestAttempt`] with the class of its outcome.
 
 pub mod permit;
 use std::time::{Duration, Instant};
@@ -20,15 +20,15 @@ use crate::conversica::content::{AnswerText, TEXT_BYTES, read_body};
 use crate::conversica::excerpt::{EXCERPT_CHARS, excerpt_of};
 use crate::conversica::outcome::{self, HaltReason, OutcomeClass, TransportFailure};
 
-/// What came of one request.
+/// The outcome of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestAttempt {
     pub class: OutcomeClass,
     /// Set where the class is halting.
     pub halt: Option<HaltReason>,
     pub http_status: Option<u16>,
-    /// For people: a short excerpt of the answer, also of one that accepts, or what went wrong with the connection. May quote
-    /// the lead, so it goes into the state, never into a log.
+    /// For people: a short excerpt of the answer, even of an acceptance, or the connection's error. It may quote the lead, so it
+    /// goes into the state, never into a log.
     pub detail: Option<String>,
     pub retry_after: Option<Duration>,
     pub duration: Duration,
@@ -36,7 +36,7 @@ pub struct RequestAttempt {
 
 /// Connecting takes a round trip or three; a host that needs longer than this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Accepted answers are kept as well, one for each lead, and say little: less of them is kept.
+/// Accepted answers are stored as well, one for each lead, and tell little: their excerpt is shorter.
 const ACCEPTED_EXCERPT_CHARS: usize = 200;
 
 #[derive(Debug, Clone)]
@@ -47,13 +47,13 @@ pub struct ConversicaClient {
 
 impl ConversicaClient {
     /// # Errors
-    /// When no store of root certificates can be found (even for `http://` endpoints), or the credentials contain
-    /// characters that a header cannot carry.
+    /// When no store of root certificates can be found (even for `http://` endpoints), or the credentials contain characters that
+    /// a header cannot carry.
     pub fn new(account: &config::ConversicaSettings, timeout: Duration, concurrency: u32) -> anyhow::Result<Self> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, basic(&account.username, account.password.expose_secret())?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // The one compression that is read here: without this header a server may choose any.
+        // The only compression that this client reads: without this header a server may choose any.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         let mut builder = reqwest::Client::builder()
             .default_headers(headers)
@@ -63,7 +63,7 @@ impl ConversicaClient {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
             .pool_max_idle_per_host(concurrency as usize)
-            // A connection that idled for long may be dead at the other end; a cut on reuse is an ambiguous outcome.
+            // A connection that was idle for long may be dead at the other end, and a cut on reuse is an ambiguous outcome.
             .pool_idle_timeout(Duration::from_secs(20))
             .tcp_keepalive(Duration::from_secs(30))
             .tcp_nodelay(true);
@@ -76,7 +76,7 @@ impl ConversicaClient {
         Ok(Self { http, endpoint: account.endpoint.clone() })
     }
 
-    /// Posts one Lead object if its permit still lasts when the connection writes it; `None` where nothing has left.
+    /// Posts one Lead object if its permit is still valid when the connection writes it; `None` where nothing was sent.
     pub async fn post_permitted(
         &self,
         body: String,
@@ -90,7 +90,7 @@ impl ConversicaClient {
         (!permit.has_kept_back()).then_some(attempt)
     }
 
-    /// Posts one Lead object. `now` is only for reading a `Retry-After` date.
+    /// Posts one Lead object. `now` serves only to read a `Retry-After` date.
     pub async fn post(&self, body: impl Into<reqwest::Body>, now: DateTime<Utc>) -> RequestAttempt {
         let started = Instant::now();
         let answer = self.http.post(self.endpoint.clone()).body(body).send().await;
@@ -140,7 +140,7 @@ fn basic(username: &str, password: &str) -> anyhow::Result<HeaderValue> {
     Ok(value)
 }
 
-/// An error of the connection before the request left is certain; any later one leaves everybody guessing.
+/// A connection error before the request was sent is certain; after any later error, the outcome is unknown.
 fn failure(error: &reqwest::Error) -> TransportFailure {
     if error.is_connect() || error.is_builder() { TransportFailure::NotSent } else { TransportFailure::Unanswered }
 }
@@ -161,8 +161,8 @@ fn describe(error: &reqwest::Error) -> String {
     format!("{phase}: {cause}")
 }
 
-/// Reads the answer to its end, so that the connection can be used again, but no more of it than is looked at. An answer
-/// that is cut is judged by what has come: its status line was an answer.
+/// Reads the answer to its end, so that the connection can be reused, but no more than is needed. A cut answer is judged by the
+/// part that arrived: it has a status line.
 async fn read_bytes(mut response: reqwest::Response) -> Vec<u8> {
     let mut bytes = Vec::new();
     while bytes.len() < TEXT_BYTES {

@@ -1,7 +1,7 @@
-//! The one place that reads the clock. Everything else is given the time as an argument.
+//! The only place that reads the clock. All other code gets the time as an argument.
 //!
-//! Instances that share a PostgreSQL state go by the clock of its server: leases, pauses and due times that one instance writes
-//! are compared by another, whose own clock may be minutes off. [`follow_server`] learns the server's time.
+//! Instances that share a PostgreSQL state use the clock of its server: one instance compares leases, pauses and due times that
+//! another wrote, and their own clocks may be minutes apart. [`follow_server`] learns the server's time.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,27 +9,27 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use rustix::time::{ClockId, clock_gettime};
 
-/// A moment by the server's clock, and when this process learned it: no setting of this machine's clock moves the time that is
-/// counted from there.
+/// A moment by the server's clock, and when this process learned it: setting this machine's clock does not move the time that
+/// counts from there.
 static ANCHOR: Mutex<Option<ClockAnchor>> = Mutex::new(None);
 
 /// Networks and busy machines explain a smaller difference between two clocks. A larger one is reported.
 pub const CLOCKS_APART: TimeDelta = TimeDelta::seconds(10);
 
-/// Now, cut to the microseconds that both databases keep, so that what is written reads back the same. By the clock of the
-/// state's server, where there is one, and otherwise by this machine's.
+/// Now, cut to the microseconds that both databases keep, so that a stored instant reads back the same. By the clock of the
+/// state's server, if there is one, and otherwise by this machine's.
 pub fn now() -> DateTime<Utc> {
     let anchor = *ANCHOR.lock().unwrap_or_else(PoisonError::into_inner);
     anchor.map_or_else(own, |anchor| anchor.reading(since_boot())).trunc_subsecs(6)
 }
 
-/// Now by this machine's own clock, whatever the state's server says.
+/// Now by this machine's own clock, whatever the server's time.
 pub fn own() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }
 
-/// The time since the machine was started, suspensions included. It never goes back, and setting the clock does not move it:
-/// for how old a thing of this process is. `std::time::Instant` stands still while a machine is suspended.
+/// The time since the machine started, suspensions included. It never goes back, and setting the clock does not move it: it
+/// measures ages within this process. `std::time::Instant` does not count suspensions.
 pub fn since_boot() -> Duration {
     #[cfg(target_os = "linux")]
     const CLOCK: ClockId = ClockId::Boottime;
@@ -38,7 +38,7 @@ pub fn since_boot() -> Duration {
     Duration::try_from(clock_gettime(CLOCK)).unwrap_or_default()
 }
 
-/// What a server said of the time, and when it was asked and had answered, by [`since_boot`].
+/// A server's time, with the moments of question and answer by [`since_boot`].
 #[derive(Debug, Clone, Copy)]
 pub struct ServerTime {
     pub said: DateTime<Utc>,
@@ -46,7 +46,7 @@ pub struct ServerTime {
     pub answered: Duration,
 }
 
-/// What following a server's clock has changed.
+/// The effect of following a server's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockCorrection {
     /// By how much [`now`] has moved.
@@ -66,7 +66,7 @@ pub fn follow_server(time: ServerTime) -> ClockCorrection {
 }
 
 impl ServerTime {
-    /// Half of the time between question and answer has passed since the server looked at its clock, give or take that half.
+    /// The server's time at its answer, assuming that half of the time between question and answer has passed since.
     fn at_answer(&self) -> DateTime<Utc> {
         self.said + self.uncertainty()
     }
@@ -82,9 +82,9 @@ struct ClockAnchor {
     since_boot: Duration,
 }
 
-/// An own clock that is this close to the server's is as good as the server's, whose answer takes its time.
+/// A machine's clock this close to the server's is as good as the server's, whose answer takes time.
 const AGREEING: TimeDelta = TimeDelta::seconds(1);
-/// Differences that are smaller are left alone, so that the time does not jump at each answer.
+/// Smaller differences are ignored, so that the time does not jump at each answer.
 const JITTER: TimeDelta = TimeDelta::milliseconds(250);
 
 impl ClockAnchor {
@@ -114,7 +114,7 @@ mod tests {
     fn asked_at(seconds: i64, took_ms: u64) -> ServerTime {
         let answered = Duration::from_secs(1000 + seconds.unsigned_abs());
         let took = Duration::from_millis(took_ms);
-        // The server looks at its clock as soon as it is asked: the worst case.
+        // The server reads its clock as soon as it is asked: the worst case.
         ServerTime { said: start() + TimeDelta::seconds(seconds) - took, asked: answered - took, answered }
     }
 

@@ -1,11 +1,11 @@
-//! Standard output for people and scripts, what a terminal can show, and texts of others made harmless to it.
+//! Standard output for people and scripts, the abilities of the terminal, and foreign texts made safe for it.
 
 use std::borrow::Cow;
 use std::env;
 use std::fmt::{Display, Write as _};
 use std::io::{IsTerminal, Write};
 
-/// Writes a line. Whoever reads may stop reading (`… | head`): that is not a failure, and no reason to panic as `println!`
+/// Writes a line. The reader may close the output early (`… | head`): that is no failure, and no reason to panic as `println!`
 /// does.
 pub fn say(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
@@ -16,28 +16,28 @@ pub fn put(document: &[u8]) {
     let _ = std::io::stdout().write_all(document);
 }
 
-/// Whether what goes to this stream may be coloured: on a terminal only, and not where somebody does not want it.
+/// Whether this stream may be coloured: on a terminal only, unless the user has turned colours off.
 pub fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && may_colour(variable)
 }
 
-/// Whether nobody has said that there shall be no colours: by `NO_COLOR`, by `CLICOLOR=0`, or by a terminal that has none.
+/// Whether colours are allowed: `NO_COLOR`, `CLICOLOR=0` and a terminal without colours turn them off.
 pub fn may_colour(variable: impl Fn(&str) -> Option<String>) -> bool {
     let set = |name| variable(name).is_some_and(|value| !value.is_empty());
     !set("NO_COLOR") && variable("CLICOLOR").as_deref() != Some("0") && !is_dumb(variable)
 }
 
-/// Whether this stream is a terminal on which something can be drawn again and again, as bars are.
+/// Whether this stream is a terminal that can redraw lines, as progress bars need.
 pub fn can_redraw(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && !is_dumb(variable)
 }
 
-/// A terminal that takes text and nothing else; one that says nothing of itself is taken for that.
+/// Whether the terminal handles plain text only; a terminal without a type counts as such.
 fn is_dumb(variable: impl Fn(&str) -> Option<String>) -> bool {
     variable("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
-/// Whether the locale can write more than ASCII: the first of the three variables that is set says so.
+/// Whether the locale can write more than ASCII: the first of the three variables that is set decides.
 pub fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
     locale.is_some_and(|locale| {
@@ -46,22 +46,22 @@ pub fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     })
 }
 
-/// A variable of the process.
+/// An environment variable of the process.
 pub fn variable(name: &str) -> Option<String> {
     env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// No line of ours is longer.
+/// Our lines are at most this long.
 const MAX_WIDTH: usize = 100;
 const MIN_WIDTH: usize = 40;
 
-/// Columns for a line on standard output: the terminal's, within reason.
+/// Columns of a line on standard output: the terminal's, within limits.
 pub fn width() -> usize {
     let columns = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_col));
     if columns == 0 { MAX_WIDTH } else { columns.clamp(MIN_WIDTH, MAX_WIDTH) }
 }
 
-/// A text of somebody else's, line by line, each made harmless as by [`printable`], wrapped to `width` columns and indented.
+/// A foreign text, each line made safe as by [`printable`], wrapped to `width` columns and indented.
 pub fn wrapped(text: &str, width: usize, indent: usize) -> String {
     let columns = width.saturating_sub(indent).max(1);
     let mut lines = String::with_capacity(text.len() + 16);
@@ -75,8 +75,8 @@ pub fn wrapped(text: &str, width: usize, indent: usize) -> String {
     lines
 }
 
-/// A text of somebody else's (a row's, Conversica's) as it may be shown on a terminal: characters that would move the
-/// cursor, set colours, answer for the keyboard or turn the writing round are spelt out.
+/// A foreign text (from a row, from Conversica) made safe for a terminal: characters that would move the cursor, set colours,
+/// answer for the keyboard or reverse the writing direction are spelt out.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(acts_on_a_terminal) {
         return Cow::Borrowed(text);

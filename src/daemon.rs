@@ -1,7 +1,7 @@
-//! The wiring of `run`: which loops run, who stops whom, in what order.
+//! The wiring of `run`: the loops, and the order in which they start and stop.
 //!
-//! Two phases. First everything that can be wrong is found out, loudly. Then the loops run, and whatever goes away they wait
-//! for.
+//! Two phases. First the daemon checks everything that can be wrong, and fails on errors. Then the loops run, and wait for
+//! unreachable databases.
 
 pub mod notify;
 pub mod open_state;
@@ -40,20 +40,20 @@ use crate::store::state_db::StateDb;
 use crate::store::writer;
 use crate::{admin, alert, clock, db, upkeep};
 
-/// After the first of several commits, the others may come so much later and still be read with it.
+/// The time to wait after a commit, so that commits that follow at once are read with it.
 const BURST: Duration = Duration::from_millis(3);
 
-/// Between two looks at who else is there, and at claims whose sender has died.
+/// Pause between two checks for other instances, and for claims of dead senders.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(2);
-/// So long another instance may have the turn to poll before a short `poll_interval` makes that a warning.
+/// With a short `poll_interval`, the least time that another instance has held the poll lease before a warning.
 const REFUSED_LEAST: Duration = Duration::from_secs(5);
-/// What stopping may take beyond the time limit of the requests that are on their way.
+/// The time for stopping, beyond the time limit of the requests in flight.
 const STOP_MARGIN: Duration = Duration::from_secs(2);
 
-/// The settings, and what becomes of them.
+/// The settings and their changes.
 pub type SettingsChanges = watch::Receiver<Arc<ServiceSettings>>;
 
-/// What the loops have in common.
+/// The loops' shared context.
 #[derive(Clone)]
 struct LoopContext {
     settings: Arc<ServiceSettings>,
@@ -62,11 +62,12 @@ struct LoopContext {
     stop: CancellationToken,
 }
 
-/// Runs until `stop`: polls, delivers, and ends by finishing what is on its way. What of the settings changes meanwhile is
-/// taken over as [`crate::config::reload`] has it.
+/// Runs until `stop`: polls, delivers, and ends by finishing the requests in flight. It applies changed settings meanwhile as
+/// [`crate::config::reload`] decides.
 ///
 /// # Errors
-/// [`crate::error::SetupError`] when settings, source or state do not fit at the start; anything else only when a loop fails for good.
+/// [`crate::error::SetupError`] when settings, source or state do not fit at the start; any other error only when a loop fails
+/// for good.
 pub async fn run(mut changes: SettingsChanges, tally: Arc<RunTally>, stop: CancellationToken) -> anyhow::Result<()> {
     let began_at = clock::now();
     let settings = changes.borrow_and_update().clone();
@@ -74,7 +75,7 @@ pub async fn run(mut changes: SettingsChanges, tally: Arc<RunTally>, stop: Cance
         writeback::check(&settings)?;
     }
     let certificate = receive::prepare(&settings)?;
-    // The source is looked at first: for one that does not fit, no state is made. One that is away is waited for later.
+    // The source first: if it does not fit, no state is created. An unreachable source is awaited later.
     let opened = tokio::select! {
         opened = ConnectedCrm::open(&settings) => opened,
         () = stop.cancelled() => return Ok(()),
@@ -86,12 +87,12 @@ pub async fn run(mut changes: SettingsChanges, tally: Arc<RunTally>, stop: Cance
     }
     let pulse = Arc::new(LoopPulse::new(Instant::now()));
     let vitals = ProcessVitals { pulse: pulse.clone(), tally: tally.clone(), began_at };
-    // Not one of the loops below: whatever becomes of it, delivery goes on.
+    // Not one of the loops below: delivery goes on even if the admin server fails.
     let watch = || AbortOnDropHandle::new(tokio::spawn(admin::run(settings.clone(), vitals.clone(), stop.clone())));
     let notify = notify::run(settings.clone(), pulse.clone(), stop.clone());
     let _notify = AbortOnDropHandle::new(tokio::spawn(notify));
     let mut admin = None;
-    // A service that waits for its state has started: whoever started it again for that would not help it.
+    // A service that waits for its state counts as started: a restart by systemd would not help it.
     let meanwhile = || {
         admin = Some(watch());
         notify::ready();
@@ -106,7 +107,7 @@ pub async fn run(mut changes: SettingsChanges, tally: Arc<RunTally>, stop: Cance
     if let Some(halt) = deliverer.halt() {
         error!(reason = halt.reason.name(), since = %halt.since, cure = halt.reason.cure(), "still halted: nothing is sent");
     }
-    // Nor are these: what they hold up nobody is kept waiting for, and they wait for their databases by themselves.
+    // These are separate as well: their failures delay no delivery, and they wait for their databases themselves.
     let signals = LoopSignals { deliver: wake.clone(), ..LoopSignals::default() };
     let store = PostStore { db: db.clone(), file: state.file.clone() };
     let receive_loop = ReceiveLoop { signals: signals.clone(), pulse: pulse.clone(), stop: stop.clone() };
@@ -116,7 +117,7 @@ pub async fn run(mut changes: SettingsChanges, tally: Arc<RunTally>, stop: Cance
     let _loss = AbortOnDropHandle::new(tokio::spawn(loss));
     let alert = alert::run(settings.clone(), db.clone(), signals, vitals, stop.clone());
     let alert = AbortOnDropHandle::new(tokio::spawn(alert));
-    // What it does not come to today it does tomorrow.
+    // Rows that it misses today it removes tomorrow.
     let _upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep::run(settings.clone(), db.clone(), stop.clone())));
     let mut loops = JoinSet::new();
     let common = LoopContext { settings, pulse, tally, stop: stop.clone() };
@@ -126,7 +127,7 @@ pub async fn run(mut changes: SettingsChanges, tally: Arc<RunTally>, stop: Cance
     info!(version = env!("CARGO_PKG_VERSION"), "running");
     let mut result = Ok(());
     while let Some(ended) = loops.join_next().await {
-        // One loop that ends takes the other with it, whatever the reason; the first reason is the one to report.
+        // If one loop ends, the other stops too, whatever the reason; the first reason is the one to report.
         stop.cancel();
         notify::stopping();
         let ended =
@@ -140,13 +141,13 @@ pub async fn run(mut changes: SettingsChanges, tally: Arc<RunTally>, stop: Cance
         result = result.and(Err(anyhow::anyhow!("what tells people failed")));
     }
     drop(admin.await);
-    // A server that has fallen silent does not say good-bye.
+    // A server that has fallen silent does not answer a clean close.
     let _ = tokio::time::timeout(STOP_MARGIN, db.close()).await;
     info!("stopped");
     result
 }
 
-/// Connects to the source, however long that takes: what is due is delivered meanwhile.
+/// Connects to the source, however long that takes; due leads are delivered meanwhile.
 async fn poll_loop(
     opened: anyhow::Result<ConnectedCrm>,
     state: StateDb,
@@ -167,7 +168,7 @@ async fn poll_loop(
                     info!("another file has replaced the source's file: comparing every row");
                     crm = reopened;
                     watch = crm.log.as_ref().map(LogWaiter::start);
-                    // Its log may be empty, and its rows are others all the same.
+                    // The new file's log may be empty although its rows differ.
                     turns.woken = false;
                 }
                 Err(error) => debug!(error = in_words(&error), "the source's new file cannot be opened yet"),
@@ -210,7 +211,7 @@ async fn poll_loop(
                 }
                 first = false;
             }
-            // What does not fit at the very first look is a mistake in the settings: say so and end, as at the start.
+            // A mismatch at the very first check is a mistake in the settings: report it and end, as at the start.
             Err(error) if first && !db::is_away(&error) => return Err(error),
             Err(error) => {
                 stuck = !db::is_away(&error);
@@ -222,8 +223,8 @@ async fn poll_loop(
                 }
             }
         }
-        // What a poll was woken for and could not read, because the source was away, must not wait for a poll interval made for
-        // the case that all goes well. What does not fit is for a person to mend: to read it again at every commit mends nothing.
+        // A change that woke the poll while the source was unreachable must not wait for a whole poll interval, which is meant
+        // for normal operation. A mismatch is for the operator to fix: retrying at every commit does not help.
         let soon = watch.is_some() && failing.is_some() && !stuck;
         let interval = settings.source.poll_interval;
         turns.woken = tokio::select! {
@@ -235,7 +236,7 @@ async fn poll_loop(
     }
 }
 
-/// Delivery begins with what a poll has written so far, before the poll is at its end.
+/// Delivery begins with the leads that a poll has written so far, before the poll ends.
 async fn pass_on(tally: &RunTally, wake: &Notify) -> Infallible {
     loop {
         tally.announced().await;
@@ -243,7 +244,7 @@ async fn pass_on(tally: &RunTally, wake: &Notify) -> Infallible {
     }
 }
 
-/// Returns shortly after the change log has something new; never where there is none.
+/// Returns shortly after the change log has new rows; never without a change log.
 async fn changed(watch: &mut Option<LogWaiter>) {
     match watch {
         Some(watch) => {
@@ -254,24 +255,24 @@ async fn changed(watch: &mut Option<LogWaiter>) {
     }
 }
 
-/// What the poll loop knows from turn to turn.
+/// The poll loop's memory between turns.
 #[derive(Default)]
 struct PollTurns {
     turn: PollTurn,
-    /// Since when another instance has had the turn whenever this one asked, and whether that was said.
+    /// Since when another instance has held the lease at each attempt, and whether that was logged.
     refused: Option<(Instant, bool)>,
     /// This instance has read everything with its own mapping.
     polled: bool,
-    /// Another one has done so with another mapping since.
+    /// Another instance has done so with another mapping since.
     superseded: bool,
-    /// The change log has something new: no reason to wait for the next poll.
+    /// The change log has new rows: do not wait for the next poll.
     woken: bool,
-    /// Stays until a poll has come to its end.
+    /// Stays until a poll has ended.
     reach: PollReach,
 }
 
 impl PollTurns {
-    /// Warns once after three intervals, and not before a comparison of some thousand rows may be at its end.
+    /// Warns once after three intervals, and not before a compare of some thousand rows may have ended.
     fn note_refusal(&mut self, interval: Duration, now: Instant) {
         let (since, said) = self.refused.get_or_insert((now, false));
         let waited = now.duration_since(*since);
@@ -285,7 +286,7 @@ impl PollTurns {
     }
 }
 
-/// Polls, unless another instance does, or has done so just now, or maps rows in another way.
+/// Polls, unless another instance does, or has just done so, or maps rows in another way.
 async fn poll_in_turn(
     turns: &mut PollTurns,
     crm: &ConnectedCrm,
@@ -308,8 +309,8 @@ async fn poll_in_turn(
             return Ok(None);
         }
     }
-    // Two that map rows in different ways would each undo what the other has sent, poll by poll. Whoever came last has its
-    // way, as in a rolling restart; whoever is left alone has its own.
+    // Two instances with different mappings would undo each other's sends, poll by poll. The one that came last polls, as in a
+    // rolling restart; an instance that is alone polls with its own mapping.
     let in_use = control::read::<MappingInUse>(state).await?;
     let another = in_use.is_some_and(|in_use| in_use.fingerprint != crm.mapping.fingerprint().to_string());
     if turns.polled && another && writer::others_present(state).await? {
@@ -325,7 +326,7 @@ async fn poll_in_turn(
     Ok(Some(polled))
 }
 
-/// Another instance was faster. What is wrong with the log is for the poll to say.
+/// Another instance was faster. The poll reports faults of the log.
 async fn is_drained(crm: &ConnectedCrm) -> bool {
     match &crm.log {
         Some(log) => log.is_empty().await.unwrap_or(false),
@@ -351,7 +352,7 @@ async fn deliver_loop(
         let now = clock::now();
         let round = tokio::select! {
             round = deliver_round(&mut deliverer, &mut state, &mut upkeep, &settings.delivery, now) => round,
-            // A round that is cut off may leave claims without requests: only when the state has hung for so long.
+            // An interrupted round may leave claims without requests, but only if the state did not answer for that long.
             () = patience_over(&stop, patience) => {
                 warn!("the state does not answer: stopped without waiting for it");
                 return Ok(());
@@ -374,7 +375,7 @@ async fn deliver_loop(
                     let (error, cure) = (in_words(&error), start::cure_of(&error));
                     error!(error, cure, "the state cannot be written; nothing is sent until it can");
                 }
-                // An outage may have cost us the right to send, and others may have come or gone.
+                // During an outage this process may have lost the right to send, and the set of instances may have changed.
                 upkeep.due_at = None;
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_secs(1)) => {}
@@ -386,21 +387,21 @@ async fn deliver_loop(
     deliverer.drain(tokio::time::Instant::now() + patience).await
 }
 
-/// So long after the signal to stop.
+/// Returns this long after the signal to stop.
 async fn patience_over(stop: &CancellationToken, patience: Duration) {
     stop.cancelled().await;
     tokio::time::sleep(patience).await;
 }
 
-/// What has to be looked at now and then beside delivering.
+/// Regular checks besides delivering.
 struct DeliveryUpkeep {
     tally: Arc<RunTally>,
     due_at: Option<DateTime<Utc>>,
-    /// Claims of a sender that has died wait to be taken up again. So that none of ours is taken for one of them, however the
-    /// clock was set, nothing of ours is in flight then.
+    /// Claims of a dead sender wait for recovery. Recovery runs only while no request of this process is in flight, so that it
+    /// never recovers one of ours, however the clock was set.
     orphans: bool,
-    /// Settings to be taken over. So that no answer to the old credentials is taken for one to the new, nothing is in flight
-    /// then either.
+    /// Changed settings that wait to be applied. They are applied only while no request is in flight, so that no answer to the
+    /// old credentials counts for the new ones.
     changed: Option<Arc<ServiceSettings>>,
 }
 
@@ -413,17 +414,17 @@ async fn deliver_round(
 ) -> anyhow::Result<()> {
     if upkeep.due_at.is_none_or(|due_at| due_at <= now || now + UPKEEP_INTERVAL < due_at) {
         let instances = state.writer.keep(&state.db).await?;
-        // The first count is news only where there are others.
+        // The first count is worth a log line only if there are other instances.
         if upkeep.tally.set_instances(instances).max(1) != instances {
             info!(instances, "instances share this state, and the pace");
         }
-        // The time may be another by what the server has said.
+        // The server's answer may have changed the time.
         now = clock::now();
         deliverer.share_with(instances, now);
         upkeep.orphans = orphan::any_expired(&state.db, delivery, now).await?;
         upkeep.due_at = Some(now + UPKEEP_INTERVAL);
     }
-    // At the last moment before anything is claimed: what is claimed in a file that is gone is sent again by the next start.
+    // At the last moment before a claim: after a claim in a lost file, the next start would send the lead again.
     let file = state.file.check();
     let is_busy = upkeep.orphans || upkeep.changed.is_some() || file.is_err();
     let intake = if is_busy { ClaimIntake::Closed } else { ClaimIntake::Open };
@@ -433,7 +434,7 @@ async fn deliver_round(
     if is_quiet && let Some(settings) = &upkeep.changed {
         *deliverer = deliverer.renewed(settings, now).await?;
         upkeep.changed = None;
-        // Who shares the pace is counted anew.
+        // Count again the instances that share the pace.
         upkeep.due_at = None;
     }
     if upkeep.orphans && is_quiet {

@@ -1,4 +1,4 @@
-//! What both databases need, ours and the customer's: quoting, the kinds of failure, connections to PostgreSQL.
+//! Shared by both databases, ours and the customer's: quoting, kinds of failure, connections to PostgreSQL.
 
 pub mod discreet;
 pub mod failure_cure;
@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, SqlSafeStr, SqlStr};
 
 use crate::error::{SetupError, TurnLost};
 
-/// How long a statement waits for somebody else's lock.
+/// How long a statement waits for another session's lock.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for a connection before the database counts as unreachable.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,35 +30,35 @@ pub(crate) fn named_version(engine: &str, version: String) -> String {
     format!("{engine} {version}")
 }
 
-/// SQL put together at run time: identifiers quoted by [`quote`], values bound. Only for texts that come from the settings
-/// file or from this crate, never from a row.
+/// SQL built at run time: identifiers quoted by [`quote`], values bound. Only for texts from the settings file or from this
+/// crate, never from a row.
 pub fn trusted(sql: String) -> SqlStr {
     AssertSqlSafe(sql).into_sql_str()
 }
 
-/// An identifier as SQL writes it, whatever characters it has.
+/// An identifier quoted for SQL, with any characters.
 pub fn quote(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
-/// A text as SQL writes it. PostgreSQL's sessions have `standard_conforming_strings` on; `COPY` takes no parameters.
+/// A text literal for SQL. PostgreSQL's sessions have `standard_conforming_strings` on; `COPY` takes no parameters.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// A table name as SQL writes it: each part of `schema.table` quoted, parts the user quoted already left as they are.
+/// A table name for SQL: quotes each part of `schema.table`, except parts that the operator quoted already.
 pub fn quote_table(name: &str) -> String {
     table_parts(name).iter().map(|part| quote(part)).collect::<Vec<_>>().join(".")
 }
 
-/// The parts of `schema.table`, without the quotes that the user wrote.
+/// The parts of `schema.table`, without the operator's quotes.
 pub fn table_parts(name: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut quoted = false;
     let mut characters = name.chars().peekable();
     while let Some(c) = characters.next() {
         match c {
-            // Doubled inside quotes, as SQL writes it: one quote that belongs to the name.
+            // A doubled quote inside quotes is one quote of the name.
             '"' if quoted && characters.next_if_eq(&'"').is_some() => {
                 parts.last_mut().expect("starts with one part").push('"');
             }
@@ -70,8 +70,8 @@ pub fn table_parts(name: &str) -> Vec<String> {
     parts
 }
 
-/// The file of an SQLite URL (`sqlite:///var/lib/crm.db`, `sqlite://crm.db`, `sqlite:crm.db`), as sqlx reads it; `None` for
-/// other databases.
+/// The file of an SQLite URL (`sqlite:///var/lib/crm.db`, `sqlite://crm.db`, `sqlite:crm.db`), as sqlx reads it; `None` for other
+/// databases.
 pub fn sqlite_path(url: &str) -> Option<PathBuf> {
     if !url.starts_with("sqlite:") {
         return None;
@@ -84,8 +84,8 @@ pub fn display_url(url: &str) -> String {
     crate::config::secret::redact_url(url)
 }
 
-/// Whether a failed statement may succeed later by itself: the database is away, starting, full or locked, as opposed to
-/// a statement that does not fit it.
+/// Whether a failed statement may succeed later without a change: the database is unreachable, starting, full or locked, as
+/// opposed to a statement that does not fit it.
 pub fn is_outage(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
@@ -98,7 +98,7 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether a statement failed because somebody else keeps a lock.
+/// Whether a statement failed because another session holds a lock.
 pub fn is_lock(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     match code.as_deref() {
@@ -109,12 +109,13 @@ pub fn is_lock(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Marks an error as a database being away: worth waiting for.
+/// Marks an error as an unreachable database: worth waiting for.
 #[derive(Debug, thiserror::Error)]
 #[error("the database is away")]
 pub struct DatabaseAway;
 
-/// Whether an error passes by itself: a database is away, or another instance has the turn, as opposed to not fitting the settings.
+/// Whether waiting resolves an error: a database is unreachable, or another instance holds the lease, as opposed to a mismatch
+/// with the settings.
 pub fn is_away(error: &anyhow::Error) -> bool {
     let passes = |cause: &(dyn std::error::Error + 'static)| cause.is::<DatabaseAway>() || cause.is::<TurnLost>();
     error.chain().any(|cause| passes(cause) || cause.downcast_ref::<sqlx::Error>().is_some_and(is_outage))
@@ -126,13 +127,13 @@ pub fn is_damage(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code.len() < 5 && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 11 | 26)))
 }
 
-/// What went wrong and its cure, marked where it passes by itself.
+/// An error and its cure, marked if waiting resolves it.
 pub fn away_or_unfit(away: bool, setup: SetupError) -> anyhow::Error {
     if away { anyhow::Error::from(DatabaseAway).context(setup) } else { setup.into() }
 }
 
-/// No statement is logged: the customer's own conditions may quote personal data. `extra_float_digits`, which the driver would send
-/// as it connects, is refused by PgBouncer as it is delivered; where it matters, it is set in the transaction.
+/// No statement is logged: the customer's own conditions may quote personal data. PgBouncer refuses `extra_float_digits` by
+/// default, which the driver would send as it connects; where it matters, the transaction sets it.
 pub(crate) fn postgres_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     let options = PgConnectOptions::from_str(url)?.application_name("conversica-sync").disable_statement_logging();
     Ok(options.extra_float_digits(None))

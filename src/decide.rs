@@ -1,5 +1,5 @@
-//! What a person decides: to send what is held, or to take it as delivered; to put stuck leads back; to lift a halt. Each is
-//! written down with who did it. The command line and the dashboard ask and tell in their own ways, and act here.
+//! The operator's decisions: send held leads, or record them as delivered; requeue stuck leads; lift a halt. Each is recorded
+//! with the operator's name. The command line and the dashboard ask and report in their own ways, and act through this file.
 
 use chrono::{DateTime, Utc};
 
@@ -14,7 +14,7 @@ use crate::store::held::{self, HeldLeads, ReleaseKind, ReleaseOrder, ReleaseOutc
 use crate::store::state_db::StateDb;
 use crate::store::{due, gone, stuck};
 
-/// Releases what was shown; [`Released::Grown`] where more is held by now.
+/// Releases the leads that were shown; [`ReleaseOutcome::Grown`] where more are held by now.
 ///
 /// # Errors
 /// [`SetupError`] where no more test leads may be sent; otherwise the state's.
@@ -26,11 +26,11 @@ pub async fn release(
 ) -> anyhow::Result<ReleaseOutcome> {
     let ReleaseOrder { shown, release, .. } = order;
     refuse_more_tests(shown, release, settings, state).await?;
-    // A poll that comes before us takes a hold of which nothing is left for over.
+    // If a poll comes first, it ends a hold that no longer holds any lead.
     let hold = control::read::<StandingHold>(state).await?;
     if release == ReleaseKind::Send {
-        // Only a comparison of every row notices that a row was deleted while its lead was held. It is asked for first: were this process
-        // killed in between, the lead would be sent without it.
+        // Only a full compare notices that a row was deleted while its lead was held. The request for it comes first: if this
+        // process were killed in between, the lead would be sent without the compare.
         control::write(state, &CompareAsked { at: now }, now).await?;
     }
     let released = held::release(state, order, now).await?;
@@ -46,10 +46,10 @@ pub async fn release(
     Ok(released)
 }
 
-/// Approved or not, no more test leads are sent than the limit allows: they would be held again at once.
+/// Even with approval, no more test leads are sent than the limit allows: they would be held again at once.
 ///
 /// # Errors
-/// [`SetupError`] where that is so; otherwise the state's.
+/// [`SetupError`] where the limit is reached; otherwise the state's.
 pub async fn refuse_more_tests(
     held: &HeldLeads,
     release: ReleaseKind,
@@ -72,8 +72,8 @@ pub async fn refuse_more_tests(
     .into())
 }
 
-/// The hold is over when nothing is left of what it held. The leads came first: were the hold lifted first, a poll in
-/// between could send what nobody approved.
+/// The hold ends when none of its leads is held any more. The leads come first: if the hold were lifted first, a poll in between
+/// could send leads without approval.
 async fn settle_hold(
     state: &StateDb,
     hold: &StandingHold,
@@ -94,8 +94,7 @@ async fn settle_hold(
     Ok(())
 }
 
-/// Puts rejected or exhausted leads back in the queue, with their newest content: all of them, or those of `ids`. Returns how
-/// many that was.
+/// Requeues rejected or exhausted leads, with their newest content: all of them, or those of `ids`. Returns their number.
 pub async fn retry(
     state: &StateDb,
     statuses: &[LeadStatus],
@@ -106,10 +105,10 @@ pub async fn retry(
     stuck::requeue(state, statuses, ids, Some(who), now).await
 }
 
-/// Lifts a halt; whether there was one.
+/// Lifts a halt; returns whether there was one.
 pub async fn resume(state: &StateDb, who: &DecisionMaker, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let Some(halt) = control::read::<StoredHalt>(state).await? else { return Ok(false) };
-    // Before the halt goes: whoever finds none asks whether a person has lifted it.
+    // Before the halt is cleared: a deliverer that finds no halt asks whether an operator has lifted it.
     control::write(state, &ResumedAt { at: now }, now).await?;
     decision::note(state, DecisionAction::Resume, who, Some(halt.reason.name()), now).await?;
     control::clear::<StoredHalt>(state).await

@@ -1,17 +1,17 @@
-//! The one error type that the whole program branches on: a mistake that the person at the keyboard can mend.
+//! The one error type that the whole program branches on: a mistake that the operator can fix.
 //!
 //! Everything else travels as [`anyhow::Error`] with context up to `main`, which prints the chain and exits with 1.
 
 use std::fmt;
 
-/// Something in the settings, the command line, the CRM database or the state does not fit. Exit code 2.
+/// A mismatch in the settings, the command line, the CRM database or the state. Exit code 2.
 ///
-/// Shown as one message: what is wrong and where, then the cure on a line of its own.
+/// Shown as one message: the fault and its place, then the cure on a line of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetupError {
-    /// What is wrong, and where: names the file, key, table or column. Never a secret, never personal data.
+    /// The fault and its place: names the file, key, table or column. Never a secret, never personal data.
     pub what: String,
-    /// What to do about it.
+    /// The remedy.
     pub cure: String,
 }
 
@@ -30,14 +30,14 @@ impl fmt::Display for SetupError {
 impl std::error::Error for SetupError {}
 
 impl SetupError {
-    /// The one that an error is, or that was put around it, or that caused it.
+    /// The setup error in an error: the error itself, its context, or one of its causes.
     pub fn find_in(error: &anyhow::Error) -> Option<&Self> {
-        // Context put around an error by `anyhow` is not in its chain of causes.
+        // The chain of causes does not include context that `anyhow` puts around an error.
         error.downcast_ref().or_else(|| error.chain().find_map(|cause| cause.downcast_ref()))
     }
 }
 
-/// Another instance polls by now: what this poll has read is old, and is not written. The next poll reads it again.
+/// Another instance polls by now: the rows of this poll are outdated, and are not written. The next poll reads them again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("another instance has taken over polling meanwhile: what this poll has found is left to it")]
 pub struct TurnLost;

@@ -1,23 +1,23 @@
-//! How long things took, counted by how long: for charts of quantiles. Counted in the process, from any thread; an
-//! observation is two atomic additions.
+//! Durations counted by length, for charts of quantiles. Counted in the process, from any thread; an observation is two atomic
+//! additions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds in seconds: from what a database next door answers to what a comparison of all rows may take.
+/// Upper bounds in seconds: from the answer of a nearby database to a compare of all rows.
 pub const BOUNDS: [f64; 14] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
 
 #[derive(Debug, Default)]
 pub struct DurationHistogram {
-    /// How many were no longer than each bound, and longer than the one before; the last: longer than all.
+    /// The observations up to each bound and above the one before; the last counter has those above all bounds.
     counts: [AtomicU64; BOUNDS.len() + 1],
     micros: AtomicU64,
 }
 
-/// A histogram as it was at a moment.
+/// A histogram at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ObservedHistogram {
-    /// How many were no longer than each bound, all shorter ones included.
+    /// The observations up to each bound, all shorter ones included.
     pub up_to: [u64; BOUNDS.len()],
     pub count: u64,
     pub sum_seconds: f64,
@@ -42,7 +42,7 @@ impl DurationHistogram {
             count
         });
         let up_to = std::array::from_fn(|_| running.next().unwrap_or_default());
-        // Taken from the same look, so that the buckets never hold more than there were.
+        // From the same reading, so that no bucket exceeds the total.
         let count = running.next().unwrap_or_default();
         ObservedHistogram { up_to, count, sum_seconds: self.micros.load(Ordering::Relaxed) as f64 / 1e6 }
     }

@@ -1,21 +1,21 @@
-//! What a stored instant means when the clock that wrote it was ahead. Pure.
+//! Interprets a stored instant in case the clock that wrote it was ahead. Pure.
 //!
-//! A clock may be years ahead for one pass. What that pass stored must not hold anything until that year: a delay that is
-//! longer than any delay can be is over, and an event that lies in the future counts as an event of now.
+//! A clock may be years ahead for one pass. The instants that this pass stored must not block anything until that year: a delay
+//! that is longer than any possible delay is over, and an event in the future counts as an event of now.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// Two clocks that are set by the network are no further apart than this. An instant this little ahead is believed.
+/// Two clocks that are set by the network differ by no more than this. An instant this little in the future is accepted.
 pub const TOLERANCE: Duration = Duration::from_secs(60);
 
-/// Whether a wait has ended: its end has come, or lies further away than any wait of this kind can be (`longest`).
+/// Whether a wait has ended: its end has passed, or is further away than the longest possible wait of this kind (`longest`).
 pub fn is_over(until: DateTime<Utc>, longest: Duration, now: DateTime<Utc>) -> bool {
     until <= now || latest(longest, now) < until
 }
 
-/// The latest end that a wait of this kind can have; a later one was written by a clock that was ahead.
+/// The latest possible end of a wait of this kind; a later one was written by a clock that was ahead.
 pub fn latest(longest: Duration, now: DateTime<Utc>) -> DateTime<Utc> {
     chrono::TimeDelta::from_std(longest)
         .ok()
@@ -23,7 +23,7 @@ pub fn latest(longest: Duration, now: DateTime<Utc>) -> DateTime<Utc> {
         .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-/// The instant of an event as it counts: one that lies in the future counts as of now.
+/// The effective instant of an event: one in the future counts as now.
 pub fn as_of_now(at: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
     at.min(now)
 }
@@ -43,7 +43,7 @@ mod tests {
         fn no_stored_instant_lets_a_wait_last_longer_than_the_longest(offset in -100_000_000i64..100_000_000, longest in 0u64..100_000) {
             let until = now() + TimeDelta::seconds(offset);
             let longest = Duration::from_secs(longest);
-            // Once the longest wait has passed, with the clock right, it is over whatever was stored.
+            // Once the longest wait has passed by a correct clock, it is over whatever was stored.
             prop_assert!(is_over(until, longest, now()) || is_over(until, longest, latest(longest, now())));
         }
 

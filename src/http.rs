@@ -1,9 +1,9 @@
-//! Serves a router over HTTP/1.1, with TLS or without, to whoever connects, and lets nobody hold it up: handshakes and request
-//! headers have a time limit, connections have a longest life, and there are only so many of them. When all places are taken, a
-//! connection that has shown no credentials is closed for each newcomer.
+//! Serves a router over HTTP/1.1, with or without TLS, so that no client can block it: handshakes and request headers have a time
+//! limit, connections have a longest life, and their number is limited. When all places are taken, each newcomer replaces a
+//! connection that has shown no credentials.
 //!
-//! `axum::serve` has none of these limits, hence an accept loop of our own. It knows no route, and how long a body may be
-//! or a handler may take is the router's business. A handler finds its peer as axum's `ConnectInfo<SocketAddr>`.
+//! `axum::serve` has none of these limits, hence an accept loop of our own. It knows no route; the router limits the time of a
+//! body or a handler. A handler finds its peer as axum's `ConnectInfo<SocketAddr>`.
 
 pub mod crowd;
 
@@ -28,33 +28,33 @@ use tracing::{debug, error, warn};
 
 use self::crowd::{ConnectionTable, ConnectionTrust};
 
-/// What one peer may take of us.
+/// The limits for one peer.
 #[derive(Debug, Clone, Copy)]
 pub struct PeerLimits {
-    /// For a TLS handshake, and for a request's headers, counted from the connection's start or from the last answer: idle
-    /// connections end by it.
+    /// For a TLS handshake, and for a request's headers, from the connection's start or from the last answer: this also ends idle
+    /// connections.
     pub headers: Duration,
-    /// Then a connection is closed after the answer under way: for bodies that trickle, and for readers that do not read.
+    /// After this time a connection is closed after the answer under way: against slow bodies and slow readers.
     pub lifetime: Duration,
-    /// At once. A newcomer on top takes the place of one that has shown no credentials; where all have, it waits in the
-    /// system's queue until one ends.
+    /// Connections at the same time. A further newcomer replaces a connection that has shown no credentials; if all have, it
+    /// waits in the system's queue until one ends.
     pub connections: usize,
-    /// How long an answer under way may still take once its connection is to end.
+    /// The time for an answer under way once its connection is to end.
     pub stop_within: Duration,
 }
 
-/// The certificate to show, which may change: each connection takes the one of its moment.
+/// The certificate, which may change: each connection uses the current one.
 pub type TlsAcceptors = watch::Receiver<Arc<rustls::ServerConfig>>;
 
-/// After a failure to accept, as by want of file descriptors, which only time mends.
+/// The pause after a failure to accept, as for lack of file descriptors, which only time resolves.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-/// A line in the log about a full house is not repeated for so long.
+/// The shortest interval between two log lines about a full server.
 const CROWDED_AGAIN: Duration = Duration::from_secs(60);
-/// Between two tries for an address that somebody else has.
+/// The pause before the next attempt to get an address in use.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Tries for as long as it takes to get the address, and says once that somebody else has it: `message`, with the `cure`. `None`
-/// when told to stop meanwhile.
+/// Retries until it gets the address, and logs once that another program uses it: `message`, with the `cure`. `None` when told to
+/// stop meanwhile.
 pub async fn listen(address: SocketAddr, message: &str, cure: &str, stop: &CancellationToken) -> Option<TcpListener> {
     let mut said = false;
     loop {
@@ -87,7 +87,7 @@ pub async fn serve(
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            // Makes room; with nobody connected there is nothing to wait for, and this branch rests.
+            // Frees a place; without connections there is nothing to wait for, and this branch is inactive.
             Some(ended) = connections.join_next_with_id() => {
                 table.remove(ended.map_or_else(|error| error.id(), |(id, ())| id));
             }
@@ -96,7 +96,7 @@ pub async fn serve(
                     if table.len() >= limits.connections && table.close_oldest_untrusted() {
                         crowd.note(address, Instant::now());
                     }
-                    // Answers are short and wait for nothing.
+                    // Answers are short, and waiting to fill a packet would only delay them.
                     drop(stream.set_nodelay(true));
                     let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().clone()));
                     let caller = HttpCaller { peer, trust: ConnectionTrust::default() };
@@ -114,7 +114,7 @@ pub async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
-/// Says that connections without credentials take all places, at most once a minute.
+/// Logs that connections without credentials take all places, at most once a minute.
 #[derive(Default)]
 struct CrowdNotice {
     said_at: Option<Instant>,
@@ -137,7 +137,7 @@ impl CrowdNotice {
     }
 }
 
-/// Who is connected, and whether they have shown credentials.
+/// The peer of a connection, and whether it has shown credentials.
 #[derive(Debug, Clone)]
 struct HttpCaller {
     peer: SocketAddr,
@@ -180,7 +180,7 @@ where
         .header_read_timeout(limits.headers)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    // What goes wrong on a connection is its peer's affair.
+    // An error on a connection concerns only its peer.
     tokio::select! {
         _ = connection.as_mut() => return,
         () = tokio::time::sleep(limits.lifetime) => {}

@@ -1,8 +1,8 @@
 //! conversica-sync keeps the leads of a CRM database (SQLite or PostgreSQL) in step with Conversica.
 //!
-//! Three facts are kept for each lead: what Conversica should hold (*desired*, made of the CRM row), what it holds as far as
-//! we know (*delivered*, what it last accepted), and what it has posted back (*heard*). Polling makes desired true, delivering
-//! makes delivered equal desired, receiving collects what was heard.
+//! The state keeps three facts about each lead: the content that Conversica should have (*desired*, made from the CRM row), the
+//! content that it has as far as we know (*delivered*, the last accepted one), and the content that it posted back (*heard*).
+//! Polling updates desired, delivery makes delivered equal desired, the receiver collects heard.
 //!
 //! ```text
 //!  CRM database (SQLite | PostgreSQL)                                           Conversica
@@ -16,8 +16,8 @@
 //!  source::writeback ◄── receive::apply (heard) ◄── store::event ◄── receive::server ◄── what Conversica posts
 //! ```
 //!
-//! Modules stand on floors. A module imports from the floors below its own, or one way within its floor; no files import each
-//! other in a circle. A test holds the sources against this table.
+//! Modules have floors. A module imports from the floors below its own, or in one direction within its floor; no files import
+//! each other in a circle. A test checks the sources against this table.
 //!
 //! | floor | modules | what they are |
 //! |---|---|---|

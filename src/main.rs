@@ -13,9 +13,9 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    // On a worker thread, where whatever it waits for wakes it without going through another thread.
+    // On a worker thread, where its wake-ups need no switch to another thread.
     let result = runtime.block_on(runtime.spawn(cli::dispatch(cli))).unwrap_or_else(|panic| Err(panic.into()));
-    // Reads and requests that are still under way have been given up already; they need not be waited for.
+    // Reads and requests under way have been given up already; the process need not wait for them.
     runtime.shutdown_background();
     match result {
         Ok(exit) => ExitCode::from(exit as u8),

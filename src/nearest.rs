@@ -1,6 +1,6 @@
-//! The known name that a mistyped one most likely meant. Pure.
+//! Finds the known name that a mistyped one probably means. Pure.
 
-/// The candidate nearest to `name`, if one is near enough to be worth proposing.
+/// The candidate nearest to `name`, if one is near enough to suggest.
 ///
 /// Upper and lower case, `_` and `-` do not count: `firstname` and `first_name` both mean `firstName`.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -9,7 +9,7 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .into_iter()
         .map(|candidate| (strsim::normalized_damerau_levenshtein(&wanted, &folded(candidate)), candidate))
         .filter(|(likeness, _)| *likeness >= 0.6)
-        // Of equally near ones the first stays: `max_by` would take the last.
+        // Among equally near ones the first wins: `max_by` would choose the last.
         .reduce(|best, next| if next.0 > best.0 { next } else { best })
         .map(|(_, candidate)| candidate)
 }

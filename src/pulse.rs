@@ -1,6 +1,6 @@
-//! The daemon's pulse: when each of its loops last showed that it goes on. The loops beat, the admin server listens.
+//! The daemon's pulse: when each of its loops last showed progress. The loops beat, the admin server reads.
 //!
-//! A beat is one atomic store. Nothing is judged here: how long a silence may be depends on the loop (`admin::judgement`).
+//! A beat is one atomic store. This file does not judge: the allowed silence depends on the loop (`admin::judgement`).
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,15 +12,15 @@ use chrono::{DateTime, Utc};
 use crate::send::tally::RunTally;
 use crate::store::file_lock::StateLoss;
 
-/// The loops that have to go on.
+/// The loops that must keep running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DaemonLoop {
     Poll,
     Deliver,
-    /// Takes in what was received.
+    /// Applies received posts.
     Receive,
     Writeback,
-    /// Tells people.
+    /// Sends alerts.
     Alert,
 }
 
@@ -29,19 +29,19 @@ impl DaemonLoop {
         [DaemonLoop::Poll, DaemonLoop::Deliver, DaemonLoop::Receive, DaemonLoop::Writeback, DaemonLoop::Alert];
 }
 
-/// When each loop last beat; `None` for one that has not begun.
+/// The last beat of each loop; `None` for one that has not begun.
 pub type LoopBeats = [(DaemonLoop, Option<Instant>); DaemonLoop::ALL.len()];
 
 #[derive(Debug)]
 pub struct LoopPulse {
     start: Instant,
-    /// Milliseconds from the start to the newest beat, and one more: 0 stands for none.
+    /// Milliseconds from the start to the newest beat, plus one: 0 means no beat.
     beats: [AtomicU64; DaemonLoop::ALL.len()],
-    /// How writing to the state went when that was last tried.
+    /// The result of the last write to the state.
     state: Mutex<StateHealth>,
 }
 
-/// How writing to the state goes.
+/// Whether the state can be written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum StateHealth {
     #[default]
@@ -51,13 +51,13 @@ pub enum StateHealth {
 }
 
 impl StateHealth {
-    /// Once writing has failed.
+    /// The health after a failed write.
     pub fn after(error: &anyhow::Error) -> Self {
         error.downcast_ref::<StateLoss>().map_or(Self::Unwritable, |loss| Self::Lost(*loss))
     }
 }
 
-/// What is known of this process, whatever becomes of its databases.
+/// Facts of this process that need no database.
 #[derive(Debug, Clone)]
 pub struct ProcessVitals {
     pub pulse: Arc<LoopPulse>,
@@ -65,7 +65,7 @@ pub struct ProcessVitals {
     pub began_at: DateTime<Utc>,
 }
 
-/// Between two beats, or two looks at whether something has moved.
+/// Pause between two beats, or between two checks for progress.
 const TICK: Duration = Duration::from_secs(1);
 
 impl LoopPulse {
@@ -73,7 +73,7 @@ impl LoopPulse {
         Self { start: now, beats: Default::default(), state: Mutex::default() }
     }
 
-    /// How writing to the state went.
+    /// Records the result of a write to the state.
     pub fn set_state(&self, health: StateHealth) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }
@@ -94,7 +94,7 @@ impl LoopPulse {
         })
     }
 
-    /// Beats for a loop whose work takes long, as long as `progress` changes. Never ends: to be raced against the work.
+    /// Beats for a loop whose work takes long, as long as `progress` changes. Never ends: race it against the work.
     pub async fn follow(&self, which: DaemonLoop, progress: impl Fn() -> u64) -> Infallible {
         let mut last = None;
         loop {
@@ -107,7 +107,7 @@ impl LoopPulse {
         }
     }
 
-    /// Beats for a loop that rests. Never ends: to be raced against the rest.
+    /// Beats for an idle loop. Never ends: race it against the pause.
     pub async fn rest(&self, which: DaemonLoop) -> Infallible {
         loop {
             self.beat(which, Instant::now());

@@ -1,4 +1,4 @@
-//! The status document: how things stand, from the state alone. What `status` prints and scripts read.
+//! The status document, from the state alone. `status` prints it and scripts read it.
 
 use std::collections::BTreeMap;
 
@@ -35,13 +35,13 @@ pub struct StatusReport {
     pub last_poll: Option<LastPoll>,
     /// Absent until something has been delivered.
     pub pacing: Option<StoredPace>,
-    /// Since when the lead that has waited longest to be sent waits: due, or failed and tried again.
+    /// Since when the longest-waiting lead has waited to be sent: due, or failed and retried.
     pub oldest_waiting_since: Option<DateTime<Utc>>,
-    /// What people have not been told yet.
+    /// Alerts that have not been delivered yet.
     pub alerts: AlertBacklog,
-    /// What the state takes on its disk.
+    /// The size of the state on its disk.
     pub state_bytes: Option<i64>,
-    /// A process that runs has lost the state's file.
+    /// A running process has lost the state's file.
     pub state_lost: Option<StateLostShown>,
 }
 
@@ -53,13 +53,13 @@ pub struct StateLostShown {
     pub numbers: LostNumbers,
 }
 
-/// Where the numbers of a report come from while a running process has lost the state.
+/// The origin of a report's numbers while a running process has lost the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LostNumbers {
     OfNewFile,
-    /// There are none.
+    /// There are no numbers.
     NoFile,
-    /// The file that is there now cannot be read, or not without harm to it.
+    /// The present file cannot be read, or not without harm to it.
     Unread,
 }
 
@@ -77,7 +77,7 @@ impl LostNumbers {
 pub struct HaltShown {
     pub reason: &'static str,
     pub since: DateTime<Utc>,
-    /// What Conversica said, unless that may quote a person: status documents are passed around.
+    /// Conversica's answer, unless it may quote a person: status documents are passed around.
     pub detail: Option<String>,
     pub cure: &'static str,
 }
@@ -86,32 +86,32 @@ pub struct HaltShown {
 pub struct HoldShown {
     pub reason: String,
     pub since: DateTime<Utc>,
-    /// Leads that wait for a person.
+    /// Leads that wait for approval.
     pub leads: i64,
-    /// Of them: people who were never sent from here, and would be by an approval.
+    /// Leads among them that were never sent from here and that an approval would contact.
     pub new_people: i64,
-    /// Of the new people: those of whom a baseline assumes that Conversica knows them.
+    /// New people among them that a baseline assumes Conversica knows.
     pub assumed_known: i64,
 }
 
-/// What Conversica has sent back, each content once.
+/// Conversica's posts, each content once.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ReceivedCounts {
     pub lead_updates: i64,
     pub messages: i64,
     pub chat_leads: i64,
-    /// Posts that could not be read, and that nobody has mended yet.
+    /// Unreadable posts that the operator has not fixed yet.
     pub unreadable: i64,
-    /// Damaged posts that may withdraw a person's consent: they do until an operator has looked.
+    /// Damaged posts that may withdraw a person's consent; until the operator has checked, they do.
     pub possible_opt_outs: i64,
     pub waiting_writeback: i64,
-    /// Of them: given up until a person has mended the cause.
+    /// Events among them that were given up until the operator has fixed the cause.
     pub stopped_writeback: i64,
-    /// Later arrivals of what had arrived before.
+    /// Repeated arrivals of the same content.
     pub repeats: i64,
-    /// About leads that we do not have.
+    /// Posts about leads that the state does not have.
     pub unknown_leads: i64,
-    /// With a status that nobody has published.
+    /// Posts with a status outside the published vocabulary.
     pub outside_vocabulary: i64,
 }
 
@@ -132,7 +132,7 @@ impl ReceivedCounts {
         })
     }
 
-    /// Nothing has come, and nothing waits.
+    /// Nothing has arrived, and nothing waits.
     pub fn is_nothing(&self) -> bool {
         self.lead_updates
             + self.messages
@@ -144,7 +144,7 @@ impl ReceivedCounts {
     }
 }
 
-/// What may keep work from being done, without the counts that take long: for probes, which come often and wait briefly.
+/// Conditions that may stop work, without the slow counts: for probes, which come often and wait briefly.
 #[derive(Debug, Clone)]
 pub struct ServiceStanding {
     pub halt: Option<HaltShown>,
@@ -183,7 +183,7 @@ impl From<StoredHalt> for HaltShown {
     }
 }
 
-/// How much a person is needed.
+/// How urgently the operator is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperatorNeed {
     Nothing,
@@ -214,7 +214,7 @@ impl StatusReport {
         })
     }
 
-    /// Before the first run there is no state: nothing has happened.
+    /// Before the first run there is no state, and all counts are zero.
     pub fn before_the_first_run() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -242,7 +242,7 @@ impl StatusReport {
         self.last_poll.as_ref().map_or(0, |poll| poll.unnamed)
     }
 
-    /// Puts a newer count in place of the one that was read; the hold agrees with it.
+    /// Replaces a count by a newer one, and adjusts the hold.
     pub fn set_leads(&mut self, status: LeadStatus, leads: i64) {
         self.leads.insert(status.name(), leads);
         if status == LeadStatus::Held {
@@ -268,7 +268,7 @@ impl StatusReport {
     }
 }
 
-/// Each engine has its own way to say how much it takes.
+/// Each engine reports its size in its own way.
 async fn bytes(state: &StateDb) -> Result<i64, sqlx::Error> {
     match state {
         StateDb::Sqlite(pool) => {
@@ -292,7 +292,7 @@ async fn halt(state: &StateDb) -> Result<Option<HaltShown>, sqlx::Error> {
     Ok(Some(HaltShown { reason: halt.reason.name(), since: halt.since, detail, cure: halt.reason.cure() }))
 }
 
-/// The answer itself where it is known to quote nobody, and otherwise the place where it can be read.
+/// The answer itself if it certainly quotes no person, and otherwise the place to read it.
 async fn presentable(state: &StateDb, said: String) -> Result<String, sqlx::Error> {
     let sent = story::answered_with(state, OutcomeClass::Halting, &said).await?;
     let quotes = |sent: &story::SentContent| sent.body.as_ref().is_none_or(|body| quotes_a_person(&said, body));
@@ -305,7 +305,7 @@ async fn presentable(state: &StateDb, said: String) -> Result<String, sqlx::Erro
     })
 }
 
-/// A hold is whatever waits for a person; its reason is that of the standing hold, or of the first lead that waits.
+/// The hold: all leads that wait for approval, with the reason of the hold in force, or of the first waiting lead.
 async fn hold(state: &StateDb, leads: i64) -> Result<Option<HoldShown>, sqlx::Error> {
     if leads == 0 {
         return Ok(None);

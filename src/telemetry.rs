@@ -15,7 +15,7 @@ use tracing_subscriber::{EnvFilter, reload};
 use crate::config::{LogFormat, LogLevel, LogSettings};
 use crate::console;
 
-/// The lines of a format, for the journal each with its priority in front, which `journalctl --priority` goes by.
+/// The lines of a format; for the journal, each line starts with its priority, which `journalctl --priority` uses.
 struct LogLines<F> {
     format: F,
     journal: bool,
@@ -42,14 +42,14 @@ where
     }
 }
 
-/// Whether standard error leads to the journal, as systemd.exec(5) has it: the variable names its device and inode.
+/// Whether standard error leads to the journal. According to systemd.exec(5), the variable names its device and inode.
 fn is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(file) = rustix::fs::fstat(std::io::stderr()) else { return false };
     stream == format!("{}:{}", file.st_dev, file.st_ino)
 }
 
-/// Changes what is let through, once logging has begun.
+/// Changes the level after the start.
 static LEVEL: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
 fn filter(level: LogLevel) -> EnvFilter {
@@ -60,9 +60,9 @@ fn filter(level: LogLevel) -> EnvFilter {
         LogLevel::Debug => "debug",
         LogLevel::Trace => "trace",
     };
-    // Libraries stay at warnings at every level: at trace they would log statements and headers.
-    // The database driver says nothing at all: its warnings quote connection URLs, lines of ~/.pgpass, and what functions of
-    // the customer's raise. Whatever it fails at comes back as an error, which is told discreetly.
+    // Libraries stay at warnings at every level: at trace they would log statements and headers. The database driver logs nothing
+    // at all: its warnings quote connection URLs, lines of ~/.pgpass, and texts that the customer's functions raise. Its failures
+    // come back as errors, which are reported without data.
     EnvFilter::new(format!("warn,sqlx=off,conversica_sync={level}"))
 }
 
@@ -73,7 +73,7 @@ pub fn set_level(level: LogLevel) {
     }
 }
 
-/// Begins to log. A second call in the same process changes nothing.
+/// Starts the log. A second call in the same process changes nothing.
 pub fn init(log: &LogSettings) {
     let terminal = std::io::stderr().is_terminal();
     let pretty = match log.format {

@@ -1,4 +1,4 @@
-//! Takes out of the state what has been kept for long enough, now and then, while leads are sent: the loop around
+//! Deletes rows from the state whose retention time has passed, at intervals, while leads are sent: the loop around
 //! [`prune::step`].
 
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use crate::store::prune::{self, PrunedKind};
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_cure;
 
-/// Between two rounds.
+/// Pause between two rounds.
 const INTERVAL: Duration = Duration::from_secs(3600);
-/// After a step, the state is left to the others for so many times of what it took, and for so long at least.
+/// After each step, the round pauses for this many times the step's duration, and at least for `LEAST_YIELD`.
 const YIELD: u32 = 9;
 const LEAST_YIELD: Duration = Duration::from_millis(5);
 
-/// One round over everything that is kept for a while only. Returns how many rows went.
+/// One round over all data with a retention time. Returns how many rows it deleted.
 ///
 /// # Errors
-/// The state's; what went has gone.
+/// The state's; rows deleted so far stay deleted.
 pub async fn round(state: &StateDb, settings: &config::StateSettings, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let mut gone = 0;
     for kept in PrunedKind::ALL {

@@ -1,5 +1,4 @@
-//! Words that the command line and the dashboard share: numbers, what a status means, what a person is asked before something
-//! is done.
+//! Texts that the command line and the dashboard share: numbers, the meaning of a status, and the question before a decision.
 
 use crate::config::OnDelete;
 use crate::rules::lead_status::LeadStatus;
@@ -42,8 +41,8 @@ pub fn people(number: impl Into<i64>) -> String {
     }
 }
 
-/// How many people an approval contacts for the first time, as far as is known here. `verb` is "would be" or "will be".
-/// `assumed_known` of them are assumed known to Conversica by an earlier baseline, which may be wrong.
+/// How many people an approval contacts for the first time, as far as this state knows. `verb` is "would be" or "will be". An
+/// earlier baseline assumes that Conversica knows `assumed_known` of them, which may be wrong.
 pub fn first_contacts(new_people: i64, assumed_known: i64, verb: &str) -> String {
     let contacted = format!("{} {verb} contacted for the first time", people(new_people));
     match (new_people, assumed_known) {
@@ -70,10 +69,10 @@ pub fn roughly(seconds: u64) -> String {
     }
 }
 
-/// What `pending` and `retrying` mean while nothing is sent.
+/// The meaning of `pending` and `retrying` while no lead is sent.
 pub const WAITS_TO_BE_SENT: &str = "waits until requests leave again";
 
-/// What a status means, and what to do about it.
+/// The meaning of a status, and the remedy.
 pub fn meaning(status: LeadStatus) -> &'static str {
     match status {
         LeadStatus::InSync => "Conversica holds what the CRM says",
@@ -89,7 +88,7 @@ pub fn meaning(status: LeadStatus) -> &'static str {
     }
 }
 
-/// What becomes of leads whose row is missing.
+/// The effect on leads whose row is missing.
 pub fn parting(release: ReleaseKind, on_delete: OnDelete) -> &'static str {
     match (release, on_delete) {
         (ReleaseKind::Send, OnDelete::StopMessaging) => {
@@ -99,7 +98,7 @@ pub fn parting(release: ReleaseKind, on_delete: OnDelete) -> &'static str {
     }
 }
 
-/// What a person is asked before they decide.
+/// The question before a decision.
 pub fn question(held: &HeldLeads, release: ReleaseKind, on_delete: OnDelete) -> String {
     let reasons: Vec<String> = held.reasons.iter().map(|(reason, leads)| format!("{reason} {leads}")).collect();
     let reasons = reasons.join(", ");
@@ -123,7 +122,7 @@ pub fn question(held: &HeldLeads, release: ReleaseKind, on_delete: OnDelete) -> 
     }
 }
 
-/// What became of the leads that were released, a sentence each.
+/// The effect on the released leads, one sentence each.
 pub fn released(released: &ReleasedLeads, release: ReleaseKind, on_delete: OnDelete) -> Vec<String> {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let others = released.leads.saturating_sub(released.missing);
@@ -163,17 +162,17 @@ pub fn released(released: &ReleasedLeads, release: ReleaseKind, on_delete: OnDel
     sentences
 }
 
-/// What was held when it was shown, and what has joined since.
+/// The number of held leads when they were shown, and now.
 pub fn outgrown(shown: i64, now: i64) -> String {
     format!("More is held than was shown: {} then, {now} now.", leads(shown))
 }
 
-/// What came of a retry.
+/// The result of a retry.
 pub fn requeued(number: u64) -> String {
     format!("{} back in the queue.", leads(i64::try_from(number).unwrap_or(i64::MAX)))
 }
 
-/// What came of lifting a halt.
+/// The result of lifting a halt.
 pub fn resumed(was_halted: bool) -> &'static str {
     if was_halted {
         "The halt is lifted. The next request goes alone, until Conversica accepts it."

@@ -1,4 +1,4 @@
-//! What is answered to whom: the routes, and the judgements and numbers as HTTP answers.
+//! The admin server's routes, and its HTTP answers with health reasons and numbers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::clock;
 use crate::pulse::{ProcessVitals, StateHealth};
 use crate::status::ServiceStanding;
 
-/// What the handlers share.
+/// Shared by the handlers.
 pub struct AdminContext {
     pub window: StatusCache,
     pub vitals: ProcessVitals,
@@ -28,7 +28,7 @@ pub struct AdminContext {
 impl AdminContext {
     pub(super) fn readiness(&self, standing: Option<&ServiceStanding>) -> Vec<UnreadyReason> {
         let pulse = &self.vitals.pulse;
-        // A state that was lost just now may be unreadable before the deliverer has noticed the loss.
+        // A state that was lost just now may be unreadable before the deliverer notices the loss.
         let loss = if standing.is_none() { self.window.find_loss() } else { None };
         judgement::readiness(standing, pulse.beats(), loss.map_or_else(|| pulse.state(), StateHealth::Lost))
     }
@@ -44,7 +44,7 @@ pub fn router(desk: Arc<AdminContext>) -> Router {
         .with_state(desk)
 }
 
-/// Looks at no database: a daemon whose databases are away is alive.
+/// Reads no database: a daemon with unreachable databases is still alive.
 async fn healthz(State(desk): State<Arc<AdminContext>>) -> Response {
     let reasons = judgement::health(desk.vitals.pulse.beats(), desk.statement_timeout, Instant::now());
     if reasons.is_empty() {
@@ -58,7 +58,7 @@ async fn readyz(State(desk): State<Arc<AdminContext>>) -> Response {
     let reasons: Vec<UnreadyReason> = desk.readiness(standing.as_deref());
     let ready = reasons.is_empty();
     let mut answer = json!({ "ready": ready, "reasons": reasons });
-    // A hold is a decision to be made, not a fault: everything else goes on being sent.
+    // A hold waits for approval and is no fault: all other leads go on being sent.
     if let Some(hold) = standing.as_ref().and_then(|standing| standing.hold.as_ref()) {
         answer["held"] = json!({ "reason": hold.reason, "leads": hold.leads, "new_people": hold.new_people });
     }

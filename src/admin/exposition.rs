@@ -1,8 +1,7 @@
-//! How numbers are written down for Prometheus: its own text format 0.0.4, or OpenMetrics 1.0.0 for a scraper that asks for
-//! it. Pure.
+//! Formats numbers for Prometheus: its own text format 0.0.4, or OpenMetrics 1.0.0 for a scraper that asks for it. Pure.
 //!
-//! Written by hand: a registry (such as prometheus-client's) keeps numbers in the process and writes one of the two formats;
-//! here most numbers are read from the state at the moment they are asked for, and both are served.
+//! Written by hand: a registry (such as prometheus-client's) keeps numbers in the process and writes one of the two formats; here
+//! most numbers are read from the state on request, and both formats are served.
 
 use std::fmt::Write as _;
 
@@ -15,7 +14,7 @@ pub enum MetricsFormat {
 }
 
 impl MetricsFormat {
-    /// What a scraper that says `Accept: …` is served: OpenMetrics where it is named and wanted no less than the plain text.
+    /// The format for a scraper's `Accept` header: OpenMetrics if it is named and preferred no less than plain text.
     pub fn accepted(accept: &str) -> Self {
         let wanted = |name: &str, version: &str| {
             let ranges = accept.split(',').filter_map(|range| {
@@ -44,10 +43,10 @@ impl MetricsFormat {
     }
 }
 
-/// A value, with its label where there are several of a kind. Labels are our own words and need no escaping.
+/// A value, with a label if the metric has several. Labels are our own texts and need no escaping.
 pub type MetricSample<'a> = (Option<(&'static str, &'a str)>, f64);
 
-/// Units that a name may end with, as OpenMetrics wants them said again.
+/// Units at the end of names, which OpenMetrics wants to have declared.
 const UNITS: [&str; 2] = ["seconds", "bytes"];
 
 #[derive(Debug)]
@@ -66,20 +65,20 @@ impl MetricsText {
         self.samples(name, samples);
     }
 
-    /// The name without `_total`, with which the samples end.
+    /// The name without `_total`, which the samples end with.
     pub fn counter<'a>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = MetricSample<'a>>) {
         let total = format!("{name}_total");
         self.head(name, &total, "counter", help);
         self.samples(&total, samples);
     }
 
-    /// One histogram a value of the label.
+    /// One histogram per value of the label.
     pub fn histogram(&mut self, name: &str, help: &str, label: &str, each: &[(&str, ObservedHistogram)]) {
         self.head(name, name, "histogram", help);
         for (word, observed) in each {
             let label = format!("{label}=\"{word}\"");
             for (bound, up_to) in BOUNDS.iter().zip(observed.up_to) {
-                // Written with a point in both formats: the label says which series it is.
+                // Both formats write a decimal point: the label identifies the series.
                 let _ = writeln!(self.text, "{name}_bucket{{{label},le=\"{bound:?}\"}} {up_to}");
             }
             let _ = writeln!(self.text, "{name}_bucket{{{label},le=\"+Inf\"}} {}", observed.count);
@@ -95,7 +94,7 @@ impl MetricsText {
         self.text
     }
 
-    /// The plain text names a counter as its samples are, OpenMetrics without their `_total`.
+    /// Plain text names a counter like its samples; OpenMetrics omits their `_total`.
     fn head(&mut self, name: &str, plain: &str, kind: &str, help: &str) {
         let name = if self.format == MetricsFormat::Text { plain } else { name };
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -108,7 +107,7 @@ impl MetricsText {
 
     fn samples<'a>(&mut self, name: &str, samples: impl IntoIterator<Item = MetricSample<'a>>) {
         for (label, value) in samples {
-            // An `f64` is written without an exponent.
+            // Rust writes an `f64` without an exponent.
             let _ = match label {
                 Some((label, word)) => writeln!(self.text, "{name}{{{label}=\"{word}\"}} {value}"),
                 None => writeln!(self.text, "{name} {value}"),

@@ -1,5 +1,5 @@
-//! What makes the daemon unhealthy (it hangs: a restart may help) and what makes it not ready (it works, and its work is
-//! stopped: a person has to mend something). Pure.
+//! Decides why the daemon is unhealthy (it hangs, and a restart may help) or not ready (it runs, but its work has stopped, and
+//! the operator has to fix something). Pure.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::pulse::{DaemonLoop, LoopBeats, StateHealth};
 use crate::status::ServiceStanding;
 
-/// One thing that is wrong. Never the text of an error, which may quote a row.
+/// One fault. It never quotes an error, which may contain a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnreadyReason {
     pub reason: &'static str,
@@ -16,11 +16,11 @@ pub struct UnreadyReason {
     pub cure: &'static str,
 }
 
-/// What a round of a loop may take beyond its longest statement: the databases' time-outs, several times over.
+/// The time for a round of a loop beyond its longest statement: the databases' time-outs several times over.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Loops that have been silent for too long. What works in the CRM's database may spend `[source] statement_timeout` waiting
-/// for its first row; a loop that has not begun waits for the source, which is no fault of its own, or is not wanted.
+/// Loops that have been silent for too long. A loop that queries the CRM's database may spend `[source] statement_timeout`
+/// waiting for its first row. A loop that has not begun waits for the source, which is no fault, or is not configured.
 pub fn health(beats: LoopBeats, statement_timeout: Duration, now: Instant) -> Vec<UnreadyReason> {
     let silent = beats.into_iter().filter_map(|(which, beat)| {
         let silence = now.saturating_duration_since(beat?);
@@ -40,7 +40,7 @@ pub fn health(beats: LoopBeats, statement_timeout: Duration, now: Instant) -> Ve
     silent.collect()
 }
 
-/// Why nothing is found or sent. `standing` is `None` where the state cannot be read; `health` is how writing to it went.
+/// Why no lead is found or sent. `standing` is `None` where the state cannot be read; `health` is the result of the last writes.
 pub fn readiness(standing: Option<&ServiceStanding>, beats: LoopBeats, health: StateHealth) -> Vec<UnreadyReason> {
     if let StateHealth::Lost(loss) = health {
         return vec![UnreadyReason { reason: "state", detail: loss.to_string(), cure: loss.cure() }];
@@ -87,7 +87,7 @@ mod tests {
 
     const STATEMENT: Duration = Duration::from_secs(600);
 
-    /// Loops that have not begun, but for these.
+    /// No loop has begun except these.
     fn beats<const N: usize>(of: [(DaemonLoop, Option<Instant>); N]) -> LoopBeats {
         DaemonLoop::ALL.map(|which| (which, of.iter().find(|(one, _)| *one == which).and_then(|(_, beat)| *beat)))
     }

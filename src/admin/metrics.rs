@@ -1,5 +1,4 @@
-//! The numbers as Prometheus reads them: which there are, and what each says. Pure: from the status report, and from what
-//! this process has counted.
+//! The metrics for Prometheus and their meanings. Pure: from the status report, and from this process's counts.
 
 use chrono::{DateTime, Utc};
 
@@ -10,18 +9,18 @@ use crate::send::tally::{PollKind, RunTally};
 use crate::status::StatusReport;
 use crate::store::control::BreakerState;
 
-/// What this process knows besides the state.
+/// Facts of this process besides the state.
 #[derive(Debug, Clone, Copy)]
 pub struct ProcessMetrics<'a> {
     pub tally: &'a RunTally,
     pub began_at: DateTime<Utc>,
-    /// What `/readyz` says.
+    /// The result of `/readyz`.
     pub ready: bool,
-    /// How writing to the state last went.
+    /// Whether the last write to the state succeeded.
     pub writable: bool,
 }
 
-/// Numbers that are not known (before the first poll, before the first delivery) are left out: a zero would be a lie.
+/// Unknown numbers (before the first poll, before the first delivery) are omitted: a zero would be false.
 pub fn render(
     report: &StatusReport,
     process: &ProcessMetrics<'_>,
@@ -45,7 +44,7 @@ fn seconds(at: DateTime<Utc>) -> f64 {
     at.timestamp_micros() as f64 / 1e6
 }
 
-/// How long ago that was; nothing waits: no time at all.
+/// Seconds since then; 0 if nothing waits.
 fn age(since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> f64 {
     since.map_or(0.0, |since| (now - since).num_milliseconds().max(0) as f64 / 1e3)
 }

@@ -1,8 +1,8 @@
 //! The admin server of `run`: whether the daemon is alive, whether it can do its work, its numbers, and the dashboard.
 //!
-//! It looks on: it only reads the state, but for what a person decides at the dashboard, and when it cannot listen, delivery
-//! goes on without it. Health and numbers are open to whoever can reach its address, so they say ids and counts only; the
-//! dashboard shows people, and has its own rules for who may look.
+//! It only reads the state, except for the operator's decisions on the dashboard. If it cannot listen, delivery continues without
+//! it. Health and numbers are open to every client that can reach the address, so they contain ids and counts only; the dashboard
+//! shows personal data, and has its own access rules.
 
 mod answer;
 mod dashboard;
@@ -24,7 +24,7 @@ use crate::config::ServiceSettings;
 use crate::http::{self, PeerLimits};
 use crate::pulse::ProcessVitals;
 
-/// Probes and scrapers ask in one packet and read at once. A dashboard or two on top, and that is all there should be.
+/// Probes and scrapers send one packet and read the answer at once. Besides them, only a few dashboards connect.
 const LIMITS: PeerLimits = PeerLimits {
     headers: Duration::from_secs(5),
     lifetime: Duration::from_secs(300),
@@ -34,7 +34,7 @@ const LIMITS: PeerLimits = PeerLimits {
 const TAKEN: &str = "the admin server cannot listen; delivery goes on without it, and it tries again every 5 seconds";
 const CURE: &str = "end whatever listens there, or set [admin] listen to another address (port 0 picks a free one)";
 
-/// Serves on `[admin] listen` until `stop`, and tries for as long as it takes to get the address.
+/// Serves on `[admin] listen` until `stop`, and retries until it gets the address.
 pub async fn run(settings: Arc<ServiceSettings>, vitals: ProcessVitals, stop: CancellationToken) {
     let Some(listener) = http::listen(settings.admin.listen, TAKEN, CURE, &stop).await else { return };
     let address = listener.local_addr().unwrap_or(settings.admin.listen);

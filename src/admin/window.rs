@@ -1,8 +1,7 @@
-//! A window onto the state, for looking through: what was seen serves for a moment, so that however many look, and however
-//! often, the state is read once.
+//! A cached, read-only view of the state: each read serves for a moment, so that any number of viewers cause one read.
 //!
-//! It has connections of its own: the daemon's only one to an SQLite state is for delivery, which must never wait for
-//! somebody who counts.
+//! It has connections of its own: the daemon's only connection to an SQLite state is for delivery, which must never wait for a
+//! count.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,15 +16,15 @@ use crate::status::{ServiceStanding, StatusReport};
 use crate::store::file_lock::{self, StateLoss};
 use crate::store::state_db::StateDb;
 
-/// A look that takes longer has failed: the state's database does not answer. Probes ask for a few rows and wait briefly;
-/// counting a long journal takes a quarter of a second a million attempts.
+/// A read that takes longer has failed: the state's database does not answer. Probes read a few rows and wait briefly; counting a
+/// long journal takes a quarter of a second per million attempts.
 const STANDING_WITHIN: Duration = Duration::from_secs(3);
 const REPORT_WITHIN: Duration = Duration::from_secs(10);
-/// How long what was seen serves, at least.
+/// The shortest time that a read serves.
 const SERVES: Duration = Duration::from_secs(1);
-/// And so many times as long as the look took: counting a long journal shall never be a large share of the machine's work.
+/// A read serves at least this many times its own duration: counting a long journal must not take a large share of the machine.
 const REST: u32 = 10;
-/// Looks at single leads and lists that go on at once.
+/// Parallel reads of single leads and lists.
 const TURNS: usize = 2;
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -37,12 +36,12 @@ pub struct StatusCache {
     turns: Semaphore,
 }
 
-/// The newest look and until when it serves; `None` in it for one that failed, which serves as well: those who wait for
-/// their turn meanwhile need not all wait for a database that is away.
+/// The newest read and until when it serves. A failed read is `None` inside and serves as well, so that waiting requests do not
+/// all wait for an unreachable database.
 pub type CachedStatus<T> = Mutex<Option<(Instant, Option<Arc<T>>)>>;
 
 impl StatusCache {
-    /// Whether the state's file is another one than this process has opened, and how.
+    /// Whether the state's file is no longer the one that this process opened, and why.
     pub fn find_loss(&self) -> Option<StateLoss> {
         file_lock::loss_of_holder(self.url.expose_secret()).map(|(loss, _)| loss)
     }
@@ -57,17 +56,17 @@ impl StatusCache {
         }
     }
 
-    /// What may keep work from being done; `None` when the state cannot be read.
+    /// The conditions that may stop work; `None` when the state cannot be read.
     pub async fn standing(&self) -> Option<Arc<ServiceStanding>> {
         look(&self.standing, STANDING_WITHIN, async || Ok(ServiceStanding::of(self.db().await?).await?)).await
     }
 
-    /// All the numbers; `None` when the state cannot be read.
+    /// All counts; `None` when the state cannot be read.
     pub async fn report(&self) -> Option<Arc<StatusReport>> {
         look(&self.report, REPORT_WITHIN, async || Ok(StatusReport::of(self.db().await?).await?)).await
     }
 
-    /// Something else, of which whoever asks keeps what was seen.
+    /// Reads other data, which the caller caches.
     pub async fn see<T>(
         &self,
         seen: &CachedStatus<T>,
@@ -76,12 +75,12 @@ impl StatusCache {
         look(seen, REPORT_WITHIN, async || read(self.db().await?).await).await
     }
 
-    /// Something that is asked once. A few at a time: there are few connections.
+    /// Reads data for one request. A few at a time: there are few connections.
     pub async fn read<T>(&self, read: impl AsyncFnOnce(&StateDb) -> anyhow::Result<T>) -> Option<T> {
         self.read_within(REPORT_WITHIN, read).await
     }
 
-    /// What somebody is ready to wait for.
+    /// The same with the caller's own time limit.
     pub async fn read_within<T>(
         &self,
         within: Duration,
@@ -104,20 +103,20 @@ impl StatusCache {
         }
     }
 
-    /// What was seen serves no longer: something has just been changed.
+    /// Drops the cached reads after a change.
     pub async fn forget(&self) {
         *self.standing.lock().await = None;
         *self.report.lock().await = None;
     }
 
-    /// Ends the connections; a database that does not answer is not waited for.
+    /// Closes the connections; does not wait for a database that does not answer.
     pub async fn close(&self) {
         if let Some(db) = self.db.get() {
             let _ = tokio::time::timeout(CLOSE_WITHIN, db.close()).await;
         }
     }
 
-    /// Opened at the first look, and again at the next one as long as that fails.
+    /// Opened at the first read; after a failure, again at the next one.
     async fn db(&self) -> anyhow::Result<&StateDb> {
         let open =
             async || StateDb::open_state_read_only(self.url.expose_secret()).await?.context("there is no state yet");
@@ -149,7 +148,7 @@ async fn look<T>(
         }
     };
     let ended = Instant::now();
-    // A failure is worth another look soon.
+    // A failed read is retried soon.
     let rest = if value.is_some() { (ended - begun) * REST } else { SERVES };
     *seen = Some((ended + rest.max(SERVES), value.clone()));
     value

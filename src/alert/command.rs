@@ -1,4 +1,4 @@
-//! Tells people by running the user's command with the document on its standard input. What it prints goes nowhere.
+//! Sends an alert by running the operator's command with the document on its standard input. The command's output is discarded.
 
 use std::convert::Infallible;
 use std::process::Stdio;
@@ -8,27 +8,27 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// Whether a variable is for us alone: it may hold a secret that is none of the command's business.
+/// Whether a variable is for this program alone: it may hold a secret, which the command must not get.
 fn is_ours(name: &str) -> bool {
-    // Whoever has systemd's could speak to it in our name.
+    // With systemd's variables the command could speak to systemd in our name.
     let systemd = ["CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
     name.starts_with("CONVERSICA_SYNC__") || name == "CONVERSICA_SYNC_OWNER_URL" || systemd.contains(&name)
 }
 
-/// The command with all that it has started, which goes when this is dropped before the command's own end.
+/// The command and all processes that it has started; dropping this before the command's end kills them.
 struct ProcessGroup(Option<Pid>);
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // Gone already: all the better.
+            // An error means that the group has ended already.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }
 
 /// # Errors
-/// How it ended instead of with exit code 0.
+/// How the command ended instead of with exit code 0.
 pub async fn tell(command: &str, document: &str, timeout: Duration) -> Result<(), String> {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", command]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -42,7 +42,7 @@ pub async fn tell(command: &str, document: &str, timeout: Duration) -> Result<()
     let input = child.stdin.take();
     let write = async {
         if let Some(mut input) = input {
-            // A command that does not read what it is told is none the worse for it.
+            // A command may end without reading its input.
             let _ = input.write_all(document.as_bytes()).await;
             drop(input);
         }

@@ -1,5 +1,5 @@
-//! Tells people at once that the state's file is lost. No row of table `alert` can hold that, so this process tries by itself
-//! until both ways have told it, and a restart forgets it.
+//! Alerts people at once when the state's file is lost. Table `alert` is in that file, so this process retries in memory until
+//! every channel has succeeded; a restart forgets the alert.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,9 +19,9 @@ use crate::store::file_lock::{StateFile, StateLoss};
 /// The `kind` of the alert.
 pub const KIND: &str = "state_lost";
 
-/// Between two looks whether the file is lost, or back.
+/// Pause between two checks of the file.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// A file that is missing for a shorter time is moved by an operator who knows what happens.
+/// A file that is missing for a shorter time is being moved by an operator who knows the consequences.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs until `stop`.
@@ -36,7 +36,7 @@ pub async fn run(settings: Arc<ServiceSettings>, file: StateFile, stop: Cancella
 }
 
 async fn watch(settings: &ServiceSettings, file: &StateFile) {
-    // The loop that hands over the other alerts logs why this fails.
+    // The loop for the other alerts logs why this fails.
     let Ok(ways) = AlertChannels::new(&settings.alerts) else { return };
     loop {
         let (loss, since) = wait_for_loss(file).await;
@@ -64,7 +64,7 @@ async fn wait_for_loss(file: &StateFile) -> (StateLoss, DateTime<Utc>) {
     }
 }
 
-/// As those of [`super::service`].
+/// The same form as the documents of [`super::service`].
 fn document(state: &str, loss: Option<StateLoss>, since: DateTime<Utc>) -> String {
     json!({
         "kind": KIND,
@@ -81,7 +81,7 @@ fn document(state: &str, loss: Option<StateLoss>, since: DateTime<Utc>) -> Strin
     .to_string()
 }
 
-/// Tries until every way has told it.
+/// Retries until every channel has succeeded.
 async fn tell(ways: &AlertChannels, body: String) {
     let (kind, id) = (KIND.to_owned(), String::new());
     let mut alert = TakenAlert { seq: 0, kind, id, body, created_at: clock::now(), attempts: 0, detail: None };

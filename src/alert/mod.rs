@@ -1,8 +1,8 @@
-//! Tells people what they are needed for: hands each row of table `alert` to a web address, a command, or both, until it is
-//! taken, or a day is over.
+//! Alerts people: delivers each row of table `alert` to a web address, a command, or both, until it is accepted, or a day is
+//! over.
 //!
-//! Handing over does not know what an alert says; whoever makes one writes its document: [`crate::store::heard`] those about
-//! leads, [`service`] those about the service itself. [`loss`] tells of the loss of the state past that table.
+//! Delivery does not depend on an alert's content; its source writes the document: [`crate::store::heard`] for leads, [`service`]
+//! for the service itself. [`loss`] reports the loss of the state without that table.
 
 pub mod command;
 pub mod loss;
@@ -30,20 +30,20 @@ use crate::store::alert::{self, TakenAlert};
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_cure;
 
-/// Told at once at most: one that hangs keeps no other waiting.
+/// Alerts at the same time: one that hangs must not delay the others.
 const AT_ONCE: usize = 4;
-/// Between two looks at a table that nobody has spoken of: another instance may have filled it.
+/// Pause between two checks without a signal: another instance may have filled the table.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// Between two tries at a state that is away.
+/// Pause between two attempts to reach the state.
 const AWAY_PAUSE: Duration = Duration::from_secs(2);
-/// What writing down how a try ended may take, beyond the try itself, before another instance takes it for dead.
+/// The time for recording an attempt, beyond the attempt itself, before another instance takes over the alert.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
-/// What stopping may take.
+/// The time limit for stopping.
 const STOP_MARGIN: Duration = Duration::from_secs(2);
-/// How long an alert is tried, and how often at least.
+/// How long an alert is retried, and the least number of attempts.
 const PATIENCE: TimeDelta = TimeDelta::days(1);
 const LEAST_TRIES: i64 = 10;
-/// Pauses between the tries.
+/// Pauses between the attempts.
 const RETRY: config::RetrySettings = config::RetrySettings {
     initial_interval: Duration::from_secs(1),
     multiplier: 2.0,
@@ -51,10 +51,10 @@ const RETRY: config::RetrySettings = config::RetrySettings {
     max_elapsed: Duration::from_secs(24 * 60 * 60),
 };
 
-/// What a way has come to that has succeeded.
+/// The result of a channel that has succeeded.
 pub const TOLD: &str = "told";
 
-/// The ways in which people are told.
+/// The alert channels.
 #[derive(Debug, Clone)]
 struct AlertChannels {
     post: Option<AlertPost>,
@@ -68,7 +68,7 @@ impl AlertChannels {
         Ok(Self { post, command: settings.command.clone(), timeout: settings.timeout })
     }
 
-    /// Tries each way in which this alert has not been told yet; hands back what each has come to.
+    /// Tries each channel that has not succeeded yet for this alert; returns the result of each.
     async fn tell(&self, alert: &TakenAlert) -> BTreeMap<&'static str, String> {
         let before: BTreeMap<String, String> =
             alert.detail.as_deref().and_then(|detail| serde_json::from_str(detail).ok()).unwrap_or_default();
@@ -108,7 +108,7 @@ pub async fn run(
     tokio::join!(hand_on, watch::run(settings, state, signals, vitals, stop));
 }
 
-/// Hands over what is due, whoever has noticed it.
+/// Delivers due alerts from any source.
 async fn hand_on(
     settings: Arc<ServiceSettings>,
     state: StateDb,
@@ -165,11 +165,11 @@ async fn hand_on(
             () = stop.cancelled() => break,
         }
     }
-    // What is cut off is told again when its lease is over.
+    // An interrupted alert is sent again when its lease expires.
     let _ = tokio::time::timeout(STOP_MARGIN, async { while tasks.join_next().await.is_some() {} }).await;
 }
 
-/// Tries, and writes down what came of it.
+/// Tries to deliver, and records the result.
 async fn hand_over(ways: Arc<AlertChannels>, state: StateDb, alert: TakenAlert) {
     let came_to = ways.tell(&alert).await;
     let now = clock::now();
@@ -197,7 +197,7 @@ async fn hand_over(ways: Arc<AlertChannels>, state: StateDb, alert: TakenAlert) 
 
 #[derive(Debug, PartialEq, Eq)]
 enum NextAlert {
-    /// Told, or given up.
+    /// Delivered, or given up.
     Over(bool),
     Again(DateTime<Utc>),
 }

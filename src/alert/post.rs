@@ -1,5 +1,5 @@
-//! Tells people by posting the document to a web address. The address is a secret, and so is what stands in the document:
-//! neither is ever part of a message.
+//! Sends an alert by posting its document to a web address. The address and the document are secret: neither is ever part of a
+//! message.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl AlertPost {
     pub fn new(url: &Url, timeout: Duration) -> anyhow::Result<Self> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("conversica-sync/", env!("CARGO_PKG_VERSION")))
-            // Where a redirect leads nobody has said that personal data may go.
+            // The operator has allowed this address for personal data, not the target of a redirect.
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout);
@@ -36,7 +36,7 @@ impl AlertPost {
     }
 
     /// # Errors
-    /// What came instead of a 2xx, in words that quote nothing.
+    /// The answer instead of a 2xx, in words without data.
     pub async fn tell(&self, document: &str) -> Result<(), String> {
         let request = self.http.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
         let answer = request.body(document.to_owned()).send().await;

@@ -1,5 +1,5 @@
-//! What people are told of the service itself: that it has come to a stop somewhere, and that it goes on again. Once a
-//! change, not once a look. Pure.
+//! Alerts about the service itself: its work has stopped somewhere, or goes on again. One alert per change, not one per check.
+//! Pure.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
@@ -11,10 +11,10 @@ use crate::rules::service_alert::{AlertAccount, AlertNews, ToldCondition};
 use crate::status::{HaltShown, HoldShown};
 use crate::store::due::LongestWait;
 
-/// A poll that fails may work the next time; people are told when it has not for so long.
+/// A failed poll may work the next time; people are alerted if polls fail for this long.
 const POLL_PATIENCE: TimeDelta = TimeDelta::seconds(60);
 
-/// What people are told of.
+/// The conditions that cause alerts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceCondition {
     Halted,
@@ -86,7 +86,7 @@ impl ServiceCondition {
         }
     }
 
-    /// Whether it is another one than people were told of, although it has stood ever since they were.
+    /// Whether this is a new occurrence, although the condition has been there since the last alert.
     fn is_another(self, told: &ToldCondition, fact: &ConditionFact) -> bool {
         match self {
             // Each halt is an event of its own, however short the time between two.
@@ -97,28 +97,28 @@ impl ServiceCondition {
     }
 }
 
-/// A condition that is there.
+/// A present condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConditionFact {
     pub since: DateTime<Utc>,
     pub reason: Option<String>,
-    /// How many leads, posts or events it concerns, where they are counted.
+    /// The number of leads, posts or events, where they are counted.
     pub count: Option<i64>,
-    /// Of held leads: people whom an approval contacts for the first time.
+    /// For held leads: people that an approval would contact for the first time.
     pub new_people: Option<i64>,
     pub cure: String,
 }
 
-/// How a condition looks at present.
+/// A condition at present.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConditionView {
     Stands(ConditionFact),
     Absent,
-    /// Neither for certain: what was told last goes on to hold.
+    /// Uncertain: the last alert remains valid.
     Unclear,
 }
 
-/// Who tells.
+/// The sender of an alert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertSender {
     /// The name of the machine.
@@ -126,7 +126,7 @@ pub struct AlertSender {
     pub version: &'static str,
 }
 
-/// What has changed since it was told, and what people have been told once they are told of that.
+/// The changes since the last alerts, and the new account after those alerts.
 pub fn step(
     before: &AlertAccount,
     seen: &[(ServiceCondition, ConditionView)],
@@ -171,7 +171,7 @@ pub fn step(
     (account, news)
 }
 
-/// What the state says that matters here.
+/// The relevant facts from the state.
 #[derive(Debug, Clone)]
 pub struct ServiceReading {
     pub halt: Option<HaltShown>,
@@ -185,19 +185,19 @@ pub struct ServiceReading {
     pub possible_opt_outs: i64,
 }
 
-/// What this process knows besides.
+/// Further facts of this process.
 #[derive(Debug, Clone, Copy)]
 pub struct ProcessCircumstances {
     pub began_at: DateTime<Utc>,
     /// The source has been reached since then.
     pub connected: bool,
-    /// How long a lead may wait; `None`: as long as it likes.
+    /// The longest acceptable wait of a lead; `None` for no limit.
     pub longest_wait: Option<TimeDelta>,
-    /// People who are contacted for the first time wait for their turn: that is no fault.
+    /// First contacts wait because of a cap: that is no fault.
     pub capped: bool,
 }
 
-/// How each condition looks.
+/// Evaluates each condition.
 pub fn view(
     reading: &ServiceReading,
     circumstances: &ProcessCircumstances,
@@ -246,7 +246,7 @@ fn one(
 
 /// Another instance may poll where this one cannot.
 fn polling(last: Option<&LastPoll>, circumstances: &ProcessCircumstances, now: DateTime<Utc>) -> ConditionView {
-    // A poll that lies ahead was dated by a clock that was wrong: whether the source answers now, it does not say.
+    // A poll with a date in the future has it from a wrong clock, and does not show whether the source answers now.
     let polled = last.is_some_and(|last| last.at >= circumstances.began_at && last.at <= now + horizon::TOLERANCE);
     let failing_since = last.and_then(|last| last.failing_since);
     let (since, reason) = match failing_since.map(|since| if since > now { circumstances.began_at } else { since }) {
@@ -265,7 +265,7 @@ fn polling(last: Option<&LastPoll>, circumstances: &ProcessCircumstances, now: D
 fn backlog(reading: &ServiceReading, circumstances: &ProcessCircumstances, now: DateTime<Utc>) -> ConditionView {
     let Some(longest) = circumstances.longest_wait else { return ConditionView::Absent };
     if reading.halt.is_some() {
-        // People have been told why nothing is sent.
+        // People have had an alert about why no lead is sent.
         return ConditionView::Unclear;
     }
     let since = if circumstances.capped { reading.longest.known } else { reading.longest.of_all() };
@@ -274,7 +274,7 @@ fn backlog(reading: &ServiceReading, circumstances: &ProcessCircumstances, now: 
             let cure = ServiceCondition::BacklogOld.cure().to_owned();
             ConditionView::Stands(ConditionFact { since, reason: None, count: None, new_people: None, cure })
         }
-        // On its way back, and not yet there: a queue as long as it may be would begin and end with every lead.
+        // Hysteresis: without it, a backlog near the limit would begin and end with every lead.
         Some(since) if now - since >= longest / 2 => ConditionView::Unclear,
         _ => ConditionView::Absent,
     }

@@ -1,7 +1,7 @@
-//! Notices what people are to be told of the service itself: the loop around [`service::step`].
+//! Checks the service for alert conditions: the loop around [`service::step`].
 //!
-//! What was told stands in the state, and is compared and written in one transaction with what is to be told: so a restart
-//! tells nothing again, and of several instances one tells.
+//! The state records the alerts that were sent. One transaction compares this record and writes the next alerts, so that a
+//! restart repeats no alert, and only one of several instances sends it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +23,9 @@ use crate::store::heard::reading;
 use crate::store::state_db::StateDb;
 use crate::store::{alert, control, due, lead};
 
-/// Between two looks.
+/// Pause between two checks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// A look that takes longer has failed: the state's database does not answer.
+/// A check that takes longer has failed: the state's database does not answer.
 const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs until `stop`.
@@ -70,7 +70,7 @@ pub async fn run(
 
 fn circumstances(settings: &ServiceSettings, vitals: &ProcessVitals) -> ProcessCircumstances {
     let (safety, delivery) = (&settings.safety, &settings.delivery);
-    // Those that wait for a word of Conversica do so as long as they were told to.
+    // Leads whose answer is ambiguous wait for a post from Conversica as long as configured.
     let more = if delivery.on_ambiguous == OnAmbiguous::Wait { delivery.ambiguous_wait } else { Duration::ZERO };
     let longest = Some(settings.alerts.backlog_older_than).filter(|longest| !longest.is_zero());
     ProcessCircumstances {
@@ -81,7 +81,7 @@ fn circumstances(settings: &ServiceSettings, vitals: &ProcessVitals) -> ProcessC
     }
 }
 
-/// Looks, and writes down what is to be told. Returns how much that is.
+/// Checks, and records the alerts to send. Returns their number.
 async fn look(
     settings: &ServiceSettings,
     (window, state): (&mut Option<StateDb>, &StateDb),
@@ -89,7 +89,7 @@ async fn look(
     teller: &AlertSender,
     now: DateTime<Utc>,
 ) -> anyhow::Result<usize> {
-    // Connections of its own: the only one to an SQLite state is for delivery, which must not wait for somebody who counts.
+    // Connections of its own: the only connection to an SQLite state is for delivery, which must not wait for a count.
     let window = match window {
         Some(window) => window,
         None => match StateDb::open_state_read_only(settings.state.url.expose_secret()).await? {
@@ -97,7 +97,7 @@ async fn look(
             None => return Ok(0),
         },
     };
-    // In this order: whoever tells something meanwhile has seen something newer, and what is seen here is then not told.
+    // In this order: if another instance records an alert meanwhile, it has seen newer facts, and this check records none.
     let before = alert::noted(window).await?;
     let seen = service::view(&read(window).await?, &circumstances, now);
     let (next, news) = service::step(&before.account, &seen, teller, now);

@@ -1,4 +1,4 @@
-//! What `check` says of finding changes by `[source] changed_at`: soon, and without a gap?
+//! `check` of change detection by `[source] changed_at`: is it fast and complete?
 
 use chrono::{DateTime, Utc};
 use sqlx::Executor;
@@ -52,7 +52,7 @@ pub(super) async fn of_changes(crm: &ConnectedCrm, now: DateTime<Utc>) -> anyhow
     Ok(items)
 }
 
-/// How finely changes can be told apart.
+/// How fine the stamps are.
 fn of_kind(kind: StampKind) -> CheckItem {
     let text = match kind {
         StampKind::Number => "changed_at is a number: seconds, milliseconds or microseconds since 1970",
@@ -64,7 +64,7 @@ fn of_kind(kind: StampKind) -> CheckItem {
     CheckItem::ok(SECTION, "type", text)
 }
 
-/// Rows that sort below whatever is written in the form of the newest, however new they are.
+/// Rows in another format that sort below the newest stamp's format, however new they are.
 async fn of_other_forms(
     crm: &ConnectedCrm,
     changed_at: &ChangedAt,
@@ -96,7 +96,7 @@ async fn of_other_forms(
     Ok((rows > 0).then(|| CheckItem::warn(SECTION, "form", text).cure(cure)))
 }
 
-/// Texts of several zones do not sort like the times they stand for.
+/// Texts of several time zones do not sort like their times.
 async fn of_zones(
     crm: &ConnectedCrm,
     changed_at: &ChangedAt,
@@ -127,7 +127,7 @@ async fn of_blanks(crm: &ConnectedCrm, changed_at: &ChangedAt) -> anyhow::Result
     })
 }
 
-/// The newest stamp; `None` where there is none.
+/// The newest stamp; `None` where no row has one.
 pub(super) async fn newest(crm: &ConnectedCrm, changed_at: &ChangedAt) -> Result<Option<NewestStamp>, sqlx::Error> {
     let (from, expression) = (columns::from_clause(&crm.source), &changed_at.expression);
     let found = match &crm.db {
@@ -140,7 +140,7 @@ pub(super) async fn newest(crm: &ConnectedCrm, changed_at: &ChangedAt) -> Result
                 .map(|text| NewestStamp::new(text, if found.1 == "text" { StampKind::Text } else { StampKind::Number }))
         }
         SourceDb::Postgres(pool) => {
-            // Of a type that is no time, there need be no newest.
+            // A type that is no time need not have a maximum.
             let Some(kind) = changed_at.kind else {
                 return Ok(Some(NewestStamp::new(String::new(), StampKind::Text)));
             };
@@ -153,7 +153,7 @@ pub(super) async fn newest(crm: &ConnectedCrm, changed_at: &ChangedAt) -> Result
     Ok(found)
 }
 
-/// Asks the planner: the catalog alone does not say whether an index serves an expression or a view.
+/// Asks the planner: the catalog alone does not tell whether an index serves an expression or a view.
 async fn of_index(crm: &ConnectedCrm, changed_at: &ChangedAt, bound: &StampBound) -> Result<CheckItem, sqlx::Error> {
     let select = format!("select 1 from {} and {}", columns::from_clause(&crm.source), changed_at.since(bound));
     let serves = match &crm.db {
@@ -165,7 +165,7 @@ async fn of_index(crm: &ConnectedCrm, changed_at: &ChangedAt, bound: &StampBound
         }
         SourceDb::Postgres(pool) => {
             let mut transaction = pool.begin().await?;
-            // In a small table no index is worth its while: the question is whether there is one.
+            // In a small table the planner avoids an index: the question is only whether one exists.
             transaction.execute("set local enable_seqscan = off").await?;
             let plan: Vec<String> = sqlx::query_scalar(db::trusted(format!("explain {select}")))
                 .persistent(false)

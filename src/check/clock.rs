@@ -1,5 +1,5 @@
-//! What `check` says of clocks: whether those of the databases and ours agree. Conversica's is not asked: it would tell by an answer to
-//! a request, and none is sent.
+//! `check` of the clocks: whether the databases' clocks and ours agree. Conversica's clock is not checked: only an answer to a
+//! request would show it, and `check` sends none.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::store::server_clock::{CLOCK_CURE, SERVER_MICROS};
 
 const SECTION: &str = "clock";
 
-/// When the check began: by the wall, and by a clock that nobody sets.
+/// The start of the check, by the wall clock and by a monotonic clock.
 #[derive(Clone, Copy)]
 pub(super) struct CheckStart {
     pub now: DateTime<Utc>,
@@ -33,12 +33,12 @@ pub(super) async fn of_source(crm: &ConnectedCrm, began: CheckStart) -> CheckIte
     }
 }
 
-/// `name` says whose clock it is.
+/// `name` says whose clock is checked.
 pub(super) async fn of_server(name: &'static str, pool: impl PgExecutor<'_>, began: CheckStart) -> CheckItem {
     let asked = began.at.elapsed();
     let theirs: Result<i64, sqlx::Error> =
         sqlx::query_scalar(trusted(format!("select {SERVER_MICROS}"))).fetch_one(pool).await;
-    // Half-way between question and answer.
+    // Assumes the middle between question and answer.
     let ours = TimeDelta::from_std((asked + began.at.elapsed()) / 2).map(|passed| began.now + passed);
     match (theirs.map_err(discreet::of_source), ours) {
         (Ok(theirs), Ok(ours)) => compared(name, DateTime::from_timestamp_micros(theirs).unwrap_or(ours) - ours),
@@ -50,7 +50,7 @@ pub(super) async fn of_server(name: &'static str, pool: impl PgExecutor<'_>, beg
     }
 }
 
-/// How far theirs is ahead.
+/// Judges how far the server's clock is ahead.
 fn compared(name: &'static str, ahead: TimeDelta) -> CheckItem {
     let apart = ahead.abs();
     if apart <= CLOCKS_APART {

@@ -1,4 +1,4 @@
-//! What `check` says of disks: whether there is room where SQLite files are written.
+//! `check` of the disks: whether there is room where SQLite files are written.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,13 @@ use crate::config::{ServiceSettings, WritebackMode};
 use crate::db;
 
 const SECTION: &str = "disk";
-/// Less may be gone by the time somebody looks again: journals, logs and backups share a disk with the state.
+/// Less free space than this may be used up before the operator checks again: journals, logs and backups share a disk with the
+/// state.
 const LITTLE: u64 = 1 << 30;
 
 pub(super) fn of_disks(settings: &ServiceSettings) -> Vec<CheckItem> {
     let mut items = Vec::new();
-    // What is received is stored in the state before it is acknowledged.
+    // Posts are stored in the state before they are acknowledged.
     if let Some(file) = db::sqlite_path(settings.state.url.expose_secret()) {
         items.push(of_disk("state", "the state", &file));
     }
@@ -49,7 +50,7 @@ fn room(name: &'static str, what: &str, bytes: u64) -> CheckItem {
     CheckItem::warn(SECTION, name, text).cure("make room, or move it to a larger disk")
 }
 
-/// In the unit that leaves one to three digits.
+/// In a unit that leaves one to three digits.
 pub(super) fn size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut size, mut unit) = (bytes as f64, 0);

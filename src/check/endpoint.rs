@@ -1,4 +1,4 @@
-//! What `check` says of the endpoint. Connects, and for HTTPS shakes hands; not a byte of HTTP is sent, for even a request
+//! `check` of the endpoint. It connects, and does the TLS handshake for HTTPS. It sends no byte of HTTP, because even a request
 //! without credentials may count as a failed log-in.
 
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(super) async fn of_endpoint(settings: &ServiceSettings) -> anyhow::Result<Ve
         .map_err(|_| unreachable(format!("{host} did not finish the TLS handshake within ten seconds")))?
         .map_err(|error| {
             let said = error.to_string();
-            // A clock that is wrong shows as a certificate that is.
+            // A wrong clock looks like a wrong certificate.
             let dated = ["expired", "NotValidYet", "not valid yet"].iter().any(|word| said.contains(word));
             let cure = if dated {
                 "look at this machine's clock first; then, as it may be right: ask Conversica"

@@ -1,4 +1,4 @@
-//! One point of the list, and what the whole list comes to. Pure.
+//! One item of the list, and the verdict on the whole list. Pure.
 
 use serde::Serialize;
 
@@ -10,23 +10,23 @@ use crate::error::SetupError;
 #[serde(rename_all = "snake_case")]
 pub enum ItemState {
     Ok,
-    /// Works, and is worth a look.
+    /// Works, but deserves attention.
     Warn,
-    /// Has to be mended.
+    /// Must be fixed.
     Fail,
-    /// Depends on something that has failed.
+    /// Depends on a failed item.
     Skipped,
 }
 
-/// Ids and counts only, no value of a row; no secret.
+/// Ids and counts only: no value of a row, no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckItem {
     pub section: &'static str,
-    /// Names the point within its section, for scripts.
+    /// Identifies the item within its section, for scripts.
     pub name: &'static str,
     pub state: ItemState,
     pub detail: String,
-    /// What to do about it.
+    /// The remedy.
     pub cure: Option<String>,
 }
 
@@ -64,14 +64,14 @@ impl CheckItem {
         }
     }
 
-    /// What stands in the way of looking.
+    /// Items for an error that prevents the check.
     pub fn failed(section: &'static str, name: &'static str, error: &anyhow::Error) -> Vec<Self> {
         let of = |setup: &SetupError| Self::fail(section, name, setup.what.clone()).cure(setup.cure.clone());
         if let Some(errors) = error.chain().find_map(|cause| cause.downcast_ref::<ConfigErrors>()) {
             return errors.0.iter().map(of).collect();
         }
         let in_chain = error.chain().find_map(|cause| cause.downcast_ref::<SetupError>());
-        // Context put around an error by `anyhow` is not in its chain of causes.
+        // The chain of causes does not include context that `anyhow` puts around an error.
         match in_chain.or_else(|| error.downcast_ref()) {
             Some(setup) => vec![of(setup)],
             None => vec![Self::fail(section, name, discreet::in_words(error))],
@@ -79,18 +79,18 @@ impl CheckItem {
     }
 }
 
-/// All of it, in the order in which it was looked at.
+/// All items, in the order of the checks.
 #[derive(Debug, Clone, Default)]
 pub struct CheckReport {
     pub items: Vec<CheckItem>,
-    /// Nothing, or not everything, is sent until a person has decided.
+    /// Sending waits, at least in part, for the operator's decision.
     pub waits_for_a_person: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckVerdict {
     Ready,
-    /// Halted or held, and nothing else stands in the way.
+    /// Halted or held, with no other obstacle.
     Decision,
     Unready,
 }
@@ -110,7 +110,7 @@ impl CheckReport {
         }
     }
 
-    /// The document for scripts; what is halted or held is not ready. Keys may be added, and none may go.
+    /// The document for scripts; a halt or hold is not ready. New versions may add keys, but remove none.
     pub fn document(&self) -> serde_json::Value {
         serde_json::json!({ "ready": self.verdict() == CheckVerdict::Ready, "items": self.items })
     }

@@ -1,6 +1,6 @@
-//! What `check` says of the source's key: whether every row has one that names a lead, and none has that of another.
+//! `check` of the source's key: whether every row has a key that names a lead, and no two rows share one.
 //!
-//! The keys are read in order, so that two equal ones follow each other: in constant memory, and not for long.
+//! It reads the keys in order, so that equal ones are adjacent: in constant memory, and for a limited time.
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,9 @@ use crate::source::read::PreparedReading;
 
 const SECTION: &str = "source";
 const NAME: &str = "key";
-/// Nobody waits longer for this; what has been read until then is told of.
+/// The time limit; after it the check reports what it has read so far.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Keys that are named.
+/// Keys that the item lists.
 const NAMED: usize = 5;
 
 pub(super) async fn of_names(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>> {
@@ -39,16 +39,16 @@ pub(super) async fn of_names(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem
     Ok(found.items(crm, is_whole, fitting.has_unique_key))
 }
 
-/// What was found in the keys that were read.
+/// Findings in the keys read so far.
 #[derive(Default)]
 struct KeyFindings {
     rows: u64,
     without_key: u64,
     broken: u64,
     unfit: u64,
-    /// The batch that was read last, whose last key the next batch may go on with.
+    /// The last batch; its last key may continue in the next one.
     last: RowBatch,
-    /// Rows with that key.
+    /// Rows with that key so far.
     same: u64,
     repeated_keys: u64,
     repeated_rows: u64,
@@ -84,7 +84,7 @@ impl KeyFindings {
         self.end_of(last_of(&last));
     }
 
-    /// No more rows have the key of that line.
+    /// Ends the run of rows with the key of that line.
     fn end_of(&mut self, line: Option<RowLine<'_>>) {
         if self.same > 1 {
             self.repeated_keys += 1;

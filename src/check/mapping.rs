@@ -1,5 +1,5 @@
-//! What `check` says of the mapping: how many real rows make a valid lead, why the others do not, and which keys that matter
-//! nobody maps. Reasons name keys and columns; no value of a row is shown.
+//! `check` of the mapping: how many real rows make a valid lead, why the others do not, and which important keys are unmapped.
+//! Reasons name keys and columns; no value of a row is shown.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,11 @@ use crate::source::read::{PreparedReading, number};
 use crate::source::source_db::SourceDb;
 
 const SECTION: &str = "mapping";
-/// Rows that are mapped as a sample.
+/// Rows in the sample.
 const SAMPLE_ROWS: usize = 1000;
 /// Reasons that are shown, the most frequent first.
 const REASONS: usize = 5;
-/// Rows that are named for each.
+/// Rows that are named per reason.
 const NAMED: usize = 3;
 
 /// Rows that make no lead for the same reason.
@@ -39,7 +39,7 @@ pub(super) async fn of_rows(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>
     while let Some(batch) = batches.next().await? {
         for row in batch.lines().map(RowLine::row) {
             rows += 1;
-            // Rows without a key are counted by `keys`.
+            // `keys` counts rows without a key.
             let Some(key) = &row.key else { continue };
             let mapped = crm.mapping.map(&row);
             valid += u64::from(mapped.desired.is_ok());
@@ -71,7 +71,7 @@ impl InvalidRows {
     }
 }
 
-/// The first of them, and how many others there are.
+/// The most frequent reasons, and the number of the others.
 fn most_frequent(name: &'static str, reasons: BTreeMap<String, InvalidRows>) -> Vec<CheckItem> {
     let mut items = Vec::new();
     let mut reasons: Vec<_> = reasons.into_iter().collect();
@@ -92,7 +92,7 @@ fn most_frequent(name: &'static str, reasons: BTreeMap<String, InvalidRows>) -> 
     items
 }
 
-/// Which mapped columns hold whole numbers as floating-point ones, as tables do that a program made of a spreadsheet.
+/// Mapped columns that store whole numbers as floating-point ones, as in tables imported from a spreadsheet.
 pub(super) async fn of_whole_numbers(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>> {
     let fitting = crm.fitting().await?;
     let mut names: Vec<&str> = Vec::new();
@@ -129,7 +129,7 @@ pub(super) async fn of_whole_numbers(crm: &ConnectedCrm) -> anyhow::Result<Vec<C
     Ok(vec![CheckItem::ok(SECTION, "whole_numbers", text)])
 }
 
-/// Keys that may be left out, and are missed later. Of `conversationId` the settings' own warnings speak.
+/// Optional keys that an operator misses later. The settings' own warnings cover `conversationId`.
 pub(super) fn of_keys(settings: &ServiceSettings) -> Vec<CheckItem> {
     if settings.lead.published.contains_key(&LeadKey::OptOut) {
         return Vec::new();

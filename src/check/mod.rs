@@ -1,8 +1,7 @@
-//! Whether all is ready: looks at settings, source, mapping, state, endpoint and receiver, point by point. Sends nothing, shows
-//! credentials to nobody, and leaves nothing behind.
+//! Checks that everything is ready: settings, source, mapping, state, endpoint and receiver, item by item. It sends nothing,
+//! shows credentials to no server, and leaves no traces.
 //!
-//! [`item`] is the list, and pure; each of the others looks at one part of the world. What does not depend on something that
-//! has failed is looked at all the same.
+//! [`item`] is the list, and pure; each of the others checks one part. Checks that do not depend on a failed one still run.
 
 mod changes;
 mod clock;
@@ -29,11 +28,11 @@ use crate::db::failure_cure::{self, FailureSubject};
 use crate::source::changes::log::ChangeLog;
 use crate::source::crm::ConnectedCrm;
 
-/// What is looked at after the settings.
+/// The sections after the settings.
 const AFTER_SETTINGS: [&str; 10] =
     ["source", "rights", "changes", "mapping", "time zone", "clock", "state", "disk", "endpoint", "receiver"];
 
-/// Looks at everything; `tell` hears of each point as soon as it is known.
+/// Runs all checks; `tell` receives each item as soon as it is known.
 pub async fn walk(
     loaded: &anyhow::Result<LoadedConfig>,
     now: DateTime<Utc>,
@@ -62,7 +61,7 @@ pub async fn walk(
             let mut source = SourceLook { crm: &crm, is_refused: false };
             add(&mut list, source.items("source", "rows", source::of_source(&crm)).await);
             add(&mut list, source.items("source", "key", keys::of_names(&crm)).await);
-            // The server tells what the role may do also where the role may not read the table.
+            // The server tells the role's rights even if the role may not read the table.
             add(&mut list, or_failed("rights", "role", source::of_rights(&crm, settings, now).await));
             if settings.source.changes == ChangeDetection::Poll {
                 add(&mut list, source.items("changes", "changed_at", changes::of_changes(&crm, now)).await);
@@ -100,7 +99,7 @@ pub async fn walk(
     list
 }
 
-/// The source, and the change log or why it cannot be used: the rest of the source can be looked at without it.
+/// The source, and the change log or why it is unusable: the rest of the source can be checked without it.
 async fn open(settings: &ServiceSettings) -> anyhow::Result<(ConnectedCrm, Option<anyhow::Result<ChangeLog>>)> {
     let mut without_log = settings.clone();
     without_log.source.changes = ChangeDetection::Poll;
@@ -114,15 +113,15 @@ async fn open(settings: &ServiceSettings) -> anyhow::Result<(ConnectedCrm, Optio
     Ok((crm, log))
 }
 
-/// Reads the rows of the source point by point, until the database refuses that.
+/// Runs the checks of the source until the database refuses to be read.
 struct SourceLook<'a> {
     crm: &'a ConnectedCrm,
     is_refused: bool,
 }
 
 impl SourceLook<'_> {
-    /// The items of one point, with the cure where the database refuses to be read. What comes after such a refusal would only
-    /// repeat it, and is skipped.
+    /// The items of one check, with the cure if the database refuses to be read. After such a refusal, later checks would only
+    /// repeat it, and are skipped.
     async fn items(
         &mut self,
         section: &'static str,

@@ -1,4 +1,4 @@
-//! What `check` says of the receiver: its certificate, its address, its password. Nobody is listened to.
+//! `check` of the receiver: its certificate, its address, its password. It tries the address without accepting connections.
 
 use std::io;
 use std::net::TcpListener;
@@ -15,12 +15,12 @@ use crate::config::{ReceiveSettings, ServiceSettings};
 use crate::receive;
 
 const SECTION: &str = "receiver";
-/// Anybody who can reach the receiver may guess.
+/// Every client that can reach the receiver may guess passwords.
 const SHORT_PASSWORD: usize = 12;
-/// Authorities renew a month before the end; whoever has not by now has forgotten.
+/// Authorities renew a month before the end; a certificate with fewer days left was probably forgotten.
 const FEW_DAYS: i64 = 21;
 
-/// `is_running`: somebody sends from the state, and so probably listens as well.
+/// `is_running`: another process sends from the state, and so probably listens as well.
 pub(super) fn of_receiver(settings: &ServiceSettings, now: DateTime<Utc>, is_running: bool) -> Vec<CheckItem> {
     let Some(receive) = &settings.receive else {
         return vec![CheckItem::ok(SECTION, "listen", "no [receive]: nothing that Conversica sends back is taken")];
@@ -68,7 +68,7 @@ fn of_address(receive: &ReceiveSettings, by: &str, is_running: bool) -> CheckIte
     }
 }
 
-/// From when until when the server's own certificate is valid.
+/// The validity period of the server's own certificate.
 fn of_dates(receive: &ReceiveSettings, now: DateTime<Utc>) -> Option<CheckItem> {
     let chain = std::fs::read(receive.tls_certificate.as_ref()?).ok()?;
     let own = CertificateDer::pem_slice_iter(&chain).next()?.ok()?;

@@ -1,4 +1,4 @@
-//! What `check` says of the settings themselves: the file, where each secret comes from, who is told, whose time it is.
+//! `check` of the settings themselves: the file, the origin of each secret, the alerts, the time zone.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +25,7 @@ pub(super) fn of_file(loaded: &LoadedConfig) -> Vec<CheckItem> {
     items
 }
 
-/// Whoever may write to it decides where leads are sent, and what is run.
+/// A user who may write the file decides where leads are sent and which command runs.
 fn changeable(file: &Path) -> Option<CheckItem> {
     let mode = fs::metadata(file).ok()?.permissions().mode();
     let file = file.display();
@@ -33,7 +33,7 @@ fn changeable(file: &Path) -> Option<CheckItem> {
     (mode & 0o002 != 0).then(|| CheckItem::warn("secrets", "permissions", text).cure(format!("chmod o-w {file}")))
 }
 
-/// Each secret that is set, by the layer it comes from; never its value.
+/// Each secret that is set, with the layer that it comes from; never its value.
 pub(super) fn of_secrets(loaded: &LoadedConfig) -> Vec<CheckItem> {
     let mut items = Vec::new();
     for effective in loaded.effective.iter().filter(|effective| is_secret(effective)) {
@@ -49,7 +49,7 @@ pub(super) fn of_secrets(loaded: &LoadedConfig) -> Vec<CheckItem> {
     items
 }
 
-/// A URL is one where a password is in it.
+/// A URL counts as a secret if it contains a password.
 fn is_secret(effective: &EffectiveSetting) -> bool {
     let Some(value) = effective.value.as_ref().and_then(|value| value.as_str()) else { return false };
     match key::by_name(&effective.key).and_then(|key| key.secrecy) {
@@ -69,7 +69,7 @@ pub(super) fn of_alerts(settings: &ServiceSettings) -> Vec<CheckItem> {
             let text = "no alert goes out when a lead wants to be contacted: only the CRM and `received` show it";
             return vec![CheckItem::warn("alerts", "ways", text).cure("set [alerts] url or [alerts] command")];
         }
-        // Nothing comes that anybody would have to be told of.
+        // Without a receiver there is nothing to tell people.
         (None, None) => return Vec::new(),
     };
     let of_leads = if settings.receive.is_some() { "of leads that need a person, and " } else { "" };
@@ -78,7 +78,7 @@ pub(super) fn of_alerts(settings: &ServiceSettings) -> Vec<CheckItem> {
     vec![CheckItem::ok("alerts", "ways", text)]
 }
 
-/// Stamps that are later than now are usually those of another zone.
+/// Stamps in the future usually belong to another time zone.
 pub(super) async fn of_time_zone(crm: &ConnectedCrm, now: DateTime<Utc>) -> anyhow::Result<Vec<CheckItem>> {
     let zone = crm.source.time_zone;
     let there = now.with_timezone(&zone).format("%F %H:%M");

@@ -1,4 +1,4 @@
-//! What `check` says of the source: which database it is, what is read of it, and what its role may do besides.
+//! `check` of the source: the database, the part of it that is read, and further rights of the role.
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
@@ -38,7 +38,7 @@ pub(super) async fn of_source(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckIte
     Ok(items)
 }
 
-/// What the role may do that reading does not need.
+/// Rights of the role beyond reading.
 pub(super) async fn of_rights(
     crm: &ConnectedCrm,
     settings: &ServiceSettings,
@@ -78,7 +78,7 @@ pub(super) async fn of_rights(
     Ok(items)
 }
 
-/// Which of the two keeps a late commit from being skipped: the sight of open transactions, or the look-back alone.
+/// Whether the view of open transactions or only the look-back keeps a late commit from being missed.
 async fn of_open_transactions(crm: &ConnectedCrm, role: &str, now: DateTime<Utc>) -> anyhow::Result<Vec<CheckItem>> {
     const NAME: &str = "open_transactions";
     let outlook = crm.outlook(None, now).await?;

@@ -1,5 +1,5 @@
-//! What `check` says of the state: whether it is there, or could be made, who runs on it, and whether it keeps leads from being
-//! sent. It is opened for reading, and not made.
+//! `check` of the state: whether it exists or could be created, which processes use it, and whether it stops leads from being
+//! sent. The check opens it for reading, and never creates it.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -25,13 +25,13 @@ use crate::{db, wording};
 
 const SECTION: &str = "state";
 
-/// What was found, and what the rest of the list wants to know of it.
+/// Items about the state, and facts for later checks.
 #[derive(Default)]
 pub(super) struct StateFindings {
     pub items: Vec<CheckItem>,
-    /// Halted or held: a person has to decide before all that waits is sent.
+    /// Halted or held: the operator has to decide before all waiting leads are sent.
     pub waits_for_a_person: bool,
-    /// Somebody sends from it at present.
+    /// A process sends from it at present.
     pub is_in_use: bool,
 }
 
@@ -99,7 +99,7 @@ async fn of_existing(state: &StateDb, url: &str, place: &str, began: CheckStart)
     Ok(StateFindings { items, waits_for_a_person, is_in_use })
 }
 
-/// Tries whether it could be made, without making it.
+/// Tests whether the state could be created, without creating it.
 async fn could_be_made(url: &str) -> anyhow::Result<()> {
     if let Some(path) = db::sqlite_path(url) {
         let directory = directory_of(&path);
@@ -111,7 +111,7 @@ async fn could_be_made(url: &str) -> anyhow::Result<()> {
         })?;
         return Ok(());
     }
-    // For reading: nothing is made, and the rights are asked for.
+    // Opened for reading: it creates nothing, and asks for the rights.
     let SourceDb::Postgres(pool) = SourceDb::open_source(url, db::LOCK_TIMEOUT).await? else { return Ok(()) };
     let (role, may): (String, bool) = sqlx::query_as(
         "select quote_ident(current_user), coalesce(has_schema_privilege(to_regnamespace($1)::oid, 'create'), \
@@ -141,7 +141,7 @@ async fn of_writing(state: &StateDb, url: &str) -> anyhow::Result<CheckItem> {
             let file = db::sqlite_path(url).unwrap_or_default();
             let unwritable =
                 [directory_of(&file), file].into_iter().find(|path| access(path, Access::WRITE_OK).is_err());
-            // Beside the file, SQLite writes its log and its lock.
+            // SQLite writes its log and its lock beside the file.
             unwritable.map(|path| format!("this user may not write to {}", path.display()))
         }
         StateDb::Postgres(pool) => {
@@ -165,7 +165,7 @@ async fn of_writing(state: &StateDb, url: &str) -> anyhow::Result<CheckItem> {
     })
 }
 
-/// Who sends from it at present.
+/// The processes that send from it at present.
 async fn company(state: &StateDb, url: &str) -> anyhow::Result<Option<String>> {
     Ok(match state {
         StateDb::Sqlite(_) => db::sqlite_path(url).and_then(|file| holder(&file)),
@@ -176,14 +176,14 @@ async fn company(state: &StateDb, url: &str) -> anyhow::Result<Option<String>> {
     })
 }
 
-/// As the lock file tells it. The lock itself is not tried: whoever starts at that moment would be turned away.
+/// Reads the lock file. It does not try the lock itself: a process that starts at that moment would be refused.
 fn holder(state: &Path) -> Option<String> {
     let mut lock = state.to_owned().into_os_string();
     lock.push(".lock");
     let mut holder = String::new();
     File::open(PathBuf::from(lock)).ok()?.take(200).read_to_string(&mut holder).ok()?;
     let pid: i32 = holder.strip_prefix("process ")?.split(' ').next()?.parse().ok()?;
-    // What may not be signalled is there as well.
+    // A process that may not be signalled exists as well.
     let gone = test_kill_process(Pid::from_raw(pid)?) == Err(rustix::io::Errno::SRCH);
     (!gone).then(|| holder.lines().next().unwrap_or_default().to_owned())
 }

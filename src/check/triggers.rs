@@ -1,4 +1,4 @@
-//! What `check` says of the triggers: whether changes reach the log, and the log us; whether some were forgotten.
+//! `check` of the triggers: whether changes reach the log, whether the log reaches us, and whether unused triggers remain.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::source::crm::ConnectedCrm;
 
 const SECTION: &str = "triggers";
 
-/// `log` is `None` where changes are found by polling: then only whether triggers were forgotten.
+/// `log` is `None` with polling: then the check only searches for unused triggers.
 pub(super) async fn of_triggers(
     crm: &ConnectedCrm,
     log: Option<anyhow::Result<ChangeLog>>,
@@ -59,7 +59,7 @@ pub(super) async fn of_triggers(
     Ok(items)
 }
 
-/// Behind a pooler that shares sessions no notification comes; `run` then waits for the next poll.
+/// Behind a pooler that shares sessions no notification arrives; `run` then waits for the next poll.
 async fn of_notifications(log: &ChangeLog) -> Option<CheckItem> {
     let options = log.listener_options()?;
     match pooler::session_kind(&options).await {
@@ -76,7 +76,7 @@ async fn of_notifications(log: &ChangeLog) -> Option<CheckItem> {
     }
 }
 
-/// Triggers that run with the rights of another role than the table's owner: found before the owner finds it.
+/// Triggers that run with the rights of another role than the table's owner: a risk for the owner.
 fn of_owner(standing: &TriggerStanding) -> Option<CheckItem> {
     let TriggerStanding::Complete { misowned: Some(what), .. } = standing else { return None };
     let cure = "run `conversica-sync triggers install` as a superuser (--url-file): it makes log and function again, as the \
@@ -84,9 +84,9 @@ fn of_owner(standing: &TriggerStanding) -> Option<CheckItem> {
     Some(CheckItem::fail(SECTION, "owner", what.clone()).cure(cure))
 }
 
-/// A log that nobody drains only grows.
+/// A change log that no process drains only grows.
 async fn unused(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>> {
-    // Most sources have none, and many cannot have any: that is no finding.
+    // Most sources have no triggers, and many cannot have any: neither is a finding.
     let Ok(design) = standing::design(&crm.db, &crm.source).await else { return Ok(Vec::new()) };
     let others = ground::other_logs(&crm.db, &design).await?;
     let others = others.iter().map(|other| ground::other_log(&design, other));

@@ -1,5 +1,4 @@
-//! What `check` says of writing to the CRM what Conversica sends: whether tables and statements fit. Nothing stays behind, and
-//! no statement of the user's is run.
+//! `check` of the write-back: whether tables and statements fit. It leaves no traces, and runs no statement of the operator's.
 
 use crate::check::item::CheckItem;
 use crate::config::{ServiceSettings, WritebackMode};

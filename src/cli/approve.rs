@@ -1,5 +1,5 @@
-//! `approve` and `baseline`: a person decides about what is held. Their word covers what they were shown; what has joined
-//! since is shown to them in turn.
+//! `approve` and `baseline`: the operator decides about held leads. The decision covers the leads that were shown; leads that
+//! joined since are shown next.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub struct Args {
     pub yes: bool,
 }
 
-/// What to do where nobody can be asked.
+/// The cure where there is no terminal for the question.
 const WITHOUT_ASKING: &str = "look at `plan`, then add --yes, or --shown SET --yes for exactly what it showed";
 
 pub async fn run(args: Args, release: ReleaseKind, file: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -82,7 +82,7 @@ pub async fn run(args: Args, release: ReleaseKind, file: Option<&Path>) -> anyho
     }
 }
 
-/// A selection that fits no held lead may be misspelt: what the operator wants to decide is then not decided.
+/// A selection that matches no held lead may be misspelt: then the operator's decision has not been made.
 fn nothing_held(otherwise: &str, selection: &HeldSelection) -> anyhow::Result<ExitCode> {
     if selection.is_everything() {
         say(otherwise);

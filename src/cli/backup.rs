@@ -49,7 +49,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
             "name a file in a directory that can",
         )
     };
-    // Complete or not there at all, and readable for its owner alone: it holds names and addresses.
+    // The copy appears complete or not at all, and only its owner may read it: it holds names and addresses.
     let part = tempfile::Builder::new().prefix(".conversica-sync-backup-").tempfile_in(directory).map_err(unusable)?;
     let copy = part.path().to_owned();
     tokio::task::spawn_blocking(move || backup::copy(&state, &copy)).await?.context("copying the state")?;

@@ -1,5 +1,5 @@
-//! `check`: is everything ready? Prints what [`crate::check`] finds, a line each; sends nothing and never shows credentials to
-//! anybody, unless a test lead is asked for by name.
+//! `check`: tests whether everything is ready. Prints the findings of [`crate::check`], one per line. It sends nothing and shows
+//! credentials to no server, unless the operator asks for a test lead.
 
 use std::io::stdout;
 use std::path::Path;
@@ -49,7 +49,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         say(format_args!("\n{}", list.summary()));
     }
     match verdict {
-        // What waits for a person is `status`'s to say by an exit code; here it is worth a look.
+        // `status` reports by its exit code that leads wait for the operator; here that is only a note.
         CheckVerdict::Ready | CheckVerdict::Decision => Ok(ExitCode::Done),
         CheckVerdict::Unready => Err(SetupError::new(
             format!("{} of the points above must be fixed before anything can be sent", list.count(ItemState::Fail)),
@@ -59,18 +59,18 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// How the list is written: one line a point, in columns, its cure below it.
+/// The form of the list: one line per item, in columns, with its cure below.
 struct CheckTable {
     /// Whether the locale has ticks.
     ticks: bool,
     colours: bool,
-    /// Of the terminal; elsewhere lines are as long as they are.
+    /// Width of the terminal; elsewhere lines are not wrapped.
     width: Option<usize>,
 }
 
-/// Of the names of sections.
+/// Width of the section names.
 const SECTION_WIDTH: usize = 9;
-/// A narrower terminal wraps by itself.
+/// A narrower terminal wraps the lines itself.
 const NARROW: usize = 60;
 
 impl CheckTable {
@@ -82,7 +82,7 @@ impl CheckTable {
         }
     }
 
-    /// A tick and a word of four letters: who hears the list, or greps it, has the word.
+    /// A tick and four letters, for screen readers and for grep.
     fn mark(&self, state: ItemState) -> String {
         let (tick, word, colour) = match state {
             ItemState::Ok => ('\u{2713}', "ok  ", "32"),
@@ -110,7 +110,7 @@ impl CheckTable {
 
     /// Further lines begin below the first one.
     fn wrapped(&self, text: &str, indent: usize) -> String {
-        // Settings and databases may say anything.
+        // Settings and databases may contain any characters.
         let text = text.lines().map(printable).collect::<Vec<_>>().join(" ");
         let Some(width) = self.width else { return text };
         let mut lines = vec![String::new()];
@@ -127,10 +127,10 @@ impl CheckTable {
     }
 }
 
-/// The one thing here that sends, and only when asked for by name.
+/// The only part of `check` that sends, and only on request.
 async fn send_test_lead(settings: &ServiceSettings, email: &str, page: &CheckTable) -> anyhow::Result<ExitCode> {
     if settings.conversica.test_lead_token.is_none() {
-        // Before a state is made for it.
+        // Before a state is created for it.
         return Err(SetupError::new(
             "[conversica] test_lead_token is not set, so no test lead can be sent",
             "set test_lead_token_file to the Test Lead Token that your Conversica account manager gave you",

@@ -1,4 +1,4 @@
-//! `completions`: what a shell needs to complete this program's arguments, made of the same definitions as `--help`.
+//! `completions`: the shell's completion script, made from the same definitions as `--help`.
 
 use clap::Command;
 use clap_complete::Shell;
@@ -13,7 +13,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, mut program: Command) -> anyhow::Result<ExitCode> {
-    // Into memory first: the crate panics where the reader of the output goes away.
+    // Into memory first: the crate panics when the reader of the output closes it.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut program, NAME, &mut script);
     if args.shell == Shell::Bash {

@@ -1,4 +1,4 @@
-//! What the commands share: settings, the state, confirmations, exit codes.
+//! Shared by the commands: settings, the state, confirmations, exit codes.
 
 use std::io::BufRead;
 use std::io::IsTerminal;
@@ -16,13 +16,13 @@ use crate::store::file_lock::{self, StateLock};
 use crate::store::state_db::StateDb;
 use crate::{clock, telemetry};
 
-/// How a command ended, when it did not fail.
+/// The result of a command that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitCode {
     Done = 0,
     /// Leads are rejected, invalid or exhausted.
     Attention = 3,
-    /// Halted or held: a person must act.
+    /// Halted or held: the operator must act.
     Decision = 4,
 }
 
@@ -36,7 +36,7 @@ impl From<OperatorNeed> for ExitCode {
     }
 }
 
-/// Asks for a yes; where there is no terminal to ask on, `cure` says how to do without.
+/// Asks for a yes; without a terminal it fails, and `cure` names the alternative.
 pub(crate) fn confirmed(question: &str, cure: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         let what = format!("this needs a yes, and there is no terminal to ask on: {question}");
@@ -49,7 +49,7 @@ pub(crate) fn confirmed(question: &str, cure: &str) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// The state for a command that changes something in it; `None` where there is none yet, which then is not made.
+/// The state for a command that changes it; `None` where none exists, and then none is created.
 pub(crate) async fn existing_state(settings: &ServiceSettings) -> anyhow::Result<Option<StateDb>> {
     let url = settings.state.url.expose_secret();
     file_lock::refuse_lost(url)?;
@@ -60,7 +60,7 @@ pub(crate) async fn existing_state(settings: &ServiceSettings) -> anyhow::Result
             if !StateDb::state_exists(url).await? {
                 return Ok(None);
             }
-            // One that has to be brought up to date first, which only the holder of the lock may do.
+            // The state needs a migration first, which only the holder of the lock may run.
             let _lock = StateLock::take(url, "a command", clock::now()).await?;
             return StateDb::open_existing_state(url).await.map(Some);
         }
@@ -69,7 +69,7 @@ pub(crate) async fn existing_state(settings: &ServiceSettings) -> anyhow::Result
     StateDb::open_existing_state(url).await.map(Some)
 }
 
-/// Who is at the keyboard, for the record of decisions.
+/// The name of the operator, for the record of decisions.
 pub(crate) fn person() -> DecisionMaker {
     let named = ["SUDO_USER", "LOGNAME", "USER"]
         .into_iter()
@@ -78,7 +78,7 @@ pub(crate) fn person() -> DecisionMaker {
     DecisionMaker::new(format!("{} (command line)", named.as_deref().unwrap_or("unknown user")))
 }
 
-/// Reads the settings, says what is doubtful about them, and begins to log.
+/// Reads the settings, logs their warnings, and starts the log.
 pub(crate) fn settings(file: Option<&Path>) -> anyhow::Result<LoadedConfig> {
     let loaded = settings_unsaid(file)?;
     for warning in &loaded.warnings {
@@ -87,14 +87,14 @@ pub(crate) fn settings(file: Option<&Path>) -> anyhow::Result<LoadedConfig> {
     Ok(loaded)
 }
 
-/// The state for a command that only reads; `None` where there is none yet.
+/// The state for a command that only reads; `None` where none exists yet.
 pub(crate) async fn readable_state(settings: &ServiceSettings) -> anyhow::Result<Option<StateDb>> {
     let url = settings.state.url.expose_secret();
     file_lock::refuse_lost(url)?;
     StateDb::open_state_read_only(url).await
 }
 
-/// The same, for who shows the doubts in a place of its own.
+/// The same, for a command that shows the warnings itself.
 pub(crate) fn settings_unsaid(file: Option<&Path>) -> anyhow::Result<LoadedConfig> {
     let environment = ProcessEnvironment::of_process();
     let loaded = load(&find_file(file, &environment)?, &environment)?;
@@ -102,10 +102,10 @@ pub(crate) fn settings_unsaid(file: Option<&Path>) -> anyhow::Result<LoadedConfi
     Ok(loaded)
 }
 
-/// What the program is called.
+/// The program's name.
 pub(crate) const NAME: &str = "conversica-sync";
 
-/// Of the user that this process runs as: services and containers set no variable. "uid 1000" where the system has no name for it.
+/// The account of this process: services and containers set no variable. "uid 1000" where the system has no name for it.
 pub(crate) fn account_name() -> Option<String> {
     let uid = std::fs::metadata("/proc/self").ok()?.uid();
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();

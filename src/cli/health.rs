@@ -1,6 +1,6 @@
 //! `health`: asks the running daemon whether it is alive, for a container's health check and for scripts.
 //!
-//! It looks at no database and takes no right away from anybody: one request to `[admin] listen`, one line of output.
+//! It reads no database and needs no lock: one request to `[admin] listen`, one line of output.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::error::SetupError;
 
 /// For connecting, asking and reading together.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
-/// An answer is a few hundred bytes. Whatever else answers there may send what it likes.
+/// An answer is a few hundred bytes. Another program at this address may send any amount.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub struct Args {
     pub address: Option<SocketAddr>,
 }
 
-/// What both paths answer; of it, what is shown.
+/// The shown part of both paths' answers.
 #[derive(Debug, Deserialize)]
 struct HealthAnswer {
     #[serde(default)]
@@ -57,7 +57,7 @@ struct ShownHold {
 }
 
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    // The doubts about settings are the daemon's to say: a check that runs every half minute would say nothing else.
+    // The daemon reports warnings about settings: a check that runs every half minute would repeat them without end.
     let listen = match args.address {
         Some(address) => address,
         None => settings_unsaid(file)?.settings.admin.listen,
@@ -69,7 +69,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         .await
         .map_err(|_| anyhow!("{no}: {address} gave no answer within {} s", TIME_LIMIT.as_secs()))?
         .with_context(|| format!("{no}: {address} cannot be asked (is the daemon running?)"))?;
-    // Something else may happen to listen there.
+    // Another program may listen there.
     let answer: HealthAnswer = serde_json::from_slice(&body)
         .map_err(|_| anyhow!("{no}: what answers at {address} (status {}) is not conversica-sync", status.as_u16()))?;
     if status == StatusCode::OK {
@@ -86,7 +86,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     bail!("{}", printable(&format!("{no}: {}", reasons.join("; "))))
 }
 
-/// Where to connect to for an address that is listened on.
+/// The address to connect to, for a listening address.
 fn reachable(listen: SocketAddr) -> anyhow::Result<SocketAddr> {
     if listen.port() == 0 {
         return Err(SetupError::new(
@@ -103,7 +103,7 @@ fn reachable(listen: SocketAddr) -> anyhow::Result<SocketAddr> {
     Ok(SocketAddr::new(ip, listen.port()))
 }
 
-/// Without the client that talks to Conversica: that one wants root certificates even where nothing is encrypted.
+/// Without the client for Conversica, which needs root certificates even for plain HTTP.
 async fn ask(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Vec<u8>)> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake::<_, Body>(TokioIo::new(stream)).await?;

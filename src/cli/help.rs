@@ -1,5 +1,5 @@
-//! What `--help` and the manual pages show below the options: examples of each command, and its exit codes where scripts
-//! need them. A test runs every example past the argument parser. Paragraphs are one line each: clap wraps them.
+//! Text below the options in `--help` and the manual pages: examples of each command, and its exit codes where scripts need them.
+//! A test parses every example. Each paragraph is one line: clap wraps it.
 
 pub const PROGRAM: &str = "\
 Examples:

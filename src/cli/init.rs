@@ -1,4 +1,4 @@
-//! `init`: looks at a database, proposes what to sync, shows what would come of it, and writes a commented configuration
+//! `init`: inspects a database, proposes a configuration, shows its result on sample rows, and writes a commented configuration
 //! file. Sends nothing, and writes nothing to the database.
 
 pub mod args;
@@ -34,9 +34,9 @@ use crate::source::source_db::SourceDb;
 use store::ConfigTarget;
 use trial::ConfigTrial;
 
-/// Longest that one look may take.
+/// The longest time for one query.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Tables whose values are looked at before one is chosen.
+/// Tables whose values are sampled before one is chosen.
 const SAMPLED_TABLES: usize = 6;
 
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -81,7 +81,7 @@ async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<Ex
         show::proposal(&proposal, &catalog[table]);
         show::trial(&trial, &catalog[table], !args.no_sample);
     }
-    // What makes no lead at all is written only if the operator says so.
+    // A configuration without any valid lead is written only if the operator confirms it.
     if asks {
         ask::whether_to_write(&target, &trial)?;
     } else if trial.valid == 0 && !args.yes {
@@ -120,7 +120,7 @@ async fn connect(url: &str) -> anyhow::Result<SourceDb> {
     })
 }
 
-/// The table: the one that was named, the one that a person picks, or the only likely one.
+/// The table: the named one, the operator's choice, or the only likely one.
 async fn choose(args: &Args, db: &SourceDb, catalog: &mut [InspectedTable], asks: bool) -> anyhow::Result<usize> {
     if let Some(asked) = &args.table {
         let found = named(catalog, asked)?;
@@ -153,7 +153,7 @@ async fn choose(args: &Args, db: &SourceDb, catalog: &mut [InspectedTable], asks
     .into())
 }
 
-/// The tables that may be advised to take: none of users or staff.
+/// The tables that `init` may suggest: none of users or staff.
 fn advisable(catalog: &[InspectedTable]) -> Vec<String> {
     let others = (0..catalog.len()).filter(|index| !staff::is_staff_in(catalog, *index));
     others.map(|index| catalog[index].setting()).collect()
@@ -201,7 +201,7 @@ fn named(catalog: &[InspectedTable], asked: &str) -> Result<usize, SetupError> {
     ))
 }
 
-/// Proposes, looks at the tables that the proposal would join, and proposes again with what was seen there.
+/// Proposes, samples the tables that the proposal would join, and proposes again with those samples.
 async fn proposed(
     db: &SourceDb,
     catalog: &mut [InspectedTable],
@@ -219,7 +219,7 @@ async fn proposed(
         }
         for index in unseen {
             introspect::sample(db, &mut catalog[index]).await;
-            // What could not be counted has been looked at all the same.
+            // A table that could not be counted counts as sampled, too.
             catalog[index].rows.get_or_insert(0);
         }
     }
@@ -263,7 +263,7 @@ fn refuse_unknown_columns(table: &InspectedTable, wishes: &OperatorWishes) -> Re
     Ok(())
 }
 
-/// Everything that is still unknown, in one message.
+/// All missing choices in one message.
 fn refuse_missing(
     proposal: &SourceProposal,
     wishes: &OperatorWishes,

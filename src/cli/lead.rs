@@ -1,7 +1,7 @@
-//! `lead ID`: one lead's whole story, for whoever asks why somebody was, or was not, written to. Looks at the state, also
-//! while a daemon works on it, and for a moment at the source, for what is noted of the row. `--export` has all of it in one document; `--erase` ends it.
+//! `lead ID`: one lead's whole history, which explains why a person was or was not contacted. Reads the state, also while a
+//! daemon runs, and briefly the source, for notes on the row. `--export` writes everything as one document; `--erase` deletes it.
 //!
-//! Here, and nowhere else, Conversica's answers are shown as they came: they may quote the lead.
+//! Only this command shows Conversica's answers unchanged: they may quote the lead.
 
 mod erase;
 mod export;
@@ -94,7 +94,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     };
     let hearing = LeadHearing::of(&state, &lead, settings.consent.keep_opt_outs).await?;
     let Some(mut story) = story::of(&state, &lead).await? else {
-        // Conversica speaks of leads that the CRM does not have, or that were not read yet.
+        // Conversica may post about leads that the CRM does not have, or that no poll has read yet.
         if hearing.is_nothing() {
             return Err(unknown(&lead.id, Some(&lead.client_id), &[]).into());
         }
@@ -137,7 +137,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-/// The token is a secret, wherever it stands.
+/// Hides the Test Lead Token everywhere: it is a secret.
 fn print(mut document: Value, text: String, veil: &TokenVeil, json: bool) {
     if json {
         veil.value(&mut document);
@@ -147,7 +147,7 @@ fn print(mut document: Value, text: String, veil: &TokenVeil, json: bool) {
     }
 }
 
-/// For people: where it stands and what to do, what Conversica should hold and holds, and how that came about.
+/// For people: the status and what to do, the content that Conversica should have and has, and the history.
 fn text(story: &LeadStory, hearing: &LeadHearing, notes: &[String], width: usize) -> String {
     let mut text = name(&story.lead);
     let (stands, to_do) = standing(story);

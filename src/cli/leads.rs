@@ -1,4 +1,4 @@
-//! `leads`: which leads wait or need a person, and why. Looks at the state only, also while a daemon works on it.
+//! `leads`: lists leads that wait or need the operator, and why. Reads the state only, also while a daemon runs.
 
 use std::fmt::Write as _;
 use std::io::{BufWriter, ErrorKind, Write};
@@ -33,7 +33,7 @@ pub struct Args {
     pub json: bool,
 }
 
-/// How many leads are listed for people who did not say.
+/// Leads listed for people without --limit.
 const LIMIT: u32 = 50;
 
 fn status_parser() -> impl TypedValueParser<Value = LeadStatus> {
@@ -61,9 +61,9 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-/// What was asked for.
+/// The query.
 struct LeadsQuery<'a> {
-    /// With the number of leads that have it, in the order in which they are listed.
+    /// Each with its number of leads, in the order of the list.
     statuses: Vec<(LeadStatus, i64)>,
     /// Leads in the state, of any status.
     all: i64,
@@ -101,7 +101,7 @@ impl<'a> LeadsQuery<'a> {
         Ok(total)
     }
 
-    /// Hands over the leads, up to the limit; returns how many.
+    /// Passes the leads on, up to the limit; returns how many.
     async fn each(
         &self,
         state: &StateDb,
@@ -122,7 +122,7 @@ impl<'a> LeadsQuery<'a> {
                     break;
                 }
                 for mut lead in page {
-                    // Conversica's words may quote what it was sent.
+                    // Conversica's text may quote the sent lead.
                     if let Some(detail) = lead.last_outcome.as_mut().and_then(|outcome| outcome.detail.as_mut()) {
                         *detail = self.veil.text(detail).into_owned();
                     }
@@ -135,11 +135,11 @@ impl<'a> LeadsQuery<'a> {
     }
 }
 
-/// Written as it is read. A document that closes is whole.
+/// Writes while it reads. A document with its closing bracket is complete.
 async fn print_json(state: &StateDb, wanted: &LeadsQuery<'_>) -> anyhow::Result<()> {
     let mut out = BufWriter::new(std::io::stdout());
     match write_json(&mut out, state, wanted).await {
-        // Whoever reads may stop reading.
+        // The reader of the output may close it early.
         Err(error) if is_broken_pipe(&error) => Ok(()),
         result => result,
     }

@@ -1,4 +1,4 @@
-//! `man`: the manual page, made of the same definitions as `--help`.
+//! `man`: the manual page, made from the same definitions as `--help`.
 
 use std::fs;
 use std::io;
@@ -38,7 +38,7 @@ pub fn run(args: Args, program: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-/// How many there are.
+/// Returns how many pages it wrote.
 fn write_pages(command: Command, directory: &Path) -> io::Result<usize> {
     let mut pages = 1;
     for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
@@ -52,7 +52,7 @@ fn write_pages(command: Command, directory: &Path) -> io::Result<usize> {
 fn page(command: Command) -> io::Result<Vec<u8>> {
     let after = command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string);
     let version = command.get_version().unwrap_or(env!("CARGO_PKG_VERSION")).to_owned();
-    // The sections one by one: the crate itself would run the lines of the examples together, under EXTRA.
+    // Section by section: the crate itself would join the lines of the examples, under EXTRA.
     let man = Man::new(command.clone()).source(format!("conversica-sync {version}")).manual("conversica-sync");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
@@ -75,7 +75,7 @@ fn after_help(text: &str) -> Roff {
     for paragraph in text.split("\n\n") {
         if let Some(examples) = paragraph.strip_prefix("Examples:\n") {
             roff.control("SH", ["EXAMPLES"]);
-            // Command and explanation below each other: a page is narrower than a terminal may be.
+            // Explanation below the command: a page is narrower than a terminal may be.
             for line in examples.lines() {
                 let (command, why) = line.trim().split_once("  ").unwrap_or((line.trim(), ""));
                 roff.control("TP", []);

@@ -77,7 +77,7 @@ pub enum CliCommand {
     /// Ask the running daemon whether it is alive
     #[command(after_help = help::HEALTH)]
     Health(health::Args),
-    /// Show how things stand
+    /// Show the state of the service and what needs the operator
     #[command(after_help = help::STATUS)]
     Status(status::Args),
     /// List leads: those that wait or need a person, and why
@@ -143,14 +143,14 @@ pub enum CliCommand {
 
 /// The arguments of the process. Prints help, version and mistakes itself, and ends the process with them.
 pub fn parse() -> CommandLine {
-    // Said here, for all output alike: by itself clap knows further variables that force colours into a pipe.
+    // Set here for all output: clap itself follows further variables that force colours into a pipe.
     let colours = console::colours(&std::io::stdout()) && console::colours(&std::io::stderr());
     let colours = if colours { ColorChoice::Auto } else { ColorChoice::Never };
     let matches = CommandLine::command().color(colours).get_matches();
     CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
-/// Does what was asked.
+/// Runs the command.
 pub async fn dispatch(cli: CommandLine) -> anyhow::Result<ExitCode> {
     let file = cli.config.as_deref();
     match cli.command {
@@ -188,7 +188,7 @@ pub fn failure(error: &anyhow::Error) -> (u8, String) {
             return (2, cause.to_string());
         }
     }
-    // Context put around an error by `anyhow` is not in its chain of causes.
+    // The chain of causes does not include context that `anyhow` puts around an error.
     match error.downcast_ref::<SetupError>() {
         Some(setup) => (2, setup.to_string()),
         None => (1, format!("{}{}", discreet::in_words(error), damage_cure(error))),

@@ -46,15 +46,15 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings(file)?;
     let stop = signal::stop_on_signal()?;
-    // The source first: for one that does not fit, no state is made.
+    // The source first: if it does not fit, no state is created.
     let crm = ConnectedCrm::open(&loaded.settings).await?;
     let state = open_state(&loaded.settings, "once").await?;
     let tally = Arc::new(RunTally::default());
     let reach = if args.full { PollReach::Everything } else { PollReach::AsDue };
     let bar = tokio::spawn(show_progress(state.db.clone(), tally.clone()));
-    // What was posted before this pass counts in it. A failure of the state is the pass's own to tell.
+    // Posts from before this pass count in it. The pass itself reports a failure of the state.
     let _ = receive::apply::apply_waiting(&loaded.settings, &state.db).await;
-    // No lead is sent while a post about it waits to be taken in, and no `run` may be there to do it.
+    // No lead is sent while a post about it waits to be applied, and there may be no `run` to apply it.
     let taking_in = receive::apply::run(
         Arc::new(loaded.settings.clone()),
         state.db.clone(),
@@ -94,7 +94,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(if passed.nothing_delivered { ExitCode::Decision } else { report.need().into() })
 }
 
-/// The pass to its end, and what of the state was lost meanwhile.
+/// Runs the pass to its end; returns also whether the state was lost meanwhile.
 async fn pass_unless_lost<T>(
     pass: impl Future<Output = T>,
     loss: impl Future<Output = StateLoss>,

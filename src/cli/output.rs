@@ -1,4 +1,4 @@
-//! `--output FILE`: a document about people, which appears when it is whole, and which only its owner may read.
+//! `--output FILE`: a document about people. The file appears only when it is complete, and only its owner may read it.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ impl OutputTarget {
 
     pub fn finish(self) -> anyhow::Result<()> {
         match self {
-            // Whoever reads may stop reading.
+            // The reader of the output may close it early.
             OutputTarget::Standard(mut out) => drop(out.flush()),
             OutputTarget::File(out, file) => {
                 let begun = out.into_inner().map_err(|error| cannot_write(&file, error.error()))?;

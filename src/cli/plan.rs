@@ -1,4 +1,4 @@
-//! `plan`: what a pass would send and why, for a person deciding whether to press the button.
+//! `plan`: shows what a pass would send and why, so that the operator can decide.
 
 mod text;
 
@@ -75,7 +75,7 @@ struct PlanReader<'a> {
 }
 
 impl PlanReader<'_> {
-    /// With a bar for whoever waits, which is gone at the end.
+    /// Shows a progress bar, which disappears at the end.
     async fn plan(&self, each: impl FnMut(PlannedLead) -> anyhow::Result<()>) -> anyhow::Result<PlanTotals> {
         let tally = Arc::new(RunTally::default());
         let bar = tokio::spawn(progress::reading(self.state.clone(), tally.clone()));
@@ -93,7 +93,7 @@ struct PlanSelection<'a> {
     only: &'a [PlannedAction],
     ids: &'a [String],
     limit: Option<u64>,
-    /// How many there were so far, shown or not.
+    /// Matching leads so far, shown or not.
     found: u64,
 }
 
@@ -111,8 +111,8 @@ impl PlanSelection<'_> {
     }
 }
 
-/// One document, its leads written as they are found: ten million of them need no memory. Errors come before the end, so
-/// a document that closes is whole.
+/// One document with its leads written as they are found: ten million of them need no memory. Errors come before the end, so a
+/// document with its closing bracket is complete.
 async fn print_json(planner: &PlanReader<'_>, mut chosen: PlanSelection<'_>) -> anyhow::Result<PlanTotals> {
     let mut out = BufWriter::new(std::io::stdout());
     let mut separator = "{\"leads\":[\n";

@@ -1,4 +1,4 @@
-//! The bar for people who wait: on a terminal only, on standard error, gone when the work is done.
+//! Progress bars: on a terminal only, on standard error, removed when the work is done.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::send::tally::RunTally;
 use crate::store::lead;
 use crate::store::state_db::StateDb;
 
-/// A bar and when to draw it; `None` where nobody would see it.
+/// A bar and its redraw interval; `None` without a terminal.
 pub fn bar() -> Option<(ProgressBar, Interval)> {
     if !can_redraw(&std::io::stderr()) {
         return None;
@@ -22,20 +22,20 @@ pub fn bar() -> Option<(ProgressBar, Interval)> {
     Some((bar, interval(Duration::from_millis(200))))
 }
 
-/// Leads that the state knows: as many rows are expected, for all that is known.
+/// Leads in the state: the best estimate of the number of rows.
 pub async fn known(state: &StateDb) -> u64 {
     let known = lead::counts(state).await.map_or(0, |counts| counts.values().sum());
     u64::try_from(known).unwrap_or(0)
 }
 
-/// Shows how far the rows are read.
+/// Shows how many rows are read.
 pub fn show_reading(bar: &ProgressBar, tally: &RunTally, known: u64) {
     bar.set_message(format!("{} rows read", tally.rows()));
     bar.set_length(known.max(tally.rows()));
     bar.set_position(tally.rows());
 }
 
-/// The same as long as this runs.
+/// Shows the same until it is dropped.
 pub async fn reading(state: StateDb, tally: Arc<RunTally>) {
     let Some((bar, mut ticks)) = bar() else { return };
     let known = known(&state).await;

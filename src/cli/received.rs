@@ -1,6 +1,6 @@
-//! `received`: what Conversica has posted, newest first; one post as it came; and what could not be read, read again.
+//! `received`: lists Conversica's posts, newest first; shows one post unchanged; reads unreadable posts again.
 //!
-//! The list has ids, statuses and key names; what people wrote is in `received show` and `lead ID`.
+//! The list has ids, statuses and key names; only `received show` and `lead ID` show what people wrote.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -38,7 +38,7 @@ pub struct ReceivedList {
     /// Posts of that kind
     #[arg(long, value_name = "KIND", value_parser = kind_parser())]
     pub kind: Option<PostKind>,
-    /// Posts that cannot be read, and have not been mended or put aside
+    /// Posts that cannot be read, and have not been fixed or dismissed
     #[arg(long)]
     pub unreadable: bool,
     /// Damaged posts that may be opt-outs, and wait for `confirm` or `dismiss`
@@ -78,7 +78,7 @@ pub enum ReceivedCommand {
         #[arg(value_name = "SEQ", required = true)]
         seqs: Vec<i64>,
     },
-    /// Read again what could not be read: with this version of the program, or as you have mended it
+    /// Read unreadable posts again: with this version of the program, or as you have fixed them
     #[command(after_help = help::RECEIVED_REPLAY)]
     Replay {
         /// Numbers of posts, as `received --unreadable` lists them
@@ -87,7 +87,7 @@ pub enum ReceivedCommand {
         /// All that cannot be read
         #[arg(long, conflicts_with_all = ["seqs", "body"])]
         all: bool,
-        /// The mended body of that one post; '-' reads standard input
+        /// The fixed body of that one post; '-' reads standard input
         #[arg(long, value_name = "FILE")]
         body: Option<PathBuf>,
     },
@@ -141,12 +141,12 @@ async fn list(args: ReceivedList, file: Option<&Path>) -> anyhow::Result<ExitCod
     Ok(ExitCode::Done)
 }
 
-/// Posts of one statement that asks whom they may be about: SQLite admits a limited number of values in it.
+/// Posts per query for possible leads: SQLite limits the number of values in a statement.
 const POSTS_AT_ONCE: usize = 500;
-/// Leads that a damaged post may be about, and that the table names.
+/// Leads that a damaged post may be about, named in the table.
 const SUSPECTS_NAMED: usize = 5;
 
-/// Each post with the leads that it may be about, other than the one that it names for certain.
+/// Adds to each post the leads that it may be about, besides the one that it names.
 async fn with_suspects(
     state: &StateDb,
     events: Vec<HeardEvent>,
@@ -172,7 +172,7 @@ fn named(lead: &LeadId) -> String {
     name
 }
 
-/// The lead that the post is about; those that it only may be about with a question mark.
+/// The lead of the post; possible leads have a question mark.
 fn whose(event: &HeardEvent, suspects: &[LeadId]) -> String {
     let mut leads = Vec::new();
     if !event.lead.id.is_empty() {
@@ -185,7 +185,7 @@ fn whose(event: &HeardEvent, suspects: &[LeadId]) -> String {
     leads.join(", ")
 }
 
-/// Keys that say what became of a lead, and nothing personal.
+/// Keys that tell the progress of a lead, without personal data.
 const TELLING: [&str; 11] = [
     "conversationStage",
     "conversationStatus",
@@ -200,7 +200,7 @@ const TELLING: [&str; 11] = [
     "date",
 ];
 
-/// What the list shows of the content, which of its keys have values that are not published, and what is damaged.
+/// The content shown in the list, the keys with unpublished values, and the damaged parts.
 fn said(event: &HeardEvent) -> (Map<String, Value>, Vec<&'static str>, Vec<String>) {
     let Ok(post) = heard::read(event.kind, &event.body) else { return Default::default() };
     let outside = if event.kind == PostKind::ChatLead { Vec::new() } else { vocabulary::outside(&post.content) };
@@ -280,12 +280,12 @@ async fn show(seq: i64, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let event = found.ok_or_else(|| unknown(seq))?;
     let mut out = std::io::stdout();
     if out.is_terminal() {
-        // Line by line: line breaks are no harm.
+        // Line by line, because `printable` would escape line breaks.
         for line in String::from_utf8_lossy(&event.body).split('\n') {
             say(printable(line));
         }
     } else {
-        // Whoever reads may stop reading.
+        // The reader of the output may close it early.
         let _ = out.write_all(&event.body).and_then(|()| out.flush());
     }
     Ok(ExitCode::Done)

@@ -1,4 +1,4 @@
-//! `reconcile`: one verdict a lead, for people as a table or a page, for programs as JSON or CSV.
+//! `reconcile`: one verdict per lead, as a table or a page for people, as JSON or CSV for programs.
 
 mod page;
 mod text;
@@ -36,7 +36,7 @@ pub struct Args {
     /// Where it is written to, instead of standard output
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Put back in the queue: leads never sent and stale ones are read anew by the next poll, ambiguous ones sent again
+    /// Requeue: the next poll reads leads never sent and stale ones anew, ambiguous ones are sent again
     #[arg(long)]
     pub repair: bool,
     /// How long after it was accepted a lead ought to have been heard of; "never" [default: 7d, or never without a receiver]
@@ -55,7 +55,7 @@ pub enum ReportFormat {
     Html,
 }
 
-/// How long nothing may be heard.
+/// How long Conversica may stay silent about a lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SilenceLimit {
     For(Duration),
@@ -63,7 +63,7 @@ pub enum SilenceLimit {
 }
 
 const PATIENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Of which the page has a chart.
+/// The period of the page's chart.
 const CHART: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 fn parse_patience(text: &str) -> Result<SilenceLimit, String> {
@@ -73,7 +73,7 @@ fn parse_patience(text: &str) -> Result<SilenceLimit, String> {
     duration::parse(text).map(SilenceLimit::For).map_err(|error| error.to_string())
 }
 
-/// Before when a lead must have been taken to be missed. Without a receiver nothing is heard of anybody, unless asked for.
+/// A lead accepted before this time should have been heard of. Without a receiver no post arrives, so the default is no limit.
 fn silent_since(asked: Option<SilenceLimit>, settings: &ServiceSettings, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let by_default = if settings.receive.is_some() { SilenceLimit::For(PATIENCE) } else { SilenceLimit::Endless };
     match asked.unwrap_or(by_default) {
@@ -118,7 +118,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(if report.differences(&args.ignore) > 0 { ExitCode::Attention } else { ExitCode::Done })
 }
 
-/// To look at, unless something is to be repaired in it; an empty one where there is none yet.
+/// Opened for reading, unless the command repairs leads; an empty state where none exists yet.
 async fn open_state(settings: &ServiceSettings, repair: bool) -> anyhow::Result<StateDb> {
     let found = match repair {
         true => existing_state(settings).await?,
@@ -130,7 +130,7 @@ async fn open_state(settings: &ServiceSettings, repair: bool) -> anyhow::Result<
     }
 }
 
-/// What is written lead by lead: ten million of them need no memory.
+/// Writes lead by lead: ten million of them need no memory.
 enum LineWriter<'a> {
     None,
     Json(&'a mut (dyn Write + Send), &'static str),
@@ -168,7 +168,7 @@ impl<'a> LineWriter<'a> {
         }
     }
 
-    /// A document that closes is whole: errors come before.
+    /// Errors come before the end, so a document with its closing bracket is complete.
     fn end(self, report: &ReconcileReport) -> anyhow::Result<()> {
         match self {
             LineWriter::None => {}

@@ -1,4 +1,4 @@
-//! `resume`: lifts a halt by hand, once its cause is mended.
+//! `resume`: lifts a halt by hand, after the operator has fixed its cause.
 
 use std::path::Path;
 

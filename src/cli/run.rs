@@ -31,7 +31,7 @@ async fn follow(mut hang_up: Signal, mut started: LoadedConfig, running: watch::
     }
 }
 
-/// Takes over what can be, and says what was not. Settings with a mistake change nothing.
+/// Applies changed settings and reports which ones need a restart. Settings with a mistake change nothing.
 fn read_again(started: &mut LoadedConfig, running: &watch::Sender<Arc<ServiceSettings>>) {
     let Some(file) = &started.file else { return };
     let read = match load(file, &ProcessEnvironment::of_process()) {
@@ -53,7 +53,7 @@ fn read_again(started: &mut LoadedConfig, running: &watch::Sender<Arc<ServiceSet
     let reloaded = reload(&running.borrow(), started, &read);
     telemetry::set_level(reloaded.settings.log.level);
     running.send_replace(Arc::new(reloaded.settings));
-    // What waits for a restart is named again next time.
+    // Settings that wait for a restart are named again next time.
     started.effective.retain(|old| !reloaded.taken.contains(&old.key));
     started.effective.extend(read.effective.into_iter().filter(|new| reloaded.taken.contains(&new.key)));
     info!(taken = reloaded.taken.join(", "), "settings read again");

@@ -1,4 +1,4 @@
-//! `sandbox`: runs a local Conversica in the foreground, and says how to use it and what it receives.
+//! `sandbox`: runs a local Conversica in the foreground, shows how to use it and what it receives.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::sandbox::play::{self, PlayReceiver, PlayedCounts};
 use crate::sandbox::store::SandboxCounts;
 use crate::sandbox::{SandboxOptions, start};
 
-/// How often what has changed is told.
+/// How often changed counts are printed.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
@@ -78,7 +78,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let Args { listen, username, password, faults, seed, quiet, .. } = args;
     let receiver = play.as_ref().map(|play| play.receiver.url.clone());
     let greeting_ends = greeting_end(&username, &password, &faults);
-    // Before anything is printed: whoever waits for the first line may send a signal right after it.
+    // Before the first line: a caller that waits for that line may send a signal right after it.
     let mut stop = Box::pin(stop_signal()?);
     let sandbox = start(SandboxOptions { listen, username, password, faults, seed, play }).await?;
     let (endpoint, address) = (sandbox.endpoint(), sandbox.address);
@@ -110,7 +110,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is to be played back, and to whom.
+/// The playback options, from the receiver's arguments.
 fn play(args: &Args) -> anyhow::Result<Option<play::PlayOptions>> {
     let Some(url) = args.receiver.clone() else { return Ok(None) };
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {

@@ -16,7 +16,7 @@ pub fn stop_on_signal() -> anyhow::Result<CancellationToken> {
                 _ = terminate.recv() => {}
             }
             if signals > 0 {
-                // What is on its way stays claimed; the next start records it as ambiguous.
+                // Requests in flight stay claimed; the next start records them as ambiguous.
                 std::process::exit(1);
             }
             tracing::info!("stopping: finishing requests in flight; a second signal stops at once");

@@ -1,4 +1,4 @@
-//! `status`: how things stand, and what needs a person.
+//! `status`: shows the counts and everything that needs the operator.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -39,7 +39,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     };
     let mut report = match read {
         Ok(report) => report,
-        // Whatever is there instead of the state may be no state at all.
+        // The file in the state's place may be no state at all.
         Err(_) if lost.is_some() => StatusReport::before_the_first_run(),
         Err(error) => return Err(error),
     };
@@ -60,7 +60,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(report.need().into())
 }
 
-/// Where the file of the state cannot be, as its directory is not there.
+/// Explains that the state's file cannot exist because its directory does not.
 fn missing_directory(url: &str) -> Option<String> {
     let path = db::sqlite_path(url)?;
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty() && !directory.exists())?;
@@ -184,7 +184,7 @@ fn opt_out_values(values: UnclearOptOuts) -> String {
     text
 }
 
-/// What came back, and what of it needs a person; blank where nothing came.
+/// Counts of Conversica's posts, and those that need the operator; blank where none came.
 fn received(received: &ReceivedCounts) -> String {
     if received.is_nothing() {
         return String::new();
@@ -237,7 +237,7 @@ fn received(received: &ReceivedCounts) -> String {
     text
 }
 
-/// What keeps leads from leaving at full pace; blank where nothing does.
+/// The reason why leads leave at less than full pace; blank where none does.
 fn pacing(pacing: Option<&StoredPace>, halted: bool) -> String {
     let Some(pacing) = pacing.filter(|_| !halted) else { return String::new() };
     let time = |at: DateTime<Utc>| at.format("%F %T UTC");

@@ -7,7 +7,7 @@ use crate::console::printable;
 
 pub use crate::wording::{leads, number};
 
-/// The ids that a person named, as far as a line goes.
+/// The ids that the operator named, as many as fit a line.
 pub fn ids_of(ids: &[String]) -> String {
     const SHOWN: usize = 5;
     let shown: Vec<String> = ids.iter().take(SHOWN).map(|id| printable(id).into_owned()).collect();

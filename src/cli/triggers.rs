@@ -1,5 +1,5 @@
-//! `triggers`: shows, makes and removes the triggers in the CRM database and the change log that they fill. Nothing runs
-//! that was not shown first.
+//! `triggers`: shows, creates and removes the triggers in the CRM database and the change log that they fill. It runs only
+//! statements that it has shown.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -50,12 +50,12 @@ pub struct InstalledTriggers {
     /// PostgreSQL: the role that conversica-sync reads with [default: that of source.url]
     #[arg(long)]
     pub role: Option<String>,
-    /// PostgreSQL: wake nobody at a commit; changes are found at the next poll. NOTIFY lets transactions that use it commit
-    /// one at a time, which a database with very many writers may feel
+    /// PostgreSQL: do not notify at a commit; the next poll finds the changes. NOTIFY lets transactions that use it commit one at
+    /// a time, which a database with very many writers may feel
     #[arg(long)]
     pub no_notify: bool,
-    /// PostgreSQL: wake whoever listens, also where max_prepared_transactions is above 0: a transaction that has notified
-    /// cannot be prepared for two-phase commit, so there it is left out unless you say so
+    /// PostgreSQL: notify listeners even where max_prepared_transactions is above 0. A transaction that has notified cannot be
+    /// prepared for two-phase commit, so there NOTIFY is left out unless you say so
     #[arg(long, conflicts_with = "no_notify")]
     pub notify: bool,
     /// PostgreSQL: make the change log although a publication of all tables, or of its schema, publishes it: every subscriber
@@ -74,7 +74,7 @@ pub struct RunningDaemon {
     pub yes: bool,
 }
 
-/// A variable of the process, for a URL that may hold a password: an argument would stand in every list of processes.
+/// An environment variable for a URL that may hold a password: an argument would appear in every list of processes.
 const OWNER_URL: &str = "CONVERSICA_SYNC_OWNER_URL";
 
 pub async fn run(command: TriggersCommand, file: Option<&Path>) -> anyhow::Result<ExitCode> {
@@ -195,7 +195,7 @@ async fn wake(made: &InstalledTriggers, reader: &SourceDb) -> Result<ListenerWak
     Ok(if is_silent { ListenerWake::Silent } else { ListenerWake::Notify })
 }
 
-/// Whether nobody is woken, and nobody has said so.
+/// Whether the triggers do not notify, although the operator did not ask for that.
 fn is_left_out(made: &InstalledTriggers, wake: ListenerWake, engine: SourceEngine) -> bool {
     engine == SourceEngine::Postgres && wake == ListenerWake::Silent && !made.no_notify
 }
@@ -221,7 +221,7 @@ fn unreachable(url: &str, error: &sqlx::Error) -> anyhow::Error {
         .into()
 }
 
-/// Whoever drains the log: the role that was named, or the one that the reader's session has.
+/// The role that drains the log: the named one, or that of the reader's session.
 async fn role(named: Option<String>, reader: &SourceDb) -> Result<Option<String>, sqlx::Error> {
     match reader {
         SourceDb::Sqlite(_) => Ok(None),
@@ -269,7 +269,7 @@ async fn execute(
     let done = match opened {
         SourceDb::Sqlite(pool) => sqlx::raw_sql(db::trusted(script.to_owned())).execute(&pool).await.map(drop),
         SourceDb::Postgres(pool) => match pool.acquire().await.map_err(discreet::of_source) {
-            // The script is one transaction of its own, and sets what it sets within that.
+            // The script is one transaction of its own, and its settings end with it.
             Ok(mut session) => {
                 session.close_on_drop();
                 sqlx::raw_sql(db::trusted(script.to_owned())).execute(&mut *session).await.map(drop)

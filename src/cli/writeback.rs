@@ -1,4 +1,4 @@
-//! `writeback`: the tables that the write-back fills, and the events that the CRM refuses.
+//! `writeback`: the tables that the write-back fills, and the events that the CRM rejects.
 
 use std::path::Path;
 
@@ -87,7 +87,7 @@ fn print(settings: &ServiceSettings, role: Option<String>) {
     say(format_args!("-- conversica-sync: {}\n{}", names.join(", "), design.script(role.as_deref()).trim_end()));
 }
 
-/// The user that a URL names; the one that a machine's own settings add is not known here.
+/// The user in a URL; a default user from the machine's own settings is unknown here.
 fn user_of(url: &str) -> Option<String> {
     let options: sqlx::postgres::PgConnectOptions = url.parse().ok()?;
     let named = url::Url::parse(url).ok()?;

@@ -1,8 +1,8 @@
-//! A permit to send a claimed lead, which ends with a part of the claim's lease.
+//! A permit to send a claimed lead; it expires with a part of the claim's lease.
 //!
-//! A process may be paused, or its state may answer late, between a claim and its request. Another instance takes the lead
-//! over when the lease is over; a request that leaves after that carries old content behind new. So the permit is asked
-//! again at the last moment that can be had: when the connection fetches the body to write it.
+//! Between a claim and its request a process may be suspended, or its state may answer late. When the lease expires, another
+//! instance takes over the lead. A request that leaves after that would overwrite newer content with older. So the permit is
+//! checked again at the last possible moment: when the connection fetches the body to write it.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,15 +15,15 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 
 use crate::clock;
 
-/// Allows one request to be written until a moment, which is counted from the start of the machine: no setting of the clock
-/// and no suspension moves it.
+/// Allows one request to be written until a moment, which counts from the start of the machine, so that clock changes and
+/// suspension do not move it.
 #[derive(Debug, Clone)]
 pub struct SendPermit {
     until: Duration,
     body: Arc<AtomicU8>,
 }
 
-/// Nobody has fetched the body yet.
+/// The connection has not fetched the body yet.
 const WAITING: u8 = 0;
 /// The connection has it.
 const FETCHED: u8 = 1;
@@ -31,7 +31,7 @@ const FETCHED: u8 = 1;
 const REFUSED: u8 = 2;
 
 impl SendPermit {
-    /// `until` as [`clock::since_boot`] has it.
+    /// `until` on the clock of [`clock::since_boot`].
     pub fn until(until: Duration) -> Self {
         Self { until, body: Arc::new(AtomicU8::new(WAITING)) }
     }
@@ -40,12 +40,12 @@ impl SendPermit {
         clock::since_boot() > self.until
     }
 
-    /// A body that is handed out only while the permit lasts.
+    /// A body that the connection gets only while the permit lasts.
     pub fn guard(&self, body: String) -> reqwest::Body {
         reqwest::Body::wrap(PermittedBody { bytes: Some(Bytes::from(body)), permit: self.clone() })
     }
 
-    /// Whether it is certain that the request has not left because the permit was over.
+    /// Whether the request certainly did not leave, because the permit had expired.
     pub fn has_kept_back(&self) -> bool {
         match self.body.load(Ordering::Acquire) {
             REFUSED => true,
@@ -60,7 +60,7 @@ struct PermittedBody {
     permit: SendPermit,
 }
 
-/// Ends the request on its connection.
+/// Aborts the request on its connection.
 #[derive(Debug)]
 struct PermitOver;
 

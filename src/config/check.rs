@@ -1,4 +1,4 @@
-//! Whether one value is what its key holds: type, choice, shape. What the settings mean together is another file's.
+//! Checks that one value fits its key: type, choice, shape. Combinations of settings are not checked here.
 //!
 //! The value itself is named in a message unless the key is secret.
 
@@ -14,11 +14,11 @@ use crate::config::{duration, size};
 use crate::error::SetupError;
 use crate::nearest::nearest;
 
-/// All mistakes found, so that a person mends them in one go.
+/// All mistakes found, so that the operator can fix them in one go.
 #[derive(Debug, Default)]
 pub struct ConfigProblems {
     found: Vec<ConfigProblem>,
-    /// Keys already complained about: what follows from them is not worth a second message.
+    /// Keys with a message already: errors that follow from them need no second one.
     spoiled: BTreeSet<String>,
 }
 
@@ -29,7 +29,7 @@ struct ConfigProblem {
 }
 
 impl ConfigProblems {
-    /// `place` is where the mistake stands: `conversica-sync.toml:12` or an environment variable.
+    /// `place` locates the mistake: `conversica-sync.toml:12` or an environment variable.
     pub fn add(&mut self, place: &str, what: impl AsRef<str>, cure: impl Into<String>) {
         let error = SetupError::new(format!("{place}: {}", what.as_ref()), cure);
         if !self.found.iter().any(|other| other.error == error) {
@@ -41,7 +41,7 @@ impl ConfigProblems {
         self.spoiled.insert(key.into());
     }
 
-    /// Whether the key, or a section that it is in, was complained about.
+    /// Whether the key, or a section that contains it, has a message already.
     pub fn is_spoiled(&self, key: &str) -> bool {
         let mut ends = key.match_indices('.').map(|(end, _)| end).chain([key.len()]);
         ends.any(|end| self.spoiled.contains(&key[..end]))
@@ -51,7 +51,7 @@ impl ConfigProblems {
         self.found.is_empty()
     }
 
-    /// In the order of the lines they stand on; first those that stand on none.
+    /// In the order of their lines; mistakes without a line come first.
     pub fn into_errors(mut self) -> Vec<SetupError> {
         self.found.sort_by_key(|problem| line_of(&problem.place));
         self.found.into_iter().map(|problem| problem.error).collect()
@@ -62,7 +62,7 @@ fn line_of(place: &str) -> u32 {
     place.rsplit_once(':').and_then(|(_, line)| line.parse().ok()).unwrap_or(0)
 }
 
-/// What is wrong with a value, and the cure.
+/// The fault of a value, and the cure.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ValueMisfit {
     pub what: String,
@@ -73,7 +73,7 @@ fn misfit<T>(what: impl Into<String>, cure: impl Into<String>) -> Result<T, Valu
     Err(ValueMisfit { what: what.into(), cure: cure.into() })
 }
 
-/// Whether a value fits its key. Field rules are judged when they are read, after the layers are merged.
+/// Checks that a value fits its key. Field rules are checked when they are read, after the layers are merged.
 pub fn fits(key: &ConfigKey, value: &Value) -> Result<(), ValueMisfit> {
     match (&key.kind, &value.kind) {
         (KeyKind::Rule, _) | (KeyKind::Boolean, ValueKind::Boolean(_)) => Ok(()),

@@ -101,7 +101,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
     deserializer.deserialize_str(DurationVisitor)
 }
 
-/// How a duration looks in the JSON Schema.
+/// The JSON Schema of a duration.
 pub struct DurationText;
 
 impl JsonSchema for DurationText {

@@ -1,7 +1,7 @@
-//! The surroundings of the process that settings come from, and the layer that its environment variables make.
+//! The process environment as a source of settings, and the layer made from its variables.
 //!
-//! The `config` crate's own reader is not used: it lower-cases names, and turns the password `007` into 7. Here a name
-//! is matched with the known keys, and a text becomes a number only where its key holds one.
+//! The `config` crate's own reader is not used: it lower-cases names, and turns the password `007` into 7. This reader matches
+//! names with the known keys, and converts a text to a number only for a numeric key.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use crate::nearest::nearest;
 
 const PREFIX: &str = "CONVERSICA_SYNC__";
 
-/// What of the process's surroundings can hold settings. An argument everywhere, so that tests never change the real
-/// one.
+/// The parts of the environment that can hold settings. Passed as an argument everywhere, so that tests never change the real
+/// environment.
 #[derive(Clone, Default)]
 pub struct ProcessEnvironment {
     pub variables: BTreeMap<String, String>,
@@ -25,7 +25,7 @@ pub struct ProcessEnvironment {
     pub credentials_directory: Option<PathBuf>,
 }
 
-/// Variables hold secrets, ours and others': only their number is shown.
+/// Variables hold secrets of this and other programs: `Debug` shows only their number.
 impl std::fmt::Debug for ProcessEnvironment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Environment")
@@ -36,10 +36,10 @@ impl std::fmt::Debug for ProcessEnvironment {
 }
 
 impl ProcessEnvironment {
-    /// The real one.
+    /// The environment of this process.
     pub fn of_process() -> Self {
         let lossy = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            // What is not UTF-8 keeps a mark (U+FFFD), by which our own variables are refused.
+            // A name or value that is not UTF-8 keeps a mark (U+FFFD), by which our own variables are refused.
             (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
         };
         Self {
@@ -51,7 +51,7 @@ impl ProcessEnvironment {
     }
 }
 
-/// Reads the variables that set a key. `file` tells how the user writes the keys of `[lead.custom]`.
+/// Reads the variables that set a key. `file` shows the spelling of the keys of `[lead.custom]`.
 pub fn layer(
     environment: &ProcessEnvironment,
     file: &ConfigLayer,
@@ -116,20 +116,20 @@ pub fn layer(
     layer
 }
 
-/// The parts of a name after the prefix, whatever its case; `None` for other people's variables.
+/// The parts of a name after the prefix, in any case; `None` for variables of other programs.
 fn segments(variable: &str) -> Option<Vec<String>> {
     let prefix = variable.get(..PREFIX.len())?;
     prefix.eq_ignore_ascii_case(PREFIX).then(|| variable[PREFIX.len()..].split("__").map(str::to_owned).collect())
 }
 
-/// Which key a name means, and which part of a field rule, if only a part.
+/// The key that a name sets, and the part of a field rule, if it sets only a part.
 fn target(segments: &[String], file: &ConfigLayer) -> Option<(Vec<String>, Option<String>)> {
     if let [lead, custom, name, part @ ..] = segments
         && lead.eq_ignore_ascii_case("lead")
         && custom.eq_ignore_ascii_case("custom")
         && !name.is_empty()
     {
-        // As the file writes it; else as the variable does, whose case is kept.
+        // In the file's spelling; otherwise in the variable's, whose case is kept.
         let as_in_file = file.values.keys().find(|path| {
             path.len() == 3 && path[0] == "lead" && path[1] == "custom" && path[2].eq_ignore_ascii_case(name)
         });
@@ -157,7 +157,7 @@ fn target(segments: &[String], file: &ConfigLayer) -> Option<(Vec<String>, Optio
     None
 }
 
-/// `Some(None)`: the whole rule. Translations (`map`) have names of the user's own, and belong in the file.
+/// `Some(None)`: the whole rule. Translations (`map`) have names of the operator's own, and belong in the file.
 fn rule_part(rest: &[String]) -> Option<Option<String>> {
     match rest {
         [] => Some(None),
@@ -169,7 +169,7 @@ fn rule_part(rest: &[String]) -> Option<Option<String>> {
     }
 }
 
-/// A text that does not look like what its key holds stays text; the check of values refuses it by name.
+/// A text that does not fit the key's type stays text; the check of values then refuses it with the key's name.
 fn typed(key: &ConfigKey, text: &str) -> ValueKind {
     match key.kind {
         KeyKind::Boolean => text.parse().map(ValueKind::Boolean).ok(),
@@ -204,8 +204,8 @@ fn unknown(place: &str, segments: &[String], problems: &mut ConfigProblems) {
     }
 }
 
-/// A variable with one underscore between the parts is ignored, because Kubernetes makes such names for its services;
-/// but one that spells a key exactly was meant to be ours.
+/// A variable with one underscore between the parts is ignored, because Kubernetes creates such names for its services. But a
+/// name that spells a key exactly was probably meant for us, so it gets a warning.
 fn single_underscore(variable: &str) -> Option<String> {
     let rest = variable.strip_prefix("CONVERSICA_SYNC_")?.to_lowercase();
     let key = key::all().iter().find(|key| key.name.replace('.', "_").to_lowercase() == rest.replace("__", "_"))?;

@@ -1,4 +1,4 @@
-//! The layer that a TOML file makes: its values with the line each stands on; unknown names are refused here.
+//! The layer made from a TOML file: its values with their lines. Unknown names are refused here.
 
 use config::{Map, Value, ValueKind};
 use toml::de::{DeTable, DeValue};
@@ -8,10 +8,10 @@ use crate::config::key::{self, KeyKind};
 use crate::config::layer::ConfigLayer;
 use crate::error::SetupError;
 
-/// The name of the embedded defaults, whose lines tell a user nothing.
+/// The name of the embedded defaults, whose line numbers mean nothing to an operator.
 pub const DEFAULT: &str = "default";
 
-/// Reads a file's text. `Err` is a text that is not TOML; everything else wrong goes to `problems`.
+/// Reads a file's text. `Err` is a text that is not TOML; every other mistake goes to `problems`.
 pub fn layer(name: &str, text: &str, problems: &mut ConfigProblems) -> Result<ConfigLayer, SetupError> {
     let document = DeTable::parse(text).map_err(|error| syntax_error(name, text, &error))?;
     let mut reader = FileReader { name, text, layer: ConfigLayer::default(), problems };
@@ -140,7 +140,7 @@ fn plain(place: &str, value: &DeValue<'_>) -> Value {
         DeValue::String(text) => ValueKind::String(text.to_string()),
         DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
             Ok(number) => ValueKind::I64(number),
-            // Out of range for every key; as text it is refused with its type.
+            // Out of range for every key; as text, the check of values refuses it with the key's type.
             Err(_) => ValueKind::String(number.as_str().to_owned()),
         },
         DeValue::Float(number) => ValueKind::Float(number.as_str().parse().unwrap_or(f64::NAN)),
@@ -155,7 +155,7 @@ fn plain(place: &str, value: &DeValue<'_>) -> Value {
     Value::new(Some(&place.to_owned()), kind)
 }
 
-/// A field rule: numbers in it are kept as the text that they are written as, so that `7.20` does not become `7.2`.
+/// A field rule: it keeps numbers as the text in the file, so that `7.20` does not become `7.2`.
 fn rule(place: &str, value: &DeValue<'_>) -> Value {
     let DeValue::Table(parts) = value else { return plain(place, value) };
     let parts: Map<String, Value> = parts

@@ -1,7 +1,6 @@
-//! The known keys, read off the settings tree's own schema: what each holds, whether it must be set, whether it is
-//! secret.
+//! The known keys, derived from the schema of the settings tree: the type of each, whether it is required, whether it is secret.
 //!
-//! One list for everything that asks about keys: checking, environment variables, `config show`, messages.
+//! One list for all uses: checks, environment variables, `config show`, messages.
 
 use std::sync::LazyLock;
 
@@ -10,7 +9,7 @@ use serde_json::Value;
 use crate::config::schema;
 use crate::nearest::nearest;
 
-/// What a key holds.
+/// The type of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyKind {
     Text,
@@ -28,26 +27,26 @@ pub enum KeyKind {
     Rule,
 }
 
-/// How much of a value may be shown.
+/// Which part of a value may be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeySecrecy {
-    /// All but the password in it.
+    /// Everything but the password in it.
     Url,
-    /// Nothing.
+    /// No part.
     Whole,
 }
 
 #[derive(Debug, Clone)]
 pub struct ConfigKey {
-    /// With its section: `delivery.retry.multiplier`.
+    /// The full name: `delivery.retry.multiplier`.
     pub name: String,
     pub kind: KeyKind,
     pub secrecy: Option<KeySecrecy>,
-    /// Whether the settings mean nothing without it (in `[receive]`: once that section is there).
+    /// Whether the settings are incomplete without it (in `[receive]`: once that section exists).
     pub required: bool,
 }
 
-/// Any key of `[lead.custom]`: the names are the user's own.
+/// Any key of `[lead.custom]`: the operator chooses the names.
 static CUSTOM: LazyLock<ConfigKey> =
     LazyLock::new(|| ConfigKey { name: "lead.custom".to_owned(), kind: KeyKind::Rule, secrecy: None, required: false });
 
@@ -67,7 +66,7 @@ pub fn sections() -> &'static [String] {
     &KEYS.1
 }
 
-/// The key at this path. In `[lead.custom]`, every name is one.
+/// The key at this path. In `[lead.custom]`, every name is a key.
 pub fn find(path: &[String]) -> Option<&'static ConfigKey> {
     match path {
         [lead, custom, _] if lead == "lead" && custom == "custom" => Some(&CUSTOM),
@@ -85,13 +84,13 @@ pub fn twin_of(path: &[String]) -> Option<&'static ConfigKey> {
     by_name(name.strip_suffix("_file")?).filter(|key| key.secrecy.is_some())
 }
 
-/// The line to write for a key, as the commented-out lines of `config/default.toml` give it.
+/// An example line for a key, from the commented-out lines of `config/default.toml`.
 pub fn example(name: &str) -> Option<String> {
     let (section, key) = name.rsplit_once('.')?;
     documented().into_iter().find(|line| line.section == section && line.key == key).map(|line| line.text.to_owned())
 }
 
-/// A key as it stands in `config/default.toml`, set or commented out (`#key = …`, no space after `#`).
+/// A key in `config/default.toml`, set or commented out (`#key = …`, no space after `#`).
 pub struct DocumentedKey {
     pub section: &'static str,
     pub key: &'static str,
@@ -116,7 +115,7 @@ pub fn documented() -> Vec<DocumentedKey> {
     keys
 }
 
-/// What an unknown name in a section (empty: at the top) most likely meant; a full name if it is at home elsewhere.
+/// The probable meaning of an unknown name in a section (empty: at the top); a full name if the key belongs to another section.
 pub fn nearest_to(section: &str, name: &str) -> Option<String> {
     let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
     let here = all()

@@ -10,12 +10,11 @@ use config::Source;
 use config::Value;
 use config::ValueKind;
 
-/// What a file, the environment or the defaults set, one entry a key. Its `Debug` shows names only: values may be
-/// secret.
+/// The values of a file, the environment or the defaults, one entry per key. Its `Debug` shows names only: values may be secret.
 #[derive(Clone, Default)]
 pub struct ConfigLayer {
     pub values: BTreeMap<Vec<String>, Value>,
-    /// Sections that are there, with keys or without.
+    /// Sections that exist, with or without keys.
     pub sections: BTreeSet<String>,
 }
 
@@ -39,7 +38,7 @@ impl Source for ConfigLayer {
     }
 }
 
-/// Puts a value where its path leads. Not by the crate's own path expressions: they would split a key such as `"a.b"`.
+/// Puts a value at its path. Not by the crate's own path expressions, which would split a key such as `"a.b"`.
 pub(crate) fn nest(table: &mut Map<String, Value>, path: &[String], value: &Value) {
     match path {
         [] => {}

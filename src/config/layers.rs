@@ -1,7 +1,7 @@
-//! The three layers, later wins: the embedded defaults, the file, the environment; with credentials between the last
+//! Merges the three layers; later ones win: the embedded defaults, the file, the environment. Credentials come between the last
 //! two.
 //!
-//! Each value keeps where it came from, for messages and for `config show`. All mistakes are reported at once.
+//! Each value keeps its origin, for messages and for `config show`. All mistakes are reported at once.
 
 use std::fmt;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::config::merged::MergedConfig;
 use crate::config::{file, key, schema, secret, show, validate};
 use crate::error::SetupError;
 
-/// Everything that is wrong with the settings. Exit code 2.
+/// All mistakes in the settings. Exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<SetupError>);
 
@@ -39,7 +39,7 @@ impl From<SetupError> for ConfigErrors {
     }
 }
 
-/// The file to read: the one asked for, `$CONVERSICA_SYNC_CONFIG`, then the usual places.
+/// The file to read: the requested one, `$CONVERSICA_SYNC_CONFIG`, then the usual places.
 pub fn find_file(explicit: Option<&Path>, environment: &ProcessEnvironment) -> Result<PathBuf, SetupError> {
     const USUAL: [&str; 2] = ["conversica-sync.toml", "/etc/conversica-sync/conversica-sync.toml"];
     const VARIABLE: &str = "CONVERSICA_SYNC_CONFIG";
@@ -85,7 +85,7 @@ pub fn load(file: &Path, environment: &ProcessEnvironment) -> Result<LoadedConfi
     Ok(loaded)
 }
 
-/// The same from a text; `name` stands for the file in messages.
+/// The same from a text; messages call the file `name`.
 pub fn load_text(name: &str, toml: &str, environment: &ProcessEnvironment) -> Result<LoadedConfig, ConfigErrors> {
     let (mut problems, mut warnings) = (ConfigProblems::default(), Vec::new());
     let defaults = file::layer(file::DEFAULT, schema::DEFAULTS, &mut problems)?;
@@ -94,7 +94,7 @@ pub fn load_text(name: &str, toml: &str, environment: &ProcessEnvironment) -> Re
     let wants_receiver = [&from_file, &from_environment].iter().any(|layer| mentions(layer, "receive"));
     let mut layers = [defaults, from_file, secret::credentials(environment), from_environment];
     if !wants_receiver {
-        // Defaults and a credential alone do not make a receiver.
+        // Defaults and a credential alone do not enable a receiver.
         layers.iter_mut().for_each(|layer| layer.values.retain(|path, _| path[0] != "receive"));
     }
     secret::settle(&mut layers, &mut problems, &mut warnings);
@@ -104,7 +104,7 @@ pub fn load_text(name: &str, toml: &str, environment: &ProcessEnvironment) -> Re
     merged.complain_of_missing(&mut problems, wants_receiver);
     merged.complain_of_rules(&mut problems);
     let mut settings = merged.settings(&problems, wants_receiver).map_err(|error| {
-        // Something that the checks above let through; what they found is still the better message.
+        // A mistake that the checks above missed; their own findings are still the better message.
         let mut errors = std::mem::take(&mut problems).into_errors();
         errors.push(error);
         ConfigErrors(errors)

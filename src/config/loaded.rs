@@ -1,4 +1,4 @@
-//! Settings as they were loaded, with the layer that each came from.
+//! Settings after loading, with the layer of each.
 
 use std::hash::BuildHasher;
 use std::hash::RandomState;
@@ -7,15 +7,15 @@ use std::sync::LazyLock;
 
 use crate::config::ServiceSettings;
 
-/// One key of the settings in force, fit to be shown: no secret is in it.
+/// One key of the settings in force, for display: it contains no secret.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct EffectiveSetting {
     pub key: String,
     /// `None`: not set.
     pub value: Option<serde_json::Value>,
-    /// Where the value came from: `default`, `conversica-sync.toml:12`, `environment variable …`; empty if not set.
+    /// The origin of the value: `default`, `conversica-sync.toml:12`, `environment variable …`; empty if not set.
     pub layer: String,
-    /// Of the value itself, hidden or not: by this two readings are compared.
+    /// A trace of the value itself, hidden or not, to compare two readings.
     #[serde(skip)]
     pub trace: ValueTrace,
 }
@@ -25,13 +25,13 @@ pub struct EffectiveSetting {
 pub struct LoadedConfig {
     pub settings: ServiceSettings,
     pub effective: Vec<EffectiveSetting>,
-    /// Legal, but worth a word.
+    /// Legal settings that deserve a warning.
     pub warnings: Vec<String>,
-    /// The file they came from, if it was one.
+    /// The file that they came from, if any.
     pub file: Option<PathBuf>,
 }
 
-/// Tells a value from another one without giving it away: it may be a secret. Means nothing outside this process.
+/// Tells a value from another one without revealing it: it may be a secret. Meaningless outside this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValueTrace(u64);
 

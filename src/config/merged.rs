@@ -1,5 +1,4 @@
-//! The layers laid over each other: what is still missing, whether field rules can be read, and the settings made of
-//! them.
+//! The merged layers: finds missing keys and unreadable field rules, and builds the settings.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +10,7 @@ use crate::config::layer::ConfigLayer;
 use crate::config::{FieldRule, ServiceSettings};
 use crate::error::SetupError;
 
-/// The layers laid over each other.
+/// The merged layers.
 pub struct MergedConfig {
     root: Value,
     file: String,
@@ -33,7 +32,7 @@ impl MergedConfig {
         })
     }
 
-    /// Where a key's value stands; for a key that is not set, the file.
+    /// The place of a key's value; for a key that is not set, the file.
     pub fn place(&self, key: &str) -> String {
         self.value(key.split('.')).and_then(origin).unwrap_or_else(|| self.file.clone())
     }
@@ -76,7 +75,7 @@ impl MergedConfig {
         }
     }
 
-    /// The settings; where a mistake has left a hole, a stand-in fills it, so that the rest can still be checked.
+    /// The settings; a placeholder fills each faulty key, so that the rest can still be checked.
     pub(super) fn settings(
         &self,
         problems: &ConfigProblems,
@@ -130,7 +129,7 @@ fn retain_rules(rules: &mut Map<String, Value>, section: &str, problems: &mut Co
     });
 }
 
-/// Where a value came from; for a table merged from several layers, all of them.
+/// The origin of a value; for a table merged from several layers, all of them.
 pub(super) fn origin(value: &Value) -> Option<String> {
     match &value.kind {
         ValueKind::Table(table) => {
@@ -158,7 +157,7 @@ pub(super) fn json(value: &Value) -> serde_json::Value {
                 .collect::<serde_json::Map<_, _>>()
                 .into()
         }
-        // The layers make no other kinds.
+        // The layers create no other kinds.
         _ => serde_json::Value::Null,
     }
 }

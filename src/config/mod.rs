@@ -1,8 +1,8 @@
-//! The settings tree: one struct a section, exactly as docs/settings.md names them.
+//! The settings tree: one struct per section, exactly as docs/settings.md names them.
 //!
-//! There are no defaults in this file: `config/default.toml`, compiled in as the lowest layer, is the only place that
-//! has any. [`layers`] merges the layers, [`schema`] and [`check`] check names and types, [`validate`] checks what the
-//! settings mean, [`reload`] what of them can change while the daemon runs. The extensions `x-kind` and `x-secret` tell [`key`] what a text stands for.
+//! This file has no defaults: only `config/default.toml` has any, compiled in as the lowest layer. [`layers`] merges the layers,
+//! [`schema`] and [`check`] check names and types, [`validate`] checks combinations, [`reload`] decides which changes apply while
+//! the daemon runs. The extensions `x-kind` and `x-secret` tell [`key`] the meaning of a text.
 
 pub mod check;
 pub mod duration;

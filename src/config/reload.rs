@@ -1,12 +1,13 @@
-//! What a running daemon takes over of settings that have changed, and what has to wait for a restart. Pure.
+//! Decides which changed settings a running daemon applies, and which ones wait for a restart. Pure.
 //!
-//! Taken over is what can change between two requests: the account, the pace, who may post, how much is logged. The rest says
-//! what is read, how it is mapped and where it is kept: half of it changed in the middle would be neither the old nor the new.
+//! The daemon applies settings that can change between two requests: the account, the pace, the receiver's credentials, the log
+//! level. The others determine what is read, how it is mapped and where it is stored: a partial change would match neither the
+//! old nor the new settings.
 
 use crate::config::ServiceSettings;
 use crate::config::loaded::LoadedConfig;
 
-/// What is taken over while the daemon runs.
+/// The settings that are applied while the daemon runs.
 const TAKEN: [&str; 8] = [
     "conversica.endpoint",
     "conversica.username",
@@ -18,10 +19,10 @@ const TAKEN: [&str; 8] = [
     "log.level",
 ];
 
-/// What came of reading the settings again.
+/// The result of reading the settings again.
 #[derive(Debug, Clone)]
 pub struct ReloadOutcome {
-    /// The old ones, with what is taken over.
+    /// The running settings with the applied changes.
     pub settings: ServiceSettings,
     /// Keys that have changed and are in force now.
     pub taken: Vec<String>,
@@ -29,7 +30,7 @@ pub struct ReloadOutcome {
     pub left: Vec<String>,
 }
 
-/// `running` is what is in force, `started` what was read at the start or taken over since.
+/// `running` are the settings in force; `started` are those of the start with the changes applied since.
 pub fn reload(running: &ServiceSettings, started: &LoadedConfig, read: &LoadedConfig) -> ReloadOutcome {
     let mut changed: Vec<String> = Vec::new();
     for new in &read.effective {
@@ -40,7 +41,7 @@ pub fn reload(running: &ServiceSettings, started: &LoadedConfig, read: &LoadedCo
     }
     let gone = started.effective.iter().filter(|old| !read.effective.iter().any(|new| new.key == old.key));
     changed.extend(gone.map(|old| old.key.clone()));
-    // A receiver that was not there, or is no longer wanted, is more than a password.
+    // A receiver that appears or disappears is more than a changed password.
     let receives = running.receive.is_some() && read.settings.receive.is_some();
     let is_taken = |key: &String| TAKEN.contains(&key.as_str()) && (receives || !key.starts_with("receive."));
     let (taken, left) = changed.into_iter().partition(is_taken);

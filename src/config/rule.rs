@@ -1,4 +1,4 @@
-//! How one key of the Lead object gets its value: reading a [`FieldRule`], and its JSON Schema. Pure.
+//! Reads a [`FieldRule`], the rule for one key of the Lead object, and makes its JSON Schema. Pure.
 //!
 //! Written by hand, because an untagged enum answers every mistake with "did not match any variant".
 
@@ -14,14 +14,14 @@ use crate::config::{FieldRule, LeadSettings, WhenNull};
 use crate::conversica::lead::LeadKey;
 use crate::nearest::nearest;
 
-/// The names inside a rule.
+/// The parts of a rule.
 pub const PARTS: [&str; 5] = ["column", "default", "map", "when_null", "value"];
 
 const FORMS: &str = "write \"column\", { column = \"…\", default = \"…\", map = { … }, when_null = \"omit\" } or \
                      { value = \"…\" }";
 
 impl FieldRule {
-    /// The rule that a bare column name stands for.
+    /// The rule for a bare column name.
     pub fn column(name: impl Into<String>) -> Self {
         Self::Column { column: name.into(), default: None, map: BTreeMap::new(), when_null: WhenNull::Omit }
     }
@@ -100,7 +100,7 @@ fn filled<E: Error>(name: &str, text: &str) -> Result<String, E> {
     Ok(text.to_owned())
 }
 
-/// Numbers and booleans are taken as the text that they are written as: everything that is sent is text in the end.
+/// Numbers and booleans become the text in the file: every value is sent as text in the end.
 fn scalar<E: Error>(name: &str, value: &Value) -> Result<String, E> {
     match value {
         Value::String(text) => Ok(text.clone()),

@@ -1,4 +1,4 @@
-//! The JSON Schema of the settings, made from the settings tree: for editors, and as the list of what is known.
+//! The JSON Schema of the settings, derived from the settings tree: for editors, and as the list of known keys.
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ use crate::config::ServiceSettings;
 /// The lowest layer, and the only place with defaults.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
-/// The schema as the settings tree itself has it: everything inline, every key of the tree required unless optional.
+/// The schema of the settings tree itself: everything inline, every key required unless optional.
 pub(super) fn of_settings() -> Value {
     let generator = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true).into_generator();
     let mut schema = generator.into_root_schema_for::<ServiceSettings>().to_value();
@@ -16,7 +16,7 @@ pub(super) fn of_settings() -> Value {
     schema
 }
 
-/// What is optional may be null in JSON; TOML has no null, a key is left out instead.
+/// An optional value may be null in JSON; TOML has no null, so a key is omitted instead.
 fn without_null(schema: &mut Value) {
     let Value::Object(object) = schema else { return };
     for list in ["type", "enum"] {
@@ -33,11 +33,11 @@ fn without_null(schema: &mut Value) {
 
 /// The schema of a configuration file, for editors.
 ///
-/// It differs from the tree's own: nothing is required, because each key may come from the environment; each secret has
-/// its `_file` twin; each default is told.
+/// It differs from the tree's own schema: no key is required, because each may come from the environment; each secret has its
+/// `_file` twin; each default is listed.
 pub fn json_schema() -> Value {
     let mut schema = of_settings();
-    // A default file that cannot be read is found by a test; here it only costs the annotations.
+    // A test catches an unreadable default file; here it would only cost the annotations.
     let defaults: Value = toml::from_str(DEFAULTS).unwrap_or_default();
     for_files(&mut schema, &defaults);
     schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");

@@ -1,4 +1,4 @@
-//! Secrets that are kept outside the settings: `KEY_file`, systemd's credentials; and hiding passwords in URLs.
+//! Secrets outside the settings: `KEY_file` and systemd's credentials; and URLs with hidden passwords.
 //!
 //! No message of this file holds a secret's value.
 
@@ -14,14 +14,14 @@ use crate::config::environment::ProcessEnvironment;
 use crate::config::key::{self, ConfigKey};
 use crate::config::layer::ConfigLayer;
 
-/// What is shown in place of a secret.
+/// The text in place of a secret.
 pub const HIDDEN: &str = "(hidden)";
 
-/// How the origin of a secret with a file of its own is written.
+/// The origin of a secret with a file of its own starts with this.
 const FROM_FILE: &str = "file ";
 const NAMED_BY: &str = ", named by ";
 
-/// The layer that the credentials directory makes: a file named `conversica.password` sets that key.
+/// The layer of the credentials directory: a file named `conversica.password` sets that key.
 pub fn credentials(environment: &ProcessEnvironment) -> ConfigLayer {
     let mut layer = ConfigLayer::default();
     let Some(directory) = &environment.credentials_directory else { return layer };
@@ -35,8 +35,8 @@ pub fn credentials(environment: &ProcessEnvironment) -> ConfigLayer {
     layer
 }
 
-/// Leaves each secret in one layer only, the last that has it, and reads it from its file there. Layers that are
-/// outranked are not read: a file that is missing but not needed is no mistake.
+/// Keeps each secret only in the last layer that has it, and reads it from its file there. Files of overridden layers are not
+/// read: a missing file that is not needed is no mistake.
 pub fn settle(layers: &mut [ConfigLayer], problems: &mut ConfigProblems, warnings: &mut Vec<String>) {
     for key in secrets() {
         let (path, twin) = (key_path(key), twin(key));
@@ -106,7 +106,7 @@ fn read(key: &ConfigKey, file: &Value, warnings: &mut Vec<String>) -> Result<Val
     warnings.extend(world_readable(&path).then(|| {
         format!("{name} (`{}_file`) can be read by every user of this machine; cure: chmod 600 {name}", key.name)
     }));
-    // Editors and `echo` end a file with a newline that is not part of the secret; further ones may be.
+    // Editors and `echo` end a file with a newline that is not part of the secret; further newlines may be.
     let secret = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     if secret.trim().is_empty() {
         return Err((
@@ -122,7 +122,7 @@ fn read(key: &ConfigKey, file: &Value, warnings: &mut Vec<String>) -> Result<Val
     Ok(Value::new(Some(&origin), secret))
 }
 
-/// The file that an origin names, where the secret has one of its own.
+/// The file in an origin, if the secret has one of its own.
 pub fn file_of(origin: &str) -> Option<&Path> {
     let (file, _) = origin.strip_prefix(FROM_FILE)?.rsplit_once(NAMED_BY)?;
     Some(Path::new(file))
@@ -134,7 +134,7 @@ pub(super) fn world_readable(path: &Path) -> bool {
         && fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o004 != 0)
 }
 
-/// A URL with its password hidden, and whatever else in it may be a secret.
+/// A URL with its password hidden, and every other part that may be a secret.
 pub fn redact_url(text: &str) -> String {
     let scheme = text.split(':').next().filter(|scheme| scheme.chars().all(|c| c.is_ascii_alphanumeric() || c == '+'));
     let Some(scheme) = scheme.filter(|scheme| scheme.len() < text.len()) else { return HIDDEN.to_owned() };
@@ -145,7 +145,7 @@ pub fn redact_url(text: &str) -> String {
         return query.map_or_else(|| file.to_owned(), |query| format!("{file}?{}", redacted_query(query)));
     }
     let Ok(mut url) = url::Url::parse(text) else { return nothing_sure };
-    // A password with `/`, `?` or `#` in it ends the authority early, and its rest would be shown as path or query.
+    // A password with `/`, `?` or `#` ends the authority early, and the rest of it would be shown as path or query.
     let after_host = [url.path(), url.query().unwrap_or(""), url.fragment().unwrap_or("")];
     if after_host.iter().any(|part| part.contains('@')) || url.fragment().is_some() || url.cannot_be_a_base() {
         return nothing_sure;

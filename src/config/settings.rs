@@ -1,5 +1,5 @@
-//! The settings tree: one struct a section, exactly as docs/settings.md names them. It has no defaults: `config/default.toml` is the
-//! only place that has any.
+//! The settings tree: one struct per section, exactly as docs/settings.md names them. It has no defaults: only
+//! `config/default.toml` has any.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -165,7 +165,7 @@ pub struct DeliverySettings {
     pub timeout: Duration,
     /// What to do when it is unknown whether Conversica has a lead.
     pub on_ambiguous: OnAmbiguous,
-    /// With `on_ambiguous = "wait"`: how long to wait for a word from Conversica before the lead is sent again; 1s to 90d.
+    /// With `on_ambiguous = "wait"`: how long to wait for a post from Conversica before the lead is sent again; 1s to 90d.
     #[serde(with = "duration")]
     #[schemars(with = "duration::DurationText")]
     pub ambiguous_wait: Duration,
@@ -223,8 +223,7 @@ pub struct SafetySettings {
     pub new_leads_per_day: u32,
     /// What a changed `conversationId` of a known person means.
     pub conversation_changes: ConversationChanges,
-    /// A full compare that finds a smaller share of the known leads still there takes nobody for gone, and holds; 0 to 1,
-    /// 0 = off.
+    /// A full compare that finds a smaller share of the known leads marks none of them gone, and holds; 0 to 1, 0 = off.
     pub source_shrinks_below: f64,
 }
 
@@ -300,7 +299,7 @@ pub struct ReceiveSettings {
 }
 
 impl ReceiveSettings {
-    /// Where each kind is posted to, without a last slash: the path of the settings, or else the two that are published.
+    /// The paths for each kind of post, without a final slash: the configured path, or else the two published ones.
     pub fn paths(&self) -> [(PostKind, Vec<String>); 3] {
         [
             (PostKind::LeadUpdate, &self.lead_update_path, ["/conversica/lead", "/conversicaLead"]),
@@ -349,7 +348,7 @@ pub enum WritebackMode {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlertSettings {
-    /// Web address that a JSON document is posted to; HTTPS, except on this machine. A secret as a whole: whoever has it may
+    /// Web address that a JSON document is posted to; HTTPS, except on this machine. A secret as a whole: it gives the right to
     /// post.
     #[schemars(with = "Option<String>", extend("x-secret" = "secret", "x-kind" = "url"))]
     pub url: Option<url::Url>,
@@ -366,7 +365,7 @@ pub struct AlertSettings {
 }
 
 impl AlertSettings {
-    /// Whether anybody is told anything.
+    /// Whether any alert can be sent.
     pub fn is_on(&self) -> bool {
         self.url.is_some() || self.command.is_some()
     }

@@ -10,7 +10,7 @@ use crate::config::merged::{MergedConfig, json as to_json, origin};
 use crate::config::secret::{HIDDEN, redact_url};
 use crate::config::validate::CompletedKey;
 
-/// Every key of the sections in force. Keys of `[lead]` only where they are set: there are too many that nobody needs.
+/// Every key of the sections in force. Of `[lead]` only the keys that are set: most installations use few of them.
 pub(super) fn effective(
     merged: &MergedConfig,
     has_receiver: bool,
@@ -54,7 +54,7 @@ fn fit_to_show(key: &ConfigKey, value: Value) -> Value {
     }
 }
 
-/// One line a key: name, value, layer, in columns.
+/// One line per key: name, value, layer, in columns.
 pub fn text(effective: &[EffectiveSetting]) -> String {
     let value = |effective: &EffectiveSetting| effective.value.as_ref().map_or_else(|| "(not set)".to_owned(), as_toml);
     let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
@@ -78,7 +78,7 @@ pub fn json(effective: &[EffectiveSetting]) -> Value {
     json!({ "settings": effective.iter().map(entry).collect::<Vec<_>>() })
 }
 
-/// As a person would write it in the file; what is hidden stands without quotes, so that nobody takes it for the value.
+/// The value in TOML; a hidden value has no quotes, so that it is not mistaken for the real one.
 fn as_toml(value: &Value) -> String {
     match value {
         Value::String(text) if text == HIDDEN => text.clone(),

@@ -1,6 +1,6 @@
 //! Sizes as people write them: `512KiB`, `1MiB`, `65536B`. Pure.
 
-/// The units with their length in bytes. Both families, because people write both and mean what they write.
+/// The units with their length in bytes. Both families, because people use both correctly.
 const UNITS: [(&str, u64); 7] = [
     ("B", 1),
     ("kB", 1_000),

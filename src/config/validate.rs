@@ -1,7 +1,7 @@
-//! What the settings mean: what must be together, what excludes each other, which ranges make sense, what is unsafe.
+//! Checks combinations of settings: keys that need each other, keys that exclude each other, sensible ranges, unsafe choices.
 //!
-//! Pure but for one look at the file system (whether two paths are the same file). `[lead]` and the URLs have files of
-//! their own below.
+//! Pure except for one file-system check (whether two paths are the same file). `[lead]` and the URLs have files of their own
+//! below.
 
 mod later;
 mod lead;
@@ -22,7 +22,7 @@ use crate::config::{
 
 pub use lead::{CompletedKey, complete};
 
-/// Collects what is wrong and what is worth a word.
+/// Collects problems and warnings.
 pub fn check(
     settings: &ServiceSettings,
     merged: &MergedConfig,
@@ -105,7 +105,7 @@ fn source(source: &SourceSettings, report: &mut ValidationReport<'_>) {
 fn conversica(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
     let conversica = &settings.conversica;
     place::endpoint(&conversica.endpoint, report);
-    // Never shown: with a secret beside it, a half-typed user name is worth protecting too.
+    // Never shown: a user name may be a mistyped secret.
     if conversica.username.chars().count() < 5 {
         report.problem(
             "conversica.username",
@@ -241,7 +241,7 @@ fn receiver_paths(receive: &ReceiveSettings, report: &mut ValidationReport<'_>) 
     let paths = receive.paths();
     for (n, (_, mine)) in paths.iter().enumerate() {
         for (m, (_, others)) in paths.iter().enumerate().take(n) {
-            // Whichever of the two was set is the one to change.
+            // The message names the path that is configured.
             let key = if own[n].is_some() { keys[n] } else { keys[m] };
             if let Some(path) = mine.iter().find(|path| others.contains(path)) {
                 report.problem(

@@ -1,5 +1,5 @@
-//! Tells systemd how the service stands: that it has started, that it is alive (for as long as no loop hangs), how things are in
-//! a line of counts, and that it stops. Says nothing where nobody listens (`NOTIFY_SOCKET` is not set).
+//! Tells systemd the state of the service: that it has started, that it is alive (as long as no loop hangs), a line of counts,
+//! and that it stops. Does nothing without `NOTIFY_SOCKET`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,15 +15,15 @@ use crate::pulse::LoopPulse;
 use crate::rules::lead_status::LeadStatus;
 use crate::status::StatusReport;
 
-/// Between two looks at how things stand.
+/// Pause between two status lines.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The service has started: all that can be wrong from the beginning is right.
+/// The service has started: every start-up check has passed.
 pub fn ready() {
     say(&[NotifyState::Ready]);
 }
 
-/// The service stops, and finishes what is on its way.
+/// The service stops, and finishes the requests in flight.
 pub fn stopping() {
     say(&[NotifyState::Stopping]);
 }
@@ -34,7 +34,7 @@ fn say(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Runs until it is dropped: being alive is told until the end.
+/// Runs until it is dropped, so that systemd hears of the service until the end.
 pub async fn run(settings: Arc<ServiceSettings>, pulse: Arc<LoopPulse>, stop: CancellationToken) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
@@ -42,7 +42,7 @@ pub async fn run(settings: Arc<ServiceSettings>, pulse: Arc<LoopPulse>, stop: Ca
     tokio::join!(watchdog(&settings, &pulse), tell_status(&settings, &stop));
 }
 
-/// Twice in the time that systemd gives us.
+/// Sends the sign of life twice in systemd's time-out.
 async fn watchdog(settings: &ServiceSettings, pulse: &LoopPulse) {
     let Some(patience) = sd_notify::watchdog_enabled() else { return };
     let mut silent = false;
@@ -66,7 +66,7 @@ async fn watchdog(settings: &ServiceSettings, pulse: &LoopPulse) {
     }
 }
 
-/// The sign of life, where there is nothing wrong that a restart may help.
+/// The sign of life, if there is no fault that a restart may fix.
 fn beat(reasons: &[UnreadyReason]) -> Option<NotifyState<'static>> {
     reasons.is_empty().then_some(NotifyState::Watchdog)
 }
@@ -88,7 +88,7 @@ async fn tell_status(settings: &ServiceSettings, stop: &CancellationToken) {
     window.close().await;
 }
 
-/// How things stand, in one line of counts.
+/// The state of the service in one line of counts.
 fn line(report: Option<&StatusReport>) -> String {
     let Some(report) = report else { return "waiting: the state cannot be read".to_owned() };
     let mut parts = Vec::new();

@@ -13,29 +13,29 @@ use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_unusable;
 use crate::store::writer::{self, OtherSenders, SendRight};
 
-/// Between two looks at a database that is away.
+/// Pause between two attempts to reach the database.
 pub(crate) const AWAY_PAUSE: Duration = Duration::from_secs(2);
 
-/// The state, ours alone to write.
+/// The state, with the exclusive right to write it.
 pub struct OpenState {
     pub db: StateDb,
     pub(crate) writer: SendRight,
-    /// Whether others were sending from it when it was opened.
+    /// Whether other instances were sending when it was opened.
     pub company: OtherSenders,
-    /// An SQLite state's file, which has to stay the one that was opened.
+    /// An SQLite state's file, which must stay the one that was opened.
     pub file: StateFile,
 }
 
-/// Takes the right to write, opens the state, and records what a crash may have left in flight. In this order: of several
-/// processes that start at once, one makes an SQLite state.
+/// Takes the right to write, opens the state, and recovers leads that a crash left in flight. In this order, so that of several
+/// processes that start together only one creates an SQLite state.
 pub async fn open_state(settings: &ServiceSettings, command: &str) -> anyhow::Result<OpenState> {
     let url = settings.state.url.expose_secret();
     let lock = StateLock::take(url, command, clock::now()).await?;
     let db = StateDb::open_state(url).await?;
     let file = StateFile::open(lock, &db).await.map_err(|error| state_unusable(url, &error))?;
     let (writer, company) = writer::acquire(&db).await?;
-    // An SQLite state has one sender, and that is this process now. On PostgreSQL an instance that looks alone may not be: a
-    // server that has just restarted knows no other yet. There claims end with their leases.
+    // An SQLite state has one sender, this process. On PostgreSQL an instance that seems alone may not be: a server that has just
+    // restarted knows no other instance yet. There, claims expire with their leases.
     let orphans = match &db {
         StateDb::Sqlite(_) => OrphanScope::All,
         StateDb::Postgres(_) => OrphanScope::Expired,

@@ -1,4 +1,4 @@
-//! The start of `run`: what is away is waited for. What no waiting cures ends the program.
+//! The start of `run`: it waits for unreachable databases. An error that waiting cannot cure ends the program.
 
 use std::sync::Arc;
 
@@ -18,8 +18,7 @@ use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_cure;
 use crate::{clock, db};
 
-/// Reads from the state what the deliverer has to know; a session that is cut meanwhile is waited for. `None` when told to
-/// stop.
+/// Reads the deliverer's data from the state, and retries if the session breaks meanwhile. `None` when told to stop.
 pub(super) async fn wait_for_deliverer(
     db: &StateDb,
     settings: &ServiceSettings,
@@ -42,8 +41,8 @@ pub(super) async fn wait_for_deliverer(
     }
 }
 
-/// Opens the state, waiting for its server or its directory while that is away, and calling `meanwhile` once when it is; `None` when told to
-/// stop before it came.
+/// Opens the state. While its server or directory is missing, it waits, and calls `meanwhile` once. `None` when told to stop
+/// before the state came.
 pub(super) async fn wait_for_state(
     settings: &ServiceSettings,
     stop: &CancellationToken,
@@ -74,7 +73,7 @@ fn what_of(error: &anyhow::Error) -> String {
     error.downcast_ref::<SetupError>().map_or_else(|| in_words(error), |setup| setup.what.clone())
 }
 
-/// What a person does about a state that fails.
+/// The operator's remedy for a failing state.
 pub(super) fn cure_of(error: &anyhow::Error) -> String {
     if let Some(setup) = error.downcast_ref::<SetupError>() {
         return setup.cure.clone();
@@ -86,11 +85,11 @@ pub(super) fn cure_of(error: &anyhow::Error) -> String {
     cause.map_or("look at [state] url and its database", state_cure).to_owned()
 }
 
-/// Where the error itself says no more.
+/// The cure where the error has none of its own.
 const SOURCE_CURE: &str =
     "check that the database of [source] url runs and can be reached; it is tried again by itself";
 
-/// Connects to the source, waiting for it while it is away; `None` when told to stop meanwhile.
+/// Connects to the source, and waits while it is unreachable; `None` when told to stop meanwhile.
 pub(super) async fn connect(
     mut opened: anyhow::Result<ConnectedCrm>,
     settings: &ServiceSettings,

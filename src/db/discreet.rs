@@ -1,8 +1,8 @@
-//! What a database says of a failure, made fit for logs, `status` and the terminal: no value of a row is in it.
+//! Makes database errors fit for logs, `status` and the terminal: they contain no value of a row.
 //!
-//! A message quotes data where a value does not fit (`invalid input syntax for type integer: "ann@example.com"`) and
-//! where a function of the customer's own says what it likes. Such a text is replaced by one that says what to do; the
-//! code stays, so that whoever asks for outages still finds them. What only names tables and conditions stays as it is.
+//! A message quotes data where a value does not fit (`invalid input syntax for type integer: "ann@example.com"`), and a function
+//! of the customer's own may raise any text. Such a text is replaced by one with a remedy; the code stays, so that checks for
+//! outages still work. A message that names only tables and conditions stays as it is.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -17,8 +17,8 @@ use crate::error::SetupError;
 const POSTGRES_PLAIN: [&str; 15] =
     ["08", "0A", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "XX"];
 
-/// Primary codes of SQLite whose messages are fixed texts: all but the general error (1), which has to be looked at, and
-/// the constraint (19), which `raise()` fills with any text.
+/// Primary codes of SQLite whose messages need a check; all others have fixed texts. The general error (1) depends on its text,
+/// and `raise()` fills the constraint error (19) with any text.
 const SQLITE_GENERAL: u32 = 1;
 const SQLITE_CONSTRAINT: u32 = 19;
 
@@ -50,12 +50,12 @@ const WHERE_TO_LOOK: &str = "run the statement of [source] (table or query, wher
 
 const WHERE_TO_LOOK_IN_WRITEBACK: &str = "the database's own log shows it, or running the statement by hand";
 
-/// The error of a statement on the CRM's database. Every one passes through here before anybody else has it.
+/// The error of a statement on the CRM's database. Every such error passes through here before any other code gets it.
 pub fn of_source(error: sqlx::Error) -> sqlx::Error {
     told(error, WHERE_TO_LOOK)
 }
 
-/// The same of a statement that writes to it.
+/// The same for a statement that writes to it.
 pub fn of_writeback(error: sqlx::Error) -> sqlx::Error {
     told(error, WHERE_TO_LOOK_IN_WRITEBACK)
 }
@@ -78,15 +78,15 @@ fn told(error: sqlx::Error, look: &str) -> sqlx::Error {
     }
 }
 
-/// Whether an error is of a statement on the CRM's database, and not of one on the state.
+/// Whether an error comes from a statement on the CRM's database, and not on the state.
 pub fn is_of_crm(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|database| database.try_downcast_ref::<DiscreetError>().is_some())
 }
 
-/// What of the schema a value did not fit: the name of a constraint or a column, where the database itself says it, and no
-/// function that may say anything.
+/// The part of the schema that a value violated: the name of a constraint or a column, if it comes from the database itself and
+/// not from a function that may raise any text.
 pub fn constraint_of(error: &sqlx::Error) -> Option<String> {
-    /// Extended codes of constraints that are no `raise()`: check, foreign key, not null, primary key, unique, data type.
+    /// Extended codes of constraint errors other than `raise()`: check, foreign key, not null, primary key, unique, data type.
     const SQLITE_OWN: [&str; 6] = ["275", "787", "1299", "1555", "2067", "3091"];
     let database = error.as_database_error()?;
     if let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() {
@@ -96,12 +96,12 @@ pub fn constraint_of(error: &sqlx::Error) -> Option<String> {
         return (postgres.r#where().is_none() && postgres.code().starts_with("23")).then(|| named + &table);
     }
     let message = database.message();
-    // A check without a name is told by its expression, with whatever texts stand in it.
+    // SQLite names an unnamed check by its expression, which may contain any text.
     let plain = message.chars().all(|c| c.is_alphanumeric() || "_.,: ".contains(c));
     (plain && SQLITE_OWN.contains(&database.code()?.as_ref())).then(|| message.to_owned())
 }
 
-/// What SQLite itself says, by its extended code.
+/// An error from SQLite itself, by its extended code.
 pub fn of_sqlite(code: i32, message: String) -> sqlx::Error {
     let shown = format!("(code: {code}) {message}");
     let told = if is_plain_sqlite(code.unsigned_abs(), &message) {
@@ -113,7 +113,7 @@ pub fn of_sqlite(code: i32, message: String) -> sqlx::Error {
     sqlx::Error::Database(Box::new(told))
 }
 
-/// An error with its causes, in one line, and with its cure in brackets. What a database says is told once, and without data.
+/// An error with its causes in one line, with its cure in brackets. A database's message appears once, and without data.
 pub fn in_words(error: &anyhow::Error) -> String {
     match split_cure(error) {
         (words, None) => words,
@@ -121,7 +121,7 @@ pub fn in_words(error: &anyhow::Error) -> String {
     }
 }
 
-/// The same, with the cure apart.
+/// The same, with the cure separate.
 pub fn split_cure(error: &anyhow::Error) -> (String, Option<String>) {
     let words = join_causes(error);
     match SetupError::find_in(error) {
@@ -152,7 +152,7 @@ fn join_causes(error: &anyhow::Error) -> String {
     words.join(": ")
 }
 
-/// An error of a database, in words without data. `Debug` is as discreet as `Display`: the drivers' own prints rows.
+/// A database error in words without data. `Debug` is as discreet as `Display`: the drivers' own prints rows.
 #[derive(Debug)]
 struct DiscreetError {
     /// As a part of a sentence, without the driver's additions.
@@ -183,7 +183,7 @@ fn is_plain(database: &dyn DatabaseError) -> bool {
     }
     let code = database.code().unwrap_or_default();
     if let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() {
-        // A context is there where a function was at work: it may raise any code, with any text.
+        // A context means that a function raised the error: it may use any code and any text.
         return postgres.r#where().is_none() && POSTGRES_PLAIN.iter().any(|class| code.starts_with(class));
     }
     code.parse().is_ok_and(|code| is_plain_sqlite(code, database.message()))
@@ -211,7 +211,7 @@ fn replacement(code: Option<&str>, where_to_look: &str) -> String {
     )
 }
 
-/// The classes that people meet, as the manual calls them.
+/// The classes that operators meet, with their names from the manual.
 fn class_name(class: &str) -> Option<&'static str> {
     Some(match class {
         "08" => "connection exception",

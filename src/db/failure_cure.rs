@@ -4,31 +4,31 @@
 
 use sqlx::error::DatabaseError;
 
-/// Whether a failure passes by itself.
+/// Whether a retry can succeed without a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureClass {
-    /// The next try may succeed without a change to the settings.
+    /// The next retry may succeed without a change to the settings.
     Wait,
-    /// A person has to change a right, a setting or the database.
+    /// The operator has to change a right, a setting or the database.
     Fix,
 }
 
-/// What the failure concerns.
+/// The subject of the failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureSubject {
-    /// A table that the statement names is not there, or not visible to this user.
+    /// A table in the statement is missing, or not visible to this user.
     Table,
-    /// A column that the statement names is not there.
+    /// A column in the statement is missing.
     Column,
     /// The text of the statement, or the values that it reads.
     Statement,
-    /// The table is there, and this user may not read it.
+    /// The table exists, but this user may not read it.
     Rights,
     /// The server, the file, the login, or the way to them.
     Connection,
 }
 
-/// What the failure concerns, and what a person does about it.
+/// The subject of the failure, and the operator's remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailureCure {
     pub class: FailureClass,
@@ -47,7 +47,7 @@ const LOCKED: &str =
 const POOLER: &str = "if a connection pooler is in front of the database, look at its log and settings (user list, databases, \
                       pool_mode, protocol), or give the server's own address in [source] url";
 
-/// The cure for a code as the drivers give it: five characters are an SQLSTATE, fewer a number of SQLite.
+/// The cure for a driver's code: five characters are an SQLSTATE, fewer are a number of SQLite.
 pub fn cure_failure(code: &str) -> FailureCure {
     match code.parse::<u32>() {
         Ok(number) if code.len() < 5 => cure_sqlite(number),
@@ -55,7 +55,7 @@ pub fn cure_failure(code: &str) -> FailureCure {
     }
 }
 
-/// The cure for what a database said. SQLite has one code for a missing table, a missing column and a mistyped statement.
+/// The cure for a database error. SQLite has one code for a missing table, a missing column and a mistyped statement.
 pub fn cure_error(database: &dyn DatabaseError) -> FailureCure {
     let code = database.code().unwrap_or_default();
     let message = database.message();
@@ -203,7 +203,7 @@ fn cure_sqlite(code: u32) -> FailureCure {
 mod tests {
     use super::*;
 
-    /// What waiting cures must be what the program waits for.
+    /// The program must wait for exactly those failures that waiting cures.
     #[test]
     fn what_passes_by_itself_is_waited_for_and_the_rest_names_what_to_change() {
         let waited_for = [

@@ -1,5 +1,5 @@
-//! Which file has the name of an SQLite database at this moment. One that is put in its place by a rename (a restored backup,
-//! a copy made by `vacuum into`) is not seen over connections that are open: they keep the old one.
+//! Identifies the file that has the name of an SQLite database at this moment. If a rename puts another file in its place (a
+//! restored backup, a copy made by `vacuum into`), open connections do not notice: they keep the old one.
 
 use std::fmt;
 use std::fs::Metadata;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::db::sqlite_path;
 
-/// A file, whatever its name.
+/// A file, independent of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId {
     device: u64,
@@ -16,7 +16,7 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// `None` where there is none, for a moment maybe.
+    /// `None` where there is no file, perhaps only for a moment.
     pub fn at(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(|file| Self::from(&file))
     }
@@ -26,7 +26,7 @@ impl FileId {
         sqlite_path(url).and_then(|path| Self::at(&path))
     }
 
-    /// Within its device, which may have another number after a restart.
+    /// The number within its device, whose own number may change after a restart.
     pub const fn number(self) -> u64 {
         self.number
     }
@@ -74,16 +74,15 @@ impl FileLook {
         self.bytes
     }
 
-    /// Whether an older content has been copied over this one: a database in use is not modified at an earlier time than
-    /// before, and loses a tenth of its size only when it is rebuilt. The reverse is not true: a copy that is larger and
-    /// newer shows nothing.
+    /// Whether an older content has been copied over this one. A database in use never gets an earlier modification time, and
+    /// loses a tenth of its size only when it is rebuilt. The reverse is not true: a copy that is larger and newer shows nothing.
     pub fn is_turned_back_since(&self, earlier: &Self) -> bool {
         self.id == earlier.id
             && (self.modified < earlier.modified || self.bytes < earlier.bytes - earlier.bytes.div_ceil(10))
     }
 }
 
-/// SQLite puts its files beside the one that a symbolic link leads to.
+/// SQLite puts its files beside the target of a symbolic link.
 pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
     path.push(suffix);

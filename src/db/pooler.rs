@@ -1,6 +1,6 @@
-//! Recognises a connection pooler that hands server sessions from one client to another between transactions (PgBouncer with
-//! pool_mode = transaction or statement, and others of the kind), and one that refuses transactions (pool_mode = statement). It
-//! only asks who answers, and begins an empty transaction, so nothing stays behind in any session.
+//! Recognises a connection pooler that passes server sessions from one client to another between transactions (PgBouncer with
+//! pool_mode = transaction or statement, and similar ones), and one that refuses transactions (pool_mode = statement). It only
+//! asks which session answers, and begins an empty transaction, so it leaves no traces in any session.
 
 use std::time::{Duration, Instant};
 
@@ -9,27 +9,27 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use crate::db::ACQUIRE_TIMEOUT;
 
-/// Whether settings, locks and LISTEN of a connection last as long as the connection.
+/// Whether settings, locks and LISTEN last as long as the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionKind {
     /// The server itself, or a pooler that keeps a session for each client.
     Own,
-    /// A session is used by several clients in turn.
+    /// Several clients use a session in turn.
     Shared,
 }
 
-/// Which of two connections asks. A pooler hands out the session that was released last, or the sessions in turn. The first shows at
-/// once, as both connections meet the same session. In turn, the two of "bb" meet different sessions, or "ab" the same one.
-/// Several rounds, because other clients of the pooler take sessions in between.
+/// Which of two connections asks. A pooler assigns either the session that was released last, or the sessions in turn. The first
+/// case shows at once, because both connections meet the same session. In the second case, "bb" meets different sessions, or "ab"
+/// the same one. Several rounds, because other clients of the pooler take sessions in between.
 const TURNS: &str = "abbaababbabaab";
 
-/// The session that answers: its process, and the server that it belongs to.
+/// The session that answers: its process and its server.
 const WHO_ANSWERS: &str = "select pg_backend_pid()::text || ' ' || pg_postmaster_start_time()::text";
 
-/// Asks over two connections of its own. A session of its own never changes under a connection, and never serves two.
+/// Asks over two connections of its own. Without such a pooler, a session never changes under a connection, and never serves two.
 ///
 /// # Errors
-/// Those of connecting; [`sqlx::Error::PoolTimedOut`] where no session is free for one of the two.
+/// Connection errors; [`sqlx::Error::PoolTimedOut`] where no session is free for one of the two.
 pub async fn session_kind(options: &PgConnectOptions) -> Result<SessionKind, sqlx::Error> {
     let mut first = in_time(ACQUIRE_TIMEOUT, options.connect()).await?;
     let mut second = in_time(ACQUIRE_TIMEOUT, options.connect()).await?;
@@ -57,7 +57,8 @@ async fn observed(first: &mut PgConnection, second: &mut PgConnection) -> Result
     Ok(SessionKind::Own)
 }
 
-/// A connection pooler in front of the database refuses transactions, and every use of the customer's database is one.
+/// A connection pooler in front of the database refuses transactions, and the program uses the customer's database only in
+/// transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a connection pooler in front of it refuses transactions (PgBouncer: pool_mode = statement)")]
 pub struct StatementPooler;
@@ -71,14 +72,14 @@ impl StatementPooler {
     }
 }
 
-/// A pooler in statement mode refuses a transaction faster than this. What fails more slowly has waited for a free session:
-/// PgBouncer's shortest `query_wait_timeout` is one second.
+/// A pooler in statement mode refuses a transaction faster than this. A slower failure was a wait for a free session: PgBouncer's
+/// shortest `query_wait_timeout` is one second.
 const REFUSED_WITHIN: Duration = Duration::from_millis(800);
 
 /// Connects, and tries to begin a transaction.
 ///
 /// # Errors
-/// Those of connecting; one that [`StatementPooler`] is the cause of, where statements are answered and transactions refused.
+/// Connection errors; one with the cause [`StatementPooler`], where statements are answered and transactions refused.
 pub async fn expect_transactions(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
     match try_transaction(options).await? {
         TransactionTrial::Begun => Ok(()),
@@ -115,8 +116,8 @@ async fn try_transaction(options: &PgConnectOptions) -> Result<TransactionTrial,
     Ok(trial)
 }
 
-/// A pooler says why it refuses (PgBouncer: 08P01). A session that is cut, by an administrator or by a restart, ends without a word
-/// or with an error of class 57 (operator intervention).
+/// A pooler gives a reason for its refusal (PgBouncer: 08P01). A session that an administrator or a restart cuts ends without a
+/// message, or with an error of class 57 (operator intervention).
 fn is_refusal(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| !code.starts_with("57"))

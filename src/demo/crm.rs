@@ -1,7 +1,7 @@
-//! The demo's sample CRM: a car dealer's leads in SQLite, with columns named as no two CRMs agree to name them.
+//! The demo's sample CRM: a car dealer's leads in SQLite, with column names of its own, as every CRM has them.
 //!
-//! Eight of the leads are faulty on purpose, each in a way of its own, to show what happens to them. It writes only to
-//! the file that it is given, and never to one that already holds such a table.
+//! Eight of the leads are faulty on purpose, each in another way, to show how the program treats them. It writes only to the
+//! given file, and never to one that already holds such a table.
 
 mod change;
 mod config;
@@ -45,15 +45,15 @@ create table leads (
     notes text
 )";
 
-/// What was made.
+/// The new sample CRM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampleCrm {
     pub leads: u64,
-    /// How many of them have something wrong, on purpose.
+    /// Leads among them that are faulty on purpose.
     pub faulty: u64,
 }
 
-/// Makes the CRM at `path`. The same seed makes the same leads.
+/// Creates the CRM at `path`. The same seed makes the same leads.
 pub async fn create(path: &Path, seed: u64) -> anyhow::Result<SampleCrm> {
     let mut connection = open(path, true).await?;
     let mut transaction = connection.begin_with("begin immediate").await?;
@@ -62,7 +62,7 @@ pub async fn create(path: &Path, seed: u64) -> anyhow::Result<SampleCrm> {
     sqlx::query("create index leads_updated_at on leads (updated_at, id)").execute(&mut *transaction).await?;
     let mut rng = StdRng::seed_from_u64(seed);
     let rows: Vec<DemoRow> = (1..=LEADS).map(|id| row(&mut rng, id)).collect();
-    // SQLite's limit is 32,766 parameters a statement: 300 rows of 18 fit into one.
+    // SQLite's limit is 32,766 parameters per statement: 300 rows of 18 fit into one.
     insert(&mut transaction, rows).await?;
     transaction.commit().await?;
     connection.close().await?;

@@ -1,4 +1,4 @@
-//! One conversation of the demo, as the CRM has it once it has come home. Reads the sample CRM only.
+//! Shows one conversation of the demo from the CRM's tables. Reads the sample CRM only.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub async fn one_conversation(crm_file: &Path, patience: Duration) -> anyhow::Re
     let mut crm = options.disable_statement_logging().connect().await?;
     let deadline = tokio::time::Instant::now() + patience;
     loop {
-        // Before the first post has come home, there is no such table.
+        // The table does not exist before the first post is written back.
         if let Ok(Some(lines)) = look(&mut crm).await {
             return Ok(lines);
         }

@@ -1,5 +1,5 @@
-//! The demo: a sample CRM that lives, the sandbox in place of Conversica, and the real daemon between them, in one process
-//! and in a directory that goes away at the end. It never touches a database that it did not make.
+//! The demo: a sample CRM that changes, the sandbox in place of Conversica, and the real daemon between them, in one process and
+//! in a temporary directory. It never touches a database that it did not create.
 
 pub mod crm;
 mod homecoming;
@@ -36,19 +36,19 @@ pub enum DemoEnding {
 /// The same sample every time.
 const SEED: u64 = 1;
 const ROUNDS_BY_ITSELF: u64 = 3;
-/// Between two rounds of changes: long enough to read what happened.
+/// Pause between two rounds of changes: long enough to read the last one.
 const ROUND_PAUSE: Duration = Duration::from_secs(4);
-/// The first pass takes five seconds on any machine; something is wrong after so many.
+/// The first pass takes five seconds on any machine; after this time it has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(200);
-/// Between two posts of a conversation, which takes days in earnest.
+/// Pause between two posts of a conversation; real conversations take days.
 const BEAT: Duration = Duration::from_millis(50);
 const PASSWORD: &str = "sandbox-password";
 
-/// Runs the demo, telling on standard output what happens.
+/// Runs the demo, and describes it on standard output.
 ///
 /// # Errors
-/// When something that should arrive does not: the demo is also the shortest test of the whole program.
+/// When an expected change does not arrive: the demo is also the shortest test of the whole program.
 pub async fn run(ending: DemoEnding, stop: CancellationToken) -> anyhow::Result<()> {
     let directory = tempfile::Builder::new().prefix("conversica-sync-demo-").tempdir()?;
     let crm_file = directory.path().join("crm.db");
@@ -105,7 +105,7 @@ pub async fn run(ending: DemoEnding, stop: CancellationToken) -> anyhow::Result<
     shown
 }
 
-/// That nobody uses now: the sandbox has to know it before the daemon listens there, which tries again if somebody was faster.
+/// A free port: the sandbox has to know it before the daemon listens there. The daemon retries if another program takes the port.
 fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr())?)
 }
@@ -128,11 +128,11 @@ fn settings(
     };
     let text = config_text(&places);
     std::fs::write(file, &text).context("writing the demo's configuration")?;
-    // Not the environment of the user's own installation.
+    // Without the environment of the user's own installation.
     Ok(layers::load_text(&file.display().to_string(), &text, &ProcessEnvironment::default())?.settings)
 }
 
-/// The first pass, then rounds of changes, until it is enough.
+/// The first pass, then rounds of changes, until the demo ends.
 async fn show(ending: DemoEnding, crm_file: &Path, state_url: &str, sandbox: &RunningSandbox) -> anyhow::Result<()> {
     let settled = settle(state_url, clock::now()).await?;
     say(format_args!(
@@ -166,7 +166,7 @@ async fn show(ending: DemoEnding, crm_file: &Path, state_url: &str, sandbox: &Ru
     }
 }
 
-/// Waits until a poll that began after that has been through, and nothing is on its way any more.
+/// Waits until a poll that began after `changed_at` is complete, and no request is in flight.
 async fn settle(state_url: &str, changed_at: DateTime<Utc>) -> anyhow::Result<StatusReport> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -187,7 +187,7 @@ async fn settle(state_url: &str, changed_at: DateTime<Utc>) -> anyhow::Result<St
 
 async fn conclude(state_url: &str, sandbox: &RunningSandbox) -> anyhow::Result<()> {
     let counts = sandbox.counts();
-    // A signal in the first moments may have left it half made.
+    // A signal in the first moments may have left the state incomplete.
     let Ok(Some(state)) = StateDb::open_state_read_only(state_url).await else { return Ok(()) };
     let report = StatusReport::of(&state).await?;
     state.close().await;

@@ -1,5 +1,5 @@
-//! Which open connection is closed when all places are taken: one that has shown no credentials gives way to a newcomer, so
-//! that strangers who hold connections open never keep out a sender with credentials. Pure but for the tasks it aborts.
+//! Chooses the connection to close when all places are taken: one that has shown no credentials gives way to a newcomer, so that
+//! strangers with open connections never keep out a sender with credentials. Pure except for the tasks it aborts.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,7 +17,7 @@ const CLOSED: u8 = 2;
 pub struct ConnectionTrust(Arc<AtomicU8>);
 
 impl ConnectionTrust {
-    /// The connection has shown the right credentials: from now on no newcomer takes its place.
+    /// The connection has shown the right credentials: from now on no newcomer replaces it.
     pub fn establish(&self) {
         let _ = self.0.compare_exchange(UNTRUSTED, TRUSTED, Ordering::AcqRel, Ordering::Acquire);
     }
@@ -66,13 +66,13 @@ impl ConnectionTable {
         self.open.remove(&id);
     }
 
-    /// Whether a newcomer can be let in: a place is free, or a connection without credentials can be closed for it.
+    /// Whether a newcomer can be accepted: a place is free, or a connection without credentials can be closed for it.
     pub fn admits_newcomer(&self, most: usize) -> bool {
         self.open.len() < most || self.open.values().any(|connection| connection.trust.is_untrusted())
     }
 
-    /// Closes the oldest connection without credentials of the network that holds most of them: a stranger who opens many
-    /// closes their own. Behind a proxy all come from one address, and it is the oldest of all. Whether there was one.
+    /// Closes the oldest connection without credentials of the network that holds most of them, so a stranger who opens many
+    /// loses their own. Behind a proxy all come from one address, and the oldest of all is closed. Returns whether there was one.
     pub fn close_oldest_untrusted(&mut self) -> bool {
         let untrusted = || self.open.values().filter(|connection| connection.trust.is_untrusted());
         let mut held: HashMap<IpAddr, usize> = HashMap::new();
@@ -90,7 +90,7 @@ impl ConnectionTable {
     }
 }
 
-/// The address itself, or of IPv6 its /64: one customer of a provider has all of its addresses.
+/// The address itself, or for IPv6 its /64: one customer of a provider owns all of those addresses.
 pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

@@ -1,4 +1,4 @@
-//! Takes what was stored into the conversations of its leads: the loop around [`heard::apply`].
+//! The loop around [`heard::apply`], which applies stored posts to the conversations of their leads.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_cure;
 use crate::{clock, db};
 
-/// How often it looks by itself: what another instance has stored gives no signal here.
+/// How often the loop checks without a signal: posts of another instance give none here.
 const LOOK: Duration = Duration::from_secs(3);
 
-/// While posts keep coming, a batch is followed by so many times of what it took, left to them.
+/// While posts keep coming, the loop pauses after each batch for this many times the batch's duration.
 const YIELD: u32 = 4;
 
 /// Runs until `stop`. What cannot be read is searched beside the posts that can: to search a large body takes longer.
@@ -30,15 +30,15 @@ pub async fn run(settings: Arc<ServiceSettings>, state: StateDb, run: ReceiveLoo
     );
 }
 
-/// Takes in the oldest posts that wait, at most as many as one transaction takes.
+/// Applies the oldest waiting posts, at most as many as fit one transaction.
 ///
 /// # Errors
-/// The database's; nothing has happened then.
+/// The database's; then no post was applied.
 pub async fn apply_waiting(settings: &ServiceSettings, state: &StateDb) -> Result<AppliedEvents, sqlx::Error> {
     heard::apply_readable(state, HeardPolicy::of(settings), clock::now()).await
 }
 
-/// An outage is told by [`apply_readable`], which needs the same database.
+/// [`apply_readable`] reports an outage; it needs the same database.
 async fn search_unreadable(
     settings: Arc<ServiceSettings>,
     state: StateDb,
@@ -87,7 +87,8 @@ async fn apply_readable(
                 }
                 pass_on(applied, &signals);
                 if applied.events > 0 {
-                    // Who posts waits to be acknowledged, by the same disk: they go first while they keep coming.
+                    // Senders of new posts wait for an acknowledgement from the same disk: new posts go first while they keep
+                    // coming.
                     if signals.stored.notified().now_or_never().is_some() {
                         let theirs = (began.elapsed() * YIELD).min(LOOK);
                         let _ = tokio::time::timeout(theirs, stop.cancelled()).await;

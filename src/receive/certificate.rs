@@ -1,4 +1,4 @@
-//! The certificate that the receiver shows: read at the start, and again whenever its files change or a SIGHUP comes.
+//! The receiver's certificate: read at the start, and again whenever its files change or a SIGHUP comes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ use crate::config::ReceiveSettings;
 use crate::error::SetupError;
 use crate::http::TlsAcceptors;
 
-/// Between two looks at the files.
+/// Pause between two checks of the files.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The two files, and what was made of them.
+/// The two files, and the configuration made from them.
 pub struct ReceiverCertificate {
     files: CertificateFiles,
-    /// What the files said when they were last read, whether it could be used or not.
+    /// The content of the last reading, usable or not.
     read: Option<CertificatePair>,
     current: watch::Sender<Arc<ServerConfig>>,
 }
@@ -33,7 +33,7 @@ struct CertificateFiles {
     key: PathBuf,
 }
 
-/// The content of both.
+/// The content of both files.
 #[derive(Clone, PartialEq, Eq)]
 struct CertificatePair {
     certificate: Vec<u8>,
@@ -41,7 +41,7 @@ struct CertificatePair {
 }
 
 impl ReceiverCertificate {
-    /// Reads the pair that the settings name; `None` where TLS is not for us to do.
+    /// Reads the configured pair; `None` where the receiver does no TLS.
     ///
     /// # Errors
     /// [`SetupError`] for a file that is missing, cannot be read or is not PEM, and for a key that does not match.
@@ -59,7 +59,7 @@ impl ReceiverCertificate {
 
     /// Follows the files until `stop`.
     pub async fn follow(mut self, stop: CancellationToken) {
-        // Where signals cannot be listened to, there is still the look at the files.
+        // If the signal cannot be caught, the check of the files remains.
         let mut hang_up = signal(SignalKind::hangup()).ok();
         let mut unsettled = None;
         loop {
@@ -72,8 +72,8 @@ impl ReceiverCertificate {
         }
     }
 
-    /// Two files are never replaced in one moment, and a copy takes a while: what cannot be used is looked at twice before a
-    /// word is said of it, unless somebody asks for it to be read now.
+    /// Two files are never replaced in the same moment, and a copy takes a while: an unusable pair is read twice before it is
+    /// reported, unless a SIGHUP asks for it now.
     fn look(&mut self, asked: bool, unsettled: &mut Option<Option<CertificatePair>>) {
         let read = self.files.read();
         let found = read.as_ref().ok().cloned();
@@ -125,7 +125,7 @@ impl CertificateFiles {
         })
     }
 
-    /// Never quotes a file: one of them holds a secret.
+    /// Messages never quote a file: one of them holds a secret.
     fn understand(&self, pair: &CertificatePair) -> Result<ServerConfig, SetupError> {
         let chain: Result<Vec<CertificateDer<'static>>, _> =
             CertificateDer::pem_slice_iter(&pair.certificate).collect();

@@ -1,10 +1,9 @@
-//! Who may post: the one pair of credentials, compared in constant time, and what becomes of those who do not have it. Pure.
+//! Authentication of posts: the one pair of credentials, compared in constant time, and the treatment of failures. Pure.
 //!
-//! **Right credentials are always let in**, however many wrong ones came from the same address. Conversica may share its
-//! address with whoever guesses (a proxy that does not say for whom it speaks, one cloud's way out), repeats nothing that
-//! it was refused as far as its manual says, and what it posts has legal weight: to shut out an address would let anybody
-//! take a person's opt-out away. Guessing is met by a long password, which no rate of guessing finds; what is limited is
-//! what failures cost us.
+//! **Right credentials always work**, however many wrong ones came from the same address. Conversica may share its address with
+//! an attacker (behind a proxy that does not name its client, or behind one cloud's gateway). As far as its manual says,
+//! Conversica does not repeat a refused post, and a post has legal weight: blocking an address would let an attacker suppress a
+//! person's opt-out. A long password protects against guessing at any rate; the limits here only bound the cost of failures.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -28,7 +27,7 @@ impl ReceiverCredentials {
         Self { digest: digest(STANDARD.encode(format!("{username}:{password}")).as_bytes()) }
     }
 
-    /// Basic has one encoding for one pair. Digests are compared, so that not even the length of the password shows.
+    /// Basic has one encoding per pair. The comparison uses digests, so that not even the password's length leaks.
     pub fn shown_in(&self, headers: &HeaderMap) -> bool {
         let Some((scheme, token)) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '))
         else {
@@ -42,11 +41,11 @@ fn digest(text: &[u8]) -> [u8; 32] {
     Sha256::digest(text).into()
 }
 
-/// In which failures are counted.
+/// The period in which failures are counted.
 const WINDOW: Duration = Duration::from_secs(60);
-/// So many an address and window are told what is wrong; more are told to come back later.
+/// Failures per address and window that get a plain refusal; further ones get a time to wait.
 const TOLERATED: u32 = 10;
-/// As many addresses as are remembered. Whoever commands more is not to be limited by address anyway.
+/// The most addresses that are remembered. Limits per address do not stop an attacker with more.
 const ADDRESSES: usize = 4096;
 
 /// Failures to authenticate, by address.
@@ -60,12 +59,12 @@ struct FailureWindow {
     failures: u32,
 }
 
-/// What one more failure comes to.
+/// The consequence of one more failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoginFailure {
-    /// The first of its address and window: worth a line in the log.
+    /// The first of its address and window: it is logged.
     pub first: bool,
-    /// Too many: for so long.
+    /// Too many failures: the time to wait.
     pub come_back: Option<Duration>,
 }
 
@@ -89,7 +88,7 @@ impl LoginFailures {
     }
 }
 
-/// Whom a proxy speaks for: the last address of `X-Forwarded-For`, for only that one was written by the proxy itself.
+/// The client of a proxy: the last address of `X-Forwarded-For`, because only that one was written by the proxy itself.
 pub fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?.rsplit(',').next()?.trim();
     let bare = |text: &str| text.trim_start_matches('[').split(']').next().and_then(|text| text.parse().ok());

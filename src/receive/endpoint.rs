@@ -1,7 +1,7 @@
-//! What is answered to whom: a post is let in by its path, its method and its credentials, in this order, before a byte of
-//! its body is read; then it is read, stored and acknowledged. After an answer to a request without credentials the connection
-//! is closed, so that strangers keep no place. Every answer is the JSON document that Conversica prescribes. A body that comes with
-//! the right credentials to a wrong path, or with a wrong method, is kept as one that cannot be read: it may be an opt-out.
+//! Answers posts. The receiver checks path, method and credentials, in this order, before it reads a byte of the body; then it
+//! reads, stores and acknowledges the post. After an answer to a request without credentials it closes the connection, so that
+//! strangers occupy no place. Every answer is the JSON document that Conversica prescribes. A body with the right credentials but
+//! a wrong path or method is stored as an unreadable post: it may be an opt-out.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -28,18 +28,18 @@ use crate::store::event::PostArrival;
 
 /// For a whole body, from its first byte to its last.
 const BODY_WITHIN: Duration = Duration::from_secs(15);
-/// A larger body is read on a thread of its own: to search it takes longer than to answer a post.
+/// A larger body is read on a thread of its own: searching it takes longer than answering a post.
 const LARGE: usize = 16 << 10;
-/// So much of a body that is too long is read past, so that whoever sends it gets to read why it was refused.
+/// The receiver reads this many bytes past the limit, so that the sender gets to read the refusal.
 const READ_PAST: usize = 64 << 20;
 const WRONG_PATH: &str = "It came to a path that nothing is posted to";
 const WRONG_METHOD: &str = "It came with another method than POST";
-/// What a failure to authenticate waits for its answer.
+/// The delay of an answer to a failed authentication.
 const DELAY: Duration = Duration::from_secs(1);
-/// So many wait at once; others are answered at once, for waiting takes up a connection.
+/// Delayed answers at the same time; further ones are sent at once, because a delay occupies a connection.
 const DELAYED: usize = 32;
 
-/// What the handlers share.
+/// Shared by the handlers.
 pub struct EndpointContext {
     kinds: HashMap<String, PostKind>,
     credentials: RwLock<ReceiverCredentials>,
@@ -52,7 +52,7 @@ pub struct EndpointContext {
 }
 
 impl EndpointContext {
-    /// From now on these credentials let a post in, and no others.
+    /// From now on only these credentials work.
     pub fn let_in(&self, receive: &ReceiveSettings) {
         *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials(receive);
     }
@@ -82,7 +82,7 @@ fn credentials(receive: &ReceiveSettings) -> ReceiverCredentials {
     ReceiverCredentials::new(&receive.username, receive.password.expose_secret())
 }
 
-/// Paths are looked up as they are, without slashes that a proxy has doubled: what the settings say is no pattern.
+/// Paths are compared literally, after removing slashes that a proxy has doubled: a configured path is no pattern.
 pub fn router(desk: Arc<EndpointContext>) -> Router {
     Router::new().fallback(take).with_state(desk)
 }
@@ -122,7 +122,7 @@ async fn take(State(desk): State<Arc<EndpointContext>>, request: Request) -> Res
         None => PostArrival::of(kind, body, has_clients),
         Some(problem) => PostArrival::unreadable(kind, body, problem),
     };
-    // Nobody is left to be answered, and this handler may be dropped at its next pause.
+    // The client has gone, and this handler may be dropped at its next await.
     if matches!(received, BodyRead::Cut) {
         if !is_empty {
             desk.intake.leave(read());
@@ -130,7 +130,7 @@ async fn take(State(desk): State<Arc<EndpointContext>>, request: Request) -> Res
         return answer(refusal, problem.unwrap_or_default());
     }
     if is_empty && matches!(received, BodyRead::TooSlow) {
-        // Nothing to keep.
+        // The body is empty.
         return answer(refusal, problem.unwrap_or_default());
     }
     let Ok(arrival) = read_post(bytes, read).await else { return not_stored() };
@@ -146,7 +146,7 @@ fn not_stored() -> Response {
     answer(StatusCode::INTERNAL_SERVER_ERROR, "Not stored; post it again later")
 }
 
-/// Reads a post, beside the threads that answer others where that takes time.
+/// Reads a post; a large one beside the threads that answer other requests.
 async fn read_post(
     bytes: usize,
     read: impl FnOnce() -> PostArrival + Send + 'static,
@@ -168,7 +168,7 @@ fn plain_path(path: &str) -> String {
     plain
 }
 
-/// What is posted to a path that is not served.
+/// The likely kind of a post to an unknown path.
 fn likely_kind(path: &str) -> PostKind {
     let path = path.to_ascii_lowercase();
     match () {
@@ -179,7 +179,7 @@ fn likely_kind(path: &str) -> PostKind {
 }
 
 impl EndpointContext {
-    /// Keeps a body that came to a wrong path, or with a wrong method.
+    /// Stores a body with a wrong path or method.
     async fn keep_misdirected(&self, kind: PostKind, problem: &'static str, request: Request) -> Result<(), NotStored> {
         let (received, body) = read(request.into_body(), self.max_body).await;
         if body.iter().all(u8::is_ascii_whitespace) {
@@ -190,7 +190,7 @@ impl EndpointContext {
         self.intake.store(arrival).await
     }
 
-    /// Slowly, and after several a minute with the advice to come back later.
+    /// Refuses slowly, and after several failures in a minute with a time to wait.
     async fn refuse(&self, request: Request) -> Response {
         let answered_at = tokio::time::Instant::now() + DELAY;
         let address = self.address_of(&request);
@@ -205,8 +205,8 @@ impl EndpointContext {
             );
         }
         if let Ok(_place) = self.delays.try_acquire() {
-            // Read past, and not kept: an answer that overtakes a body may be lost on its way. Whoever asks beforehand
-            // (`Expect`) has not sent it.
+            // Reads the body and drops it: an answer that overtakes a body may be lost on its way. A client that asks first
+            // (`Expect`) has not sent the body.
             if !request.headers().contains_key(header::EXPECT) {
                 let _ = tokio::time::timeout_at(answered_at, read_past(request.into_body(), self.max_body)).await;
             }
@@ -242,7 +242,7 @@ enum BodyRead {
     Cut,
 }
 
-/// As much of a body as came, up to `most`.
+/// The part of a body that arrived, up to `most`.
 async fn read(body: Body, most: usize) -> (BodyRead, Vec<u8>) {
     let deadline = tokio::time::Instant::now() + BODY_WITHIN;
     let mut bytes = Vec::new();
@@ -264,7 +264,7 @@ async fn read(body: Body, most: usize) -> (BodyRead, Vec<u8>) {
     }
 }
 
-/// To its end, or so far.
+/// Reads to the end, or up to `most`.
 async fn read_past(body: Body, most: usize) {
     let (mut chunks, mut past) = (body.into_data_stream(), 0);
     while let Some(Ok(chunk)) = chunks.next().await
@@ -274,7 +274,7 @@ async fn read_past(body: Body, most: usize) {
     }
 }
 
-/// The body says the status as a text, from the four that Conversica lists; HTTP's own may say more.
+/// The body has the status as a text, one of the four that Conversica lists; HTTP's own status may be more specific.
 fn answer(status: StatusCode, message: &str) -> Response {
     let told = match status.as_u16() {
         200..=299 => "200",

@@ -1,5 +1,5 @@
-//! The way into the state: whoever posts waits here until what they posted is on the disk. One task writes, as many at a time
-//! as have come meanwhile, so that a hundred posts cost one write to the disk.
+//! Stores posts: each sender waits here until its post is on disk. One task writes all posts that arrived meanwhile in one
+//! transaction, so that a hundred posts cost one write to the disk.
 
 use std::time::Duration;
 
@@ -15,30 +15,30 @@ use crate::store::file_lock::StateLoss;
 use crate::store::state_failure::state_cure;
 use crate::{clock, db};
 
-/// In one transaction.
+/// Posts per transaction.
 const BATCH: usize = 500;
-/// That wait to be written; more wait to be let in.
+/// Posts that wait for the writer; further ones wait for a place.
 const QUEUE: usize = 1000;
-/// For one transaction. A database that is silent for longer may still write what it was given; a repeat does no harm.
+/// The time limit of a transaction. A database that is silent for longer may still store the posts; repeats do no harm.
 const STORE_WITHIN: Duration = Duration::from_secs(15);
 /// How long a post waits to be stored.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// A post, and who waits for it to be stored.
+/// A post, and the channel that reports its storage.
 struct WaitingPost {
     arrival: PostArrival,
     stored: oneshot::Sender<()>,
 }
 
-/// It was not stored, or not in time: whoever posted it is to post it again.
+/// The post was not stored in time: the sender has to post it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotStored;
 
-/// The end that posts are handed in at.
+/// The sending end of the queue.
 #[derive(Clone)]
 pub struct PostIntake(mpsc::Sender<WaitingPost>);
 
-/// The end that they are written at.
+/// The writing end of the queue.
 pub struct PostWriter(mpsc::Receiver<WaitingPost>);
 
 pub fn open() -> (PostIntake, PostWriter) {
@@ -47,7 +47,7 @@ pub fn open() -> (PostIntake, PostWriter) {
 }
 
 impl PostIntake {
-    /// Returns well once the post is on the disk.
+    /// Returns `Ok` once the post is on disk.
     pub async fn store(&self, arrival: PostArrival) -> Result<(), NotStored> {
         let (stored, waits) = oneshot::channel();
         let handed_in = async {
@@ -57,14 +57,14 @@ impl PostIntake {
         tokio::time::timeout(WAIT, handed_in).await.unwrap_or(Err(NotStored))
     }
 
-    /// For somebody who has gone and waits for no answer; passed over where there is no room.
+    /// Queues a post of a client that has gone; drops it if the queue is full.
     pub fn leave(&self, arrival: PostArrival) {
         let _ = self.0.try_send(WaitingPost { arrival, stored: oneshot::channel().0 });
     }
 }
 
 impl PostWriter {
-    /// Writes until nobody can hand in anything any more.
+    /// Writes until all senders are dropped.
     pub async fn run(mut self, state: PostStore, signals: LoopSignals) {
         let mut failing = false;
         let mut batch = Vec::with_capacity(BATCH);
@@ -86,7 +86,7 @@ impl PostWriter {
                         error!(error, cure, "posts cannot be stored; they are answered 500 until they can");
                     }
                     if !db::is_away(&failure) && arrivals.len() > 1 {
-                        // One that the database does not take must not be the ruin of the others.
+                        // A post that the database rejects must not prevent the others from being stored.
                         for (arrival, stored) in arrivals.into_iter().zip(waiting) {
                             if store(&state, std::slice::from_ref(&arrival)).await.is_ok() {
                                 acknowledge(stored);
@@ -104,12 +104,12 @@ async fn store(state: &PostStore, arrivals: &[PostArrival]) -> anyhow::Result<()
     state.file.check()?;
     let stored = tokio::time::timeout(STORE_WITHIN, event::store(&state.db, arrivals, clock::now())).await;
     stored.map_err(|_| anyhow::Error::from(db::DatabaseAway)).context("the state does not answer")??;
-    // What was written meanwhile to a file that is gone is not stored.
+    // A post that went into a lost file is not stored.
     state.file.check()?;
     Ok(())
 }
 
-/// Whoever has gone meanwhile is told nothing.
+/// A client that has gone meanwhile gets no answer.
 fn acknowledge(stored: oneshot::Sender<()>) {
     let _ = stored.send(());
 }

@@ -1,7 +1,7 @@
-//! The road back: what Conversica posts is stored before it is acknowledged, then taken into its lead's conversation, and
-//! written to the CRM. People are told of it by [`crate::alert`].
+//! The way back: the receiver stores each of Conversica's posts before it acknowledges it, applies it to its lead's conversation,
+//! and writes it to the CRM. [`crate::alert`] tells people.
 //!
-//! Each of the three goes on by itself, from what the state holds: a failure of one holds up none before it.
+//! Each of the three works independently from the state: a failure of one delays none before it.
 
 pub mod apply;
 pub mod certificate;
@@ -23,16 +23,16 @@ use crate::receive::certificate::ReceiverCertificate;
 use crate::receive::post_store::PostStore;
 use crate::receive::signals::ReceiveLoop;
 
-/// What has to be in order before anything begins.
+/// Checks the receiver's preconditions before any loop begins.
 ///
 /// # Errors
-/// [`SetupError`] for a certificate that cannot be shown.
+/// [`SetupError`] for an unusable certificate.
 pub fn prepare(settings: &ServiceSettings) -> Result<Option<ReceiverCertificate>, SetupError> {
     settings.receive.as_ref().map_or(Ok(None), ReceiverCertificate::open)
 }
 
-/// Runs all of it until `stop`. Without a `[receive]` section it takes in what another instance has stored, and no more: that
-/// instance may have ended, and a post may be an opt-out.
+/// Runs all loops until `stop`. Without a `[receive]` section it only applies posts that another instance stored: that instance
+/// may have ended, and a post may be an opt-out.
 pub async fn run(
     mut changes: watch::Receiver<Arc<ServiceSettings>>,
     certificate: Option<ReceiverCertificate>,

@@ -1,12 +1,12 @@
-//! Where posts are stored.
+//! The place where posts are stored.
 
 use crate::store::file_lock::StateFile;
 use crate::store::state_db::StateDb;
 
-/// Where posts are stored.
+/// The state and its file, for storing posts.
 #[derive(Debug, Clone)]
 pub struct PostStore {
     pub db: StateDb,
-    /// What is stored in a file that is gone must not be acknowledged.
+    /// Posts that were stored in a lost file must not be acknowledged.
     pub file: StateFile,
 }

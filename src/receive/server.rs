@@ -15,8 +15,8 @@ use crate::receive::intake;
 use crate::receive::post_store::PostStore;
 use crate::receive::signals::LoopSignals;
 
-/// A post comes at once and is answered within a second; a state that is slow may take longer. Connections are kept for a
-/// while between two posts, for those over TLS are dear.
+/// A post arrives at once and is answered within a second; a slow state may take longer. Connections stay open for a while
+/// between two posts, because TLS handshakes are expensive.
 const LIMITS: PeerLimits = PeerLimits {
     headers: Duration::from_secs(10),
     lifetime: Duration::from_secs(300),
@@ -27,7 +27,7 @@ const TAKEN: &str =
     "the receiver cannot listen; nothing that Conversica posts is taken, and it tries again every 5 seconds";
 const CURE: &str = "end whatever listens there, or set [receive] listen to another address";
 
-/// Serves on `[receive] listen` until `stop`, then finishes what is under way.
+/// Serves on `[receive] listen` until `stop`, then finishes the requests under way.
 pub async fn run(
     mut changes: watch::Receiver<Arc<ServiceSettings>>,
     certificate: Option<ReceiverCertificate>,
@@ -62,7 +62,7 @@ pub async fn run(
             () = http::serve(listener, router, tls, LIMITS, stop.clone()) => {}
             () = listen => {}
         }
-        // The writer ends when the last of those who hand posts in has gone.
+        // The writer ends when the last sender is dropped.
         drop(desk);
     };
     tokio::join!(serve, writer.run(store, signals), follow);

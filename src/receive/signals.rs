@@ -1,4 +1,4 @@
-//! How the loops of the receiver wake each other.
+//! Signals between the loops of the receiver.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pulse::LoopPulse;
 
-/// How the parts wake each other. Each also looks by itself now and then: a signal may come from another instance.
+/// Signals that wake the loops. Each loop also checks regularly: a cause may come from another instance.
 #[derive(Debug, Clone, Default)]
 pub struct LoopSignals {
-    /// Something was stored.
+    /// A post was stored.
     pub stored: Arc<Notify>,
-    /// Something was stored, for the search of what cannot be read.
+    /// A post was stored, for the search of unreadable posts.
     pub searched: Arc<Notify>,
-    /// Something waits to be written to the CRM.
+    /// An event waits to be written to the CRM.
     pub writeback: Arc<Notify>,
-    /// Somebody waits to be told.
+    /// An alert waits to be sent.
     pub alert: Arc<Notify>,
-    /// Something became due to be sent.
+    /// A lead became due.
     pub deliver: Arc<Notify>,
 }
 
 impl LoopSignals {
-    /// Wakes those who take in posts.
+    /// Wakes the loops that apply posts.
     pub fn notify_stored(&self) {
         self.stored.notify_one();
         self.searched.notify_one();

@@ -1,8 +1,8 @@
-//! Reconciliation: goes over the CRM, what the state believes, the newest outcomes and what Conversica has said, and gives
-//! each lead one verdict. Conversica has no way to be asked: what it holds is known from our own records only.
+//! Reconciliation: compares the CRM, the state, the newest outcomes and Conversica's posts, and gives each lead one verdict.
+//! Conversica cannot be queried, so its content is known from our own records only.
 //!
-//! Safe beside a running daemon: it reads the CRM in one snapshot and the state as it goes; where the state has moved on
-//! since the snapshot, its word counts. Memory does not grow with the number of leads.
+//! Safe beside a running daemon: it reads the CRM in one snapshot and the state as it goes; where the state has changed since the
+//! snapshot, the state counts. Memory does not grow with the number of leads.
 
 pub mod report;
 
@@ -27,12 +27,12 @@ use crate::store::control::{self, CompareAsked};
 use crate::store::state_db::StateDb;
 use crate::store::{facts, lead};
 
-/// What is asked for.
+/// The options of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReconcileOptions {
-    /// Leads that were taken before then ought to have been heard of; `None` where nothing can be heard.
+    /// Leads accepted before this time should have been heard of; `None` where silence is not judged.
     pub silent_since: Option<DateTime<Utc>>,
-    /// Puts back in the queue what can be put back.
+    /// Requeues the leads that can be repaired.
     pub repair: bool,
     /// The moment of this reconciliation.
     pub now: DateTime<Utc>,
@@ -47,7 +47,7 @@ pub struct LeadDifference {
     pub detail: String,
 }
 
-/// Goes over everything; `each` is given the leads that do not match, in the order of their ids (as the source sorts them).
+/// Compares all leads; `each` receives those that do not match, in the order of their ids (as the source sorts them).
 ///
 /// # Errors
 /// [`crate::error::SetupError`] when the source does not fit the settings; the databases' errors; those of `each`.
@@ -89,7 +89,7 @@ pub async fn reconcile(
         progress.set_rows(merge.rows());
     }
     walk.judge(&mut batch, merge.order()).await?;
-    // The others are settled, and their rows say what they said.
+    // The other leads are settled, and their rows are unchanged.
     walk.tally.matched(merge.leads() - looked_at - merge.erased());
     walk.tally.erased(merge.erased());
     if walk.repaired.read_again > 0 {
@@ -99,7 +99,7 @@ pub async fn reconcile(
     Ok(walk.tally.report(now, options.silent_since, repaired))
 }
 
-/// A reconciliation under way.
+/// A running reconciliation.
 struct ReconcileWalk<'a, F> {
     state: &'a StateDb,
     options: ReconcileOptions,
@@ -111,7 +111,7 @@ struct ReconcileWalk<'a, F> {
 }
 
 impl<F: FnMut(LeadDifference) -> anyhow::Result<()>> ReconcileWalk<'_, F> {
-    /// A few statements a batch.
+    /// A few statements per batch.
     async fn judge(&mut self, batch: &mut Vec<(LeadId, Option<MappedRow>)>, order: IdOrder) -> anyhow::Result<()> {
         let mut batch = std::mem::take(batch);
         batch.sort_by(|(a, _), (b, _)| order.compare(a.as_pair(), b.as_pair()));
@@ -137,7 +137,7 @@ impl<F: FnMut(LeadDifference) -> anyhow::Result<()>> ReconcileWalk<'_, F> {
         Ok(())
     }
 
-    /// Of stale leads: the keys that differ, by name.
+    /// For stale leads: the names of the keys that differ.
     async fn name_differences(
         state: &StateDb,
         judged: &mut [(LeadId, Option<MappedRow>, JudgedLead)],

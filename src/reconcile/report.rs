@@ -1,5 +1,5 @@
-//! What a reconciliation comes to: totals, and what needs a person, grouped by reason. Pure; its size does not grow with the
-//! number of leads.
+//! The result of a reconciliation: totals, and the leads that need the operator, grouped by reason. Pure; its size does not grow
+//! with the number of leads.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::conversica::lead::LeadId;
 use crate::rules::hold_reason::advice;
 use crate::rules::verdict::{JudgedLead, LeadVerdict};
 
-/// Leads that are named in each group.
+/// Leads named per group.
 const EXAMPLES: usize = 3;
-/// Reasons that are told apart; further ones are counted together, by verdict.
+/// Distinct reasons; leads with further ones are counted together, by verdict.
 const REASONS: usize = 200;
-/// Under which those are counted.
+/// The reason under which those are counted.
 pub const OTHER_REASONS: &str = "other reasons";
 
 /// A finished reconciliation.
@@ -25,11 +25,11 @@ pub struct ReconcileReport {
     pub totals: BTreeMap<LeadVerdict, u64>,
     /// All but `matched`; the largest first in each verdict.
     pub groups: Vec<VerdictGroup>,
-    /// Leads that were taken before then ought to have been heard of; `None` where that was not judged.
+    /// Leads accepted before this time should have been heard of; `None` where that was not checked.
     pub silent_since: Option<DateTime<Utc>>,
-    /// Rows of people who were erased: nothing is made of them, and they are not judged.
+    /// Rows of erased people: they make no leads and get no verdict.
     pub erased: u64,
-    /// What `--repair` did; `None` where it was not asked for.
+    /// The result of `--repair`; `None` without it.
     pub repaired: Option<RepairedLeads>,
 }
 
@@ -40,16 +40,16 @@ pub struct VerdictGroup {
     pub reason: String,
     /// A lead with several reasons counts under each.
     pub leads: u64,
-    /// The first of them.
+    /// The first leads of the group.
     pub examples: Vec<LeadId>,
-    /// What mends it.
+    /// The remedy.
     pub cure: String,
 }
 
-/// What was put back in the queue.
+/// The requeued leads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct RepairedLeads {
-    /// Read anew by the next poll, which then compares every row.
+    /// The next poll reads them again; it compares every row.
     pub read_again: u64,
     /// Sent again with the same content, now.
     pub send_again: u64,
@@ -61,19 +61,19 @@ impl ReconcileReport {
         self.totals.get(&verdict).copied().unwrap_or(0)
     }
 
-    /// Leads of which there is anything to say.
+    /// Leads with any verdict.
     pub fn leads(&self) -> u64 {
         self.totals.values().sum()
     }
 
-    /// Leads with another verdict than `matched`, `assumed`, and than these.
+    /// Leads with another verdict than `matched`, `assumed` and the ignored ones.
     pub fn differences(&self, ignored: &[LeadVerdict]) -> u64 {
         let counts = |verdict: &LeadVerdict| !verdict.agrees() && !ignored.contains(verdict);
         self.totals.iter().filter(|(verdict, _)| counts(verdict)).map(|(_, leads)| leads).sum()
     }
 }
 
-/// A report that grows.
+/// A report under construction.
 #[derive(Debug, Default)]
 pub struct ReportTally {
     totals: BTreeMap<LeadVerdict, u64>,
@@ -82,12 +82,12 @@ pub struct ReportTally {
 }
 
 impl ReportTally {
-    /// So many leads that are as they should be.
+    /// Adds matching leads.
     pub fn matched(&mut self, leads: u64) {
         *self.totals.entry(LeadVerdict::Matched).or_default() += leads;
     }
 
-    /// So many rows of people who were erased.
+    /// Adds rows of erased people.
     pub fn erased(&mut self, rows: u64) {
         self.erased += rows;
     }
@@ -131,7 +131,7 @@ impl ReportTally {
     }
 }
 
-/// What a person does about leads of this verdict.
+/// The operator's remedy for leads of this verdict.
 pub fn cure(verdict: LeadVerdict, reason: &str) -> String {
     match verdict {
         LeadVerdict::Matched => "nothing".to_owned(),
@@ -172,7 +172,7 @@ pub fn cure(verdict: LeadVerdict, reason: &str) -> String {
     }
 }
 
-/// By Conversica's own reason.
+/// The cure by Conversica's own reason.
 fn not_worked(reason: &str) -> String {
     let reason = reason.to_ascii_lowercase();
     let cure = if reason.starts_with("excluded") {

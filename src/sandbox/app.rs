@@ -1,4 +1,4 @@
-//! What the routes of the sandbox share.
+//! Shared by the routes of the sandbox.
 
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -13,7 +13,7 @@ use crate::sandbox::faults::{FaultDice, FaultPlan, RequestFault};
 use crate::sandbox::play::ConversationPlayer;
 use crate::sandbox::store::{HeldPlace, PostEnding, SandboxStore};
 
-/// What the handlers share.
+/// Shared by the handlers.
 pub(crate) struct SandboxContext {
     pub(crate) credentials: SandboxCredentials,
     pub(crate) faults: FaultPlan,
@@ -29,13 +29,13 @@ impl SandboxContext {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the lead.
+    /// Stores the lead.
     pub(crate) fn accept(&self, place: HeldPlace, body: &[u8], ending: PostEnding) {
         self.store().accept(place, body, ending, Utc::now());
         self.follow(body);
     }
 
-    /// What follows from a lead that was taken.
+    /// Starts the conversation of an accepted lead.
     pub(crate) fn follow(&self, body: &[u8]) {
         if let Some(player) = &self.player {
             player.accepted(body);

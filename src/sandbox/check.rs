@@ -1,7 +1,7 @@
-//! Reads a posted body and finds everything that Conversica would answer 400 to. Pure.
+//! Finds everything in a posted body that Conversica would answer with 400. Pure.
 //!
-//! One pass over the text, borrowing from it: this is also the benchmark's server. It must not repeat a value in a
-//! problem, because values are personal data; keys are enough to mend it. Keys it does not know are let through.
+//! One pass over the text, borrowing from it: this is also the benchmark's server. A problem must not repeat a value, because
+//! values are personal data; the keys suffice to fix it. Unknown keys are accepted.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 
 use crate::conversica::lead::{LeadKey, ValueKind};
 
-/// Whom a body is about; together the identity of a lead.
+/// The identity of the lead in a body.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LeadIdentity<'a> {
     /// Empty where the body has none.
@@ -22,15 +22,15 @@ pub struct LeadIdentity<'a> {
 
 const API_VERSION: &str = "apiVersion";
 
-/// Without a value for these there is no lead; `apiVersion` is looked for beside them.
+/// A lead needs a value for each of these; `apiVersion` is checked separately.
 const REQUIRED: [LeadKey; 5] = [LeadKey::Id, LeadKey::FirstName, LeadKey::Email, LeadKey::LeadSource, LeadKey::RepName];
 
 /// The lead's identity, or every problem of the body, each a sentence for people.
 pub fn check(body: &[u8]) -> Result<LeadIdentity<'_>, Vec<String>> {
-    // Strings that are skipped would otherwise not be looked at, and `GET /leads` hands bodies out again as JSON.
+    // Skipped strings would otherwise go unchecked, and `GET /leads` returns bodies as JSON.
     let text = std::str::from_utf8(body).map_err(|_| vec!["the body is not UTF-8".to_owned()])?;
     let reading: BodyCheck<'_> = serde_json::from_str(text).map_err(|error| {
-        // A data error of serde quotes what it found; a syntax error names only the place.
+        // A data error of serde quotes the value; a syntax error names only the place.
         vec![if error.is_data() { "the body is not a JSON object".into() } else { format!("not JSON: {error}") }]
     })?;
     reading.finish()
@@ -40,7 +40,7 @@ pub fn check(body: &[u8]) -> Result<LeadIdentity<'_>, Vec<String>> {
 struct BodyCheck<'a> {
     client_id: Cow<'a, str>,
     id: Cow<'a, str>,
-    /// One bit for each published key that was seen, right or wrong.
+    /// One bit for each published key in the body, valid or not.
     seen: u64,
     version_seen: bool,
     problems: Vec<String>,
@@ -147,7 +147,7 @@ impl<'de> Deserialize<'de> for BodyCheck<'de> {
 #[derive(serde::Deserialize)]
 struct BodyKey<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A JSON value as far as the check needs it: only strings keep their content.
+/// A JSON value, as far as the check needs it: only strings keep their content.
 enum Value<'a> {
     Null,
     Boolean,

@@ -1,6 +1,6 @@
-//! The one pair of credentials that the sandbox takes, and whether a request shows it. Pure.
+//! The sandbox's one pair of credentials, and the check of a request for it. Pure.
 //!
-//! The header is compared as the text that it must be, instead of being decoded: Basic has one encoding for one pair.
+//! The check compares the encoded header instead of decoding it: Basic has one encoding per pair.
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use subtle::ConstantTimeEq;

@@ -1,7 +1,7 @@
-//! Faults that the sandbox plays on request: which there are, how they are written down, and when one strikes. Pure.
+//! Faults that the sandbox plays on request: their kinds, their notation, and when one strikes. Pure.
 //!
-//! The dice are seeded, so that a run with the same seed and the same order of requests meets the same faults. It must
-//! not know about HTTP beyond status numbers; what a fault looks like on the wire is the server's business.
+//! The dice are seeded, so that a run with the same seed and the same order of requests meets the same faults. This file must not
+//! know about HTTP beyond status numbers; the server decides what a fault looks like on the wire.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,14 +12,14 @@ use rand::{RngExt, SeedableRng};
 
 use crate::nearest::nearest;
 
-/// Refused passwords in a row after which the account is locked, unless said otherwise.
+/// Default number of refused passwords in a row that lock the account.
 const LOCK_AFTER: u32 = 5;
 
-/// Everything that may stand before a `=`, for the message about a word that is not among them.
+/// Every name that may precede a `=`, for the message about an unknown one.
 const NAMES: &[&str] =
     &["timeout", "cut", "drop", "refuse", "status_false", "login_page", "latency", "lock_after", "retry_after"];
 
-/// What happens to a request instead of an honest answer.
+/// The fault of a request, instead of an honest answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestFault {
     /// Answers with this status; the lead is not stored.
@@ -34,7 +34,7 @@ pub enum RequestFault {
     Refuse,
     /// The same, with 200 and a body that says so.
     StatusFalse,
-    /// Answers 200 with a page for people in Conversica's place; the lead is not stored.
+    /// Answers 200 with an HTML page in place of Conversica's answer; the lead is not stored.
     LoginPage,
 }
 
@@ -43,9 +43,9 @@ pub enum RequestFault {
 pub struct FaultPlan {
     /// Each with its share of the requests in percent; together at most 100.
     shares: Vec<(RequestFault, f64)>,
-    /// Shortest and longest wait before a lead is looked at.
+    /// Shortest and longest wait before a lead is handled.
     latency: Option<(Duration, Duration)>,
-    /// Refused passwords in a row until the account is locked; 0 is never.
+    /// Refused passwords in a row that lock the account; 0 never locks.
     pub lock_after: u32,
     /// Seconds, sent as `Retry-After` with 429 and 503.
     pub retry_after: Option<u64>,
@@ -64,7 +64,7 @@ impl FaultPlan {
     }
 }
 
-/// What is wrong with a text of faults, and what to write instead.
+/// The error in a text of faults, and the fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FaultsError {
     #[error("`{0}` has no value: write it as name=value, for example 500=5% or latency=20ms..80ms")]
@@ -109,7 +109,7 @@ impl FromStr for FaultPlan {
             }
         }
         let sum: f64 = faults.shares.iter().map(|(_, share)| share).sum();
-        // The margin forgives what adding decimal fractions in binary leaves over.
+        // The margin tolerates rounding errors of decimal fractions in binary.
         if sum > 100.0 + 1e-9 { Err(FaultsError::TooMuch(sum.to_string())) } else { Ok(faults) }
     }
 }
@@ -127,7 +127,7 @@ fn named(name: &str) -> Result<RequestFault, FaultsError> {
             _ => Err(FaultsError::Status(name.to_owned())),
         },
         _ => {
-            // Where none is near, any known name shows what a fault looks like.
+            // If none is near, any known name shows the form of a fault.
             let nearest = nearest(name, NAMES.iter().copied()).unwrap_or("timeout");
             Err(FaultsError::Unknown { name: name.to_owned(), nearest })
         }
@@ -201,7 +201,7 @@ impl fmt::Display for FaultPlan {
     }
 }
 
-/// Decides, request after request, what happens to it.
+/// Decides the fault of each request.
 pub struct FaultDice {
     rng: StdRng,
 }
@@ -211,7 +211,7 @@ impl FaultDice {
         Self { rng: StdRng::seed_from_u64(seed) }
     }
 
-    /// How long to wait, and what goes wrong then.
+    /// The wait, and the fault after it.
     pub fn roll(&mut self, faults: &FaultPlan) -> (Duration, Option<RequestFault>) {
         let wait = match faults.latency {
             Some((from, to)) => Duration::from_micros(self.rng.random_range(micros(from)..=micros(to))),

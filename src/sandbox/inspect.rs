@@ -1,6 +1,7 @@
-//! What the sandbox adds to Conversica, outside `/json/`: looking at what was received, and starting over.
+//! The sandbox's own routes outside `/json/`: they show received leads and reset the sandbox.
 //!
-//! Open to whoever reaches the address, without a password: it holds sample leads, and listens on loopback by default.
+//! Open without a password to every client that reaches the address: the sandbox holds sample leads, and listens on loopback by
+//! default.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! Connections that a request handler can cut: what `timeout`, `cut` and `drop` need and no HTTP answer can give.
+//! Connections that a request handler can cut: `timeout`, `cut` and `drop` need this, and no HTTP answer can do it.
 //!
-//! The handler marks the line and returns; the answer then fails to be written, and the connection dies with a reset,
-//! as if the machine at the other end had gone.
+//! The handler marks the line and returns; writing the answer then fails, and the connection ends with a reset, as if the other
+//! machine had gone.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub struct ConnectionLine(Arc<AtomicBool>);
 
 impl ConnectionLine {
-    /// Nothing is sent on this connection any more, and it closes.
+    /// Sends nothing more on this connection, and closes it.
     pub fn cut(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -52,7 +52,7 @@ impl Listener for CuttableListener {
                     let _ = stream.set_nodelay(true);
                     return (CuttableConnection { stream, line: ConnectionLine::default() }, peer);
                 }
-                // Usually too many open files: it passes when somebody hangs up.
+                // Usually too many open files: it passes when a client disconnects.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
@@ -73,7 +73,7 @@ impl CuttableConnection {
         if !self.line.is_cut() {
             return Ok(());
         }
-        // Closing then sends a reset; without it the client would see an orderly end, which a cut is not.
+        // Closing then sends a reset; without it the client would see an orderly end.
         let _ = self.stream.set_zero_linger();
         Err(io::ErrorKind::ConnectionReset.into())
     }

@@ -1,7 +1,7 @@
 //! A Conversica to try against: for rehearsals, the demo, tests and the benchmark.
 //!
-//! It answers as Conversica's endpoint does, remembers what it was sent, and fails on request. It must never reach out
-//! to anybody, and must be no kinder than Conversica: what it accepts should be accepted there.
+//! It answers like Conversica's endpoint, stores the leads that it receives, and fails on request. It must never contact other
+//! servers, and must not be more tolerant than Conversica: Conversica should accept everything that the sandbox accepts.
 
 pub mod app;
 pub mod check;
@@ -34,16 +34,16 @@ use crate::sandbox::store::SandboxCounts;
 /// How long stopping waits for requests under way.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
-/// What to run.
+/// The options of a sandbox.
 pub struct SandboxOptions {
-    /// Port 0 picks a free one; [`Sandbox::address`] says which.
+    /// Port 0 picks a free one; [`RunningSandbox::address`] says which.
     pub listen: SocketAddr,
     pub username: String,
     pub password: String,
     pub faults: FaultPlan,
-    /// The same seed meets the same faults, as long as requests come in the same order.
+    /// The same seed gives the same faults, as long as requests come in the same order.
     pub seed: u64,
-    /// Where conversations are played back to; `None` leaves it at taking leads.
+    /// The receiver of the played conversations; with `None` the sandbox only accepts leads.
     pub play: Option<play::PlayOptions>,
 }
 
@@ -75,7 +75,7 @@ pub async fn start(options: SandboxOptions) -> anyhow::Result<RunningSandbox> {
     let service = router(Arc::clone(&app)).into_make_service_with_connect_info::<ConnectionLine>();
     let server =
         axum::serve(CuttableListener(listener), service).with_graceful_shutdown(stopping.clone().cancelled_owned());
-    // Serving ends only by being stopped: accepting is retried for ever, and a broken connection concerns nobody else.
+    // Only `stop` ends serving: it retries accepting for ever, and a broken connection affects no other.
     let serving = tokio::spawn(async move {
         let _ = server.await;
     });
@@ -97,7 +97,7 @@ fn router(app: Arc<SandboxContext>) -> Router {
 }
 
 impl RunningSandbox {
-    /// What belongs into `[conversica] endpoint`.
+    /// The value for `[conversica] endpoint`.
     pub fn endpoint(&self) -> String {
         format!("http://{}/json/", self.address)
     }
@@ -106,22 +106,22 @@ impl RunningSandbox {
         self.app.store().counts()
     }
 
-    /// What was posted to the receiver.
+    /// Counts of posts to the receiver.
     pub fn played(&self) -> PlayedCounts {
         self.app.player.as_ref().map(ConversationPlayer::played).unwrap_or_default()
     }
 
-    /// The Lead objects as last received, byte for byte, in order of first arrival.
+    /// The newest Lead objects, byte for byte, in order of first arrival.
     pub fn leads(&self) -> Vec<String> {
         self.app.store().bodies(None, None).map(|body| String::from_utf8_lossy(body).into_owned()).collect()
     }
 
-    /// Stops listening, finishes what is under way, cuts what is being held unanswered.
+    /// Stops listening, finishes requests under way, and cuts those that a fault leaves unanswered.
     pub async fn stop(self) {
         self.app.stopping.cancel();
         let RunningSandbox { mut serving, .. } = self;
         if tokio::time::timeout(STOP_WITHIN, &mut serving).await.is_err() {
-            // Somebody keeps a connection busy: the process, or the test, need not wait for that.
+            // A client keeps a connection busy: the process, or the test, need not wait for it.
             serving.abort();
         }
     }

@@ -1,7 +1,7 @@
-//! `POST /json/`: what Conversica's endpoint does with a lead, and the faults that are played on top of it.
+//! `POST /json/`: behaves like Conversica's endpoint, with faults on top.
 //!
-//! Conversica's own answers are imitated to the letter where they were observed. Credentials are judged before the
-//! body; the body is read in any case, because closing on unread bytes would reset the connection under the answer.
+//! It imitates Conversica's answers to the letter where they were observed. It checks credentials before the body; it reads the
+//! body in any case, because closing a connection with unread bytes would reset it under the answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,10 @@ use crate::sandbox::store::{HeldPlace, PostEnding, RequestAdmission};
 /// A lead is some hundred bytes; more than this is a mistake.
 const BODY_LIMIT_BYTES: usize = 1 << 20;
 
-/// Beyond this, a body is not read to its end any more, and the client may see a reset in place of the answer.
+/// A longer body is not read to its end, and the client may see a reset instead of the answer.
 const PATIENCE_BYTES: usize = 64 << 20;
 
-/// How long a request that is never answered is held, unless the client leaves before.
+/// How long an unanswered request stays open, unless the client disconnects.
 const HELD_FOR: Duration = Duration::from_secs(600);
 
 const ACCEPTED: &str = r#"{"message": "Lead accepted", "status": true}"#;
@@ -36,7 +36,7 @@ const UNAUTHORIZED: &str = "{\"message\":\"Invalid username or password. Additio
 const LOGIN_PAGE: &str =
     "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>A sandbox fault.</body></html>\n";
 
-/// Counts a request out when it ends, also where that is because the client left.
+/// Ends the count of a request when it ends, even if the client has disconnected.
 struct InFlight {
     app: Arc<SandboxContext>,
     place: Option<HeldPlace>,
@@ -95,7 +95,7 @@ async fn lead(app: &SandboxContext, line: &ConnectionLine, mut in_flight: InFlig
         }
     };
     let (wait, fault) = app.roll();
-    // Nothing may go wrong and nothing delays it: the usual case, in one turn of the lock.
+    // The usual case, without fault and delay, takes the lock once.
     if wait.is_zero() && fault.is_none() {
         let mut store = app.store();
         let place = store.enter(&identity);
@@ -131,7 +131,7 @@ async fn lead(app: &SandboxContext, line: &ConnectionLine, mut in_flight: InFlig
         }
         Some(RequestFault::Timeout) => {
             app.accept(place, body, PostEnding::Timeout);
-            // The work is done, only the answer is missing: a client that gives up and asks again does not overlap.
+            // The work is done, and only the answer is missing: a client that gives up and asks again does not overlap.
             drop(in_flight);
             tokio::select! {
                 () = tokio::time::sleep(HELD_FOR) => {}
@@ -153,7 +153,7 @@ fn status_fault(app: &SandboxContext, status: u16) -> Response {
     response
 }
 
-/// The answer is never seen: writing it is what finds the line cut.
+/// The client never sees this answer: writing it hits the cut line.
 fn cut(line: &ConnectionLine) -> Response {
     line.cut();
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -163,7 +163,7 @@ fn accepted() -> Response {
     ([json_type()], ACCEPTED).into_response()
 }
 
-/// An answer in the form that Conversica was seen to use.
+/// An answer in Conversica's observed form.
 pub fn refusal(status: StatusCode, message: &str) -> Response {
     let body = serde_json::json!({ "message": message, "status": false });
     (status, [json_type()], body.to_string()).into_response()
@@ -178,7 +178,7 @@ enum UnreadBody {
     Broken,
 }
 
-/// The body, without a copy where it came in one piece, as almost every lead does.
+/// The body; it is not copied if it came in one piece, as almost every lead does.
 async fn whole(body: Body) -> Result<Bytes, UnreadBody> {
     let mut pieces = body.into_data_stream();
     let mut first = Bytes::new();

@@ -1,7 +1,7 @@
-//! What the sandbox remembers, in memory: the account's lock, each lead as last received, every accepted post, counts.
+//! The sandbox's memory: the account's lock, the newest version of each lead, every accepted post, counts.
 //!
-//! Every method is short and never waits, because all of them run under one lock. Bodies are kept as they came, so that
-//! tests see the very bytes that were sent.
+//! Every method is short and never waits, because all of them run under one lock. Bodies stay unchanged, so that tests see the
+//! exact bytes that were sent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use serde::Serialize;
 
 use crate::sandbox::check::LeadIdentity;
 
-/// What happened so far; `GET /counts` answers it.
+/// Counts so far; `GET /counts` returns them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SandboxCounts {
     /// Different leads held.
     pub leads: u64,
-    /// Requests to post a lead, whatever became of them.
+    /// Requests to post a lead, whatever their result.
     pub posts: u64,
     /// Posts whose lead was stored, with or without an answer.
     pub accepted: u64,
@@ -28,7 +28,7 @@ pub struct SandboxCounts {
     /// Whether the account is locked now.
     pub locked: bool,
     pub faults_injected: u64,
-    /// The most requests that were ever being worked on at once, over all leads and for one lead.
+    /// The most requests in progress at the same time, over all leads and for one lead.
     pub max_in_flight: u64,
     pub max_in_flight_per_lead: u64,
     /// Accepted posts whose body equals the one before for the same lead.
@@ -51,7 +51,7 @@ pub enum PostEnding {
     Cut,
 }
 
-/// A lead's place among the held ones; worthless after [`Store::forget`], which the generation gives away.
+/// A lead's index among the stored ones; invalid after [`SandboxStore::forget`], which the generation shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldPlace {
     generation: u64,
@@ -90,7 +90,7 @@ struct SandboxPost {
 }
 
 impl SandboxStore {
-    /// Counts a request in, and says whether its credentials let it pass. `lock_after` 0 never locks.
+    /// Counts a request, and checks its credentials. `lock_after` 0 never locks.
     pub fn admit(&mut self, credentials_right: bool, lock_after: u32) -> RequestAdmission {
         self.counts.posts += 1;
         self.in_flight += 1;
@@ -109,7 +109,7 @@ impl SandboxStore {
         RequestAdmission::Unauthorized
     }
 
-    /// Counts a request out again.
+    /// Ends the count of a request.
     pub fn depart(&mut self, place: Option<HeldPlace>) {
         self.in_flight -= 1;
         if let Some(held) = place.and_then(|place| self.held(place)) {
@@ -117,7 +117,7 @@ impl SandboxStore {
         }
     }
 
-    /// A request for this lead is being worked on from now on.
+    /// Marks a request for this lead as in progress.
     pub fn enter(&mut self, identity: &LeadIdentity<'_>) -> HeldPlace {
         let key = SandboxKey { client_id: identity.client_id.as_ref().into(), id: identity.id.as_ref().into() };
         let at = match self.places.get(&key) {
@@ -135,13 +135,14 @@ impl SandboxStore {
         HeldPlace { generation: self.generation, at }
     }
 
-    /// Takes the lead. After a [`Store::forget`] in between, it is not taken: whoever forgets wants to start empty.
+    /// Stores the lead. After a [`SandboxStore::forget`] in between it does not, because the caller of `forget` wants to start
+    /// empty.
     pub fn accept(&mut self, place: HeldPlace, body: &[u8], ending: PostEnding, at: DateTime<Utc>) {
         let Some(held) = self.held(place) else { return };
         let known = held.body.as_deref();
         let (new, repeated) = (known.is_none(), known == Some(body));
         if !repeated {
-            // A copy, because the bytes that came are a slice of a much larger read buffer, kept whole by it.
+            // A copy, because the received bytes are a slice that keeps a much larger read buffer alive.
             held.body = Some(body.into());
         }
         self.counts.leads += u64::from(new);
@@ -167,7 +168,7 @@ impl SandboxStore {
         self.refused_in_a_row = 0;
     }
 
-    /// Forgets leads, posts and counts; the account stays as it is.
+    /// Clears leads, posts and counts; the account keeps its lock.
     pub fn forget(&mut self) {
         let locked = self.counts.locked;
         *self = Self {
@@ -183,7 +184,7 @@ impl SandboxStore {
         self.counts.clone()
     }
 
-    /// Bodies as last received, in order of first arrival; `None` lets every id or client pass.
+    /// The newest bodies, in order of first arrival; `None` matches every id or client.
     pub fn bodies(&self, id: Option<&str>, client_id: Option<&str>) -> impl Iterator<Item = &[u8]> {
         let wanted = move |key: &SandboxKey| {
             id.is_none_or(|id| id == &*key.id) && client_id.is_none_or(|client_id| client_id == &*key.client_id)

@@ -1,5 +1,5 @@
-//! A fingerprint of the account that leads are sent to: endpoint, username and password, keyed with a random number kept
-//! in the state. It tells new credentials from old ones, and never gives them away.
+//! A fingerprint of the Conversica account: endpoint, username and password, keyed with a random number from the state. It tells
+//! new credentials from old ones and never reveals them.
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
@@ -36,7 +36,7 @@ pub async fn fingerprint(
     Ok(keyed(&key, account))
 }
 
-/// The same, without making the key: `None` where there is none yet.
+/// The same without creating the key; `None` where the state has no key yet.
 pub async fn known_fingerprint(db: &StateDb, account: &ConversicaSettings) -> Result<Option<String>, sqlx::Error> {
     Ok(control::read::<FingerprintKey>(db).await?.map(|fact| keyed(&fact.key, account)))
 }

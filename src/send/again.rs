@@ -1,5 +1,5 @@
-//! Leads whose key several rows had, looked at again by an incremental poll: a row that was deleted leaves no stamp behind, and
-//! the lead it shared its key with would wait for the next full compare.
+//! An incremental poll checks leads whose key several rows shared: a deleted row leaves no stamp behind, so the lead would
+//! otherwise wait for the next full compare.
 
 use std::time::Instant;
 
@@ -11,11 +11,11 @@ use crate::send::writes::PollWriter;
 use crate::source::crm::{ConnectedCrm, FittingSource};
 use crate::store::compare;
 
-/// Leads that are looked at; a full compare sees all of them.
+/// Leads per poll; a full compare sees all of them.
 const LEADS: i64 = 1000;
 
-/// Writes down what has become of them. Without an index on the key this reads the whole source, so that it is done only now and
-/// then where it takes long.
+/// Records the present state of these leads. Without an index on the key this reads the whole source, so a slow source is checked
+/// only now and then.
 pub(crate) async fn look(
     crm: &ConnectedCrm,
     fitting: &FittingSource,
@@ -26,13 +26,13 @@ pub(crate) async fn look(
     }
     let started = Instant::now();
     let mut leads = compare::invalid_because(writes.state(), SHARED, LEADS).await?;
-    // This poll has met them already.
+    // This poll has compared these leads already.
     leads.retain(|lead| !writes.has(lead));
     if !leads.is_empty() {
         let (scope, interest) = (ReadScope::Keys(leads), MergeInterest::Differences);
         let mut merge = RowMerge::begin(crm, writes.state(), fitting, (scope, interest), writes.now()).await?;
         while let Some(item) = merge.next().await? {
-            // Whether a lead is gone is for the full compare to say.
+            // Only a full compare decides whether a lead is gone.
             if !matches!(item, MergeItem::Missing(_)) {
                 writes.take(item).await?;
             }

@@ -1,6 +1,6 @@
-//! `approve_above` and `source_shrinks_below` with triggers. They say what one poll may do; triggers make a poll of every
-//! commit, and what a poll of old would have held would leave row by row. So what went unasked counts for as long as
-//! `poll_interval`, and of leads that go, for as long as a source may take to lose them bit by bit.
+//! Applies `approve_above` and `source_shrinks_below` across polls when triggers are in use. Both settings limit one poll.
+//! Triggers make a poll of every commit, so changes that one poll would have held could leave row by row. Sends without approval
+//! therefore count for one `poll_interval`, and lost leads for at least an hour.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::source::crm::ConnectedCrm;
 use crate::store::control::{self, ControlFacts, UnaskedLosses, UnaskedSends};
 use crate::store::state_db::StateDb;
 
-/// A script that deletes in small commits, with pauses, is done by then.
+/// A script that deletes in small commits, with pauses, has finished within this time.
 const LOST_WITHIN: Duration = Duration::from_secs(3600);
 
-/// What has gone unasked so far; `None` where polls are as far apart as the settings say.
+/// Sends and losses so far without approval; `None` where polls keep their configured interval.
 #[derive(Debug, Clone)]
 pub struct UnaskedAllowance(Option<(UnaskedSends, UnaskedLosses)>);
 
@@ -31,7 +31,7 @@ impl UnaskedAllowance {
             return Ok(Self(None));
         }
         let interval = settings.source.poll_interval;
-        // Of a clock that was set back nothing is believed but the count.
+        // A clock that was set back makes the recorded time useless; only the count is used.
         let unasked = facts.get::<UnaskedSends>()?.filter(|unasked| now < unasked.since + interval);
         let lost = facts.get::<UnaskedLosses>()?.filter(|lost| now < lost.since + LOST_WITHIN.max(interval));
         Ok(Self(Some((
@@ -40,7 +40,7 @@ impl UnaskedAllowance {
         ))))
     }
 
-    /// The same with less to send.
+    /// Lowers the policy's limit by the sends that left already.
     pub fn narrow(&self, admission: SendPolicy) -> SendPolicy {
         match admission {
             SendPolicy::UpTo { limit, reason } => {
@@ -51,7 +51,7 @@ impl UnaskedAllowance {
         }
     }
 
-    /// What is left of a limit to sends.
+    /// The part of a limit on sends that is still unused.
     pub fn left(&self, limit: u64) -> u64 {
         limit.saturating_sub(self.0.as_ref().map_or(0, |(unasked, _)| unasked.leads))
     }

@@ -1,4 +1,4 @@
-//! A person's word against the CRM's: standing opt-outs put into what rows say, before it is compared with anything.
+//! Applies recorded opt-outs to the rows' leads before the poll compares them: an opt-out by the person overrides the CRM.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -9,22 +9,22 @@ use crate::rules::mapping::MappedRow;
 use crate::store::consent::{self, LedgerEntry};
 use crate::store::state_db::StateDb;
 
-/// Clocks explain no more: a later time is a typing mistake or stands for "never".
+/// Clocks differ by no more than this: a later time is a typing mistake or a placeholder for "never".
 const CLOCKS_APART: TimeDelta = TimeDelta::minutes(1);
 
-/// A clock that is behind by more is noticed otherwise, and a later time stands for "never".
+/// The operator notices a clock that is further behind by other means; a later time is a placeholder for "never".
 const FAR_AHEAD: TimeDelta = TimeDelta::hours(24);
 
 /// Whether what the CRM says of consent goes into the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LedgerUse {
     Write,
-    /// As if it were written.
+    /// Compute the result without writing to the ledger.
     Leave,
 }
 
-/// Puts the opt-outs that stand into these rows' leads, each with the time at which its row says that consent was given.
-/// At most 2,000.
+/// Applies the opt-outs in force to these rows' leads. Each row comes with the time at which it says that consent was given. At
+/// most 2,000 rows.
 ///
 /// # Errors
 /// The state's.
@@ -41,7 +41,7 @@ pub async fn keep(
     for (mapped, given_at) in rows {
         let ahead = given_at.filter(|at| now < *at && *at <= now + FAR_AHEAD && ledger == LedgerUse::Write);
         let standing = standing.get(&mapped.lead).copied();
-        // Nobody has given consent in the future: such a time says nothing, and ends no opt-out.
+        // Consent cannot be given in the future: such a time is no evidence, and ends no opt-out.
         let given_at = given_at.filter(|at| *at <= now + CLOCKS_APART);
         let heard = if ahead.is_some() || may_end(standing.as_ref(), given_at) {
             let entries = consent::of_lead(state, &mapped.lead).await?;
@@ -67,8 +67,8 @@ fn may_end(standing: Option<&WithdrawnConsent>, given_at: Option<DateTime<Utc>>)
     standing.zip(given_at).is_some_and(|(standing, at)| is_later(standing, at))
 }
 
-/// A giving that lies ahead of the clock shows a clock that is behind. It goes into the ledger once, so that it ends no opt-out that is
-/// heard after it.
+/// A consent time slightly in the future shows that a clock is behind. The ledger records it once, so that it ends no opt-out
+/// that is heard later.
 fn remember_ahead(lead: &LeadId, at: DateTime<Utc>, heard: &[HeardWord], now: DateTime<Utc>) -> Vec<LedgerEntry> {
     let is_known = heard.iter().any(|heard| {
         heard.source == WordSource::Crm && heard.word.given && heard.word.at.timestamp_micros() == at.timestamp_micros()
@@ -83,7 +83,7 @@ fn remember_ahead(lead: &LeadId, at: DateTime<Utc>, heard: &[HeardWord], now: Da
     channels.into_iter().map(entry).collect()
 }
 
-/// Consent that was given later than it was withdrawn counts, for whatever it was withdrawn from; not where the row held it already
+/// Consent given after a withdrawal ends that withdrawal on each channel. It does not where the row had this consent time already
 /// when the withdrawal was heard.
 fn give(
     lead: &LeadId,

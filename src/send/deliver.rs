@@ -1,8 +1,8 @@
-//! Delivers what is due: claims leads, posts them, records what came of it. One [`Deliverer::step`] does one round of
-//! bookkeeping; [`Deliverer::wait`] waits until there is a reason for the next.
+//! Delivers due leads: claims them, posts them, records the outcomes. One [`LeadDeliverer::step`] does one round of bookkeeping;
+//! [`LeadDeliverer::wait`] waits until there is a reason for the next.
 //!
-//! Never more leads are claimed than requests may be in flight, and a claim is given up only when its outcome is on the
-//! disk: so a crash can repeat no more than what was in flight.
+//! The deliverer never claims more leads than the limit of requests in flight, and frees a claim only when its outcome is on
+//! disk: a crash can repeat no more than the requests in flight.
 
 mod deliverer;
 mod ending;
@@ -36,29 +36,29 @@ use crate::store::state_db::StateDb;
 use crate::{clock, horizon};
 use deliverer::{RECHECK, UnwrittenFact};
 
-/// How soon what somebody else was just claiming is looked at again.
+/// How soon the deliverer checks again for leads that another instance was claiming.
 const CONTENTION_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether leads may still be claimed.
+/// Whether the deliverer may claim more leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimIntake {
     Open,
-    /// Finish what is in flight, begin nothing.
+    /// Finish the requests in flight; start none.
     Closed,
 }
 
-/// Where a step left things.
+/// Progress after one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryStep {
     pub claimed: usize,
     pub recorded: usize,
-    /// Requests on their way.
+    /// Requests in flight.
     pub in_flight: usize,
     pub halted: bool,
 }
 
 impl LeadDeliverer {
-    /// `wake` is rung when leads have become due.
+    /// The poll rings `wake` when leads have become due.
     pub async fn new(
         state: StateDb,
         settings: &ServiceSettings,
@@ -71,7 +71,7 @@ impl LeadDeliverer {
         let account = account::fingerprint(&state, &settings.conversica, now).await?;
         let known = control::read::<VerifiedAccount>(&state).await?;
         let verified = known.as_ref().is_some_and(|known| known.account == account);
-        // How another account was doing says nothing about this one.
+        // The stored pace of another account says nothing about this one.
         let noted = control::read::<StoredPace>(&state).await?.filter(|_| verified || known.is_none());
         let test_leads = due::test_leads_for_the_crm(&state, settings.conversica.test_lead_limit).await?;
         let admit = guard::admit(settings, test_leads);
@@ -100,21 +100,21 @@ impl LeadDeliverer {
         Ok(deliverer)
     }
 
-    /// One for settings that have changed, while nothing is on its way: an account that was refused is known again, a new one
-    /// goes alone at first.
+    /// A deliverer for changed settings, made while no request is in flight. It recognises an account that was refused, and sends
+    /// the first request of a new account alone.
     pub async fn renewed(&self, settings: &ServiceSettings, now: DateTime<Utc>) -> anyhow::Result<Self> {
         Self::new(self.state.clone(), settings, self.tally.clone(), self.wake.clone(), now).await
     }
 
-    /// The halt that stands, if one does.
+    /// The halt in force, if any.
     pub fn halt(&self) -> Option<&StoredHalt> {
         self.halt.as_ref()
     }
 
-    /// One round: writes down what has finished, claims what is due and may leave, and lets it leave.
+    /// One round: records finished requests, claims due leads and sends them.
     ///
     /// # Errors
-    /// The database's. Nothing is lost by it: outcomes wait for the next round, and so do their slots.
+    /// The database's. The failure loses nothing: outcomes and their slots wait for the next round.
     pub async fn step(&mut self, intake: ClaimIntake, now: DateTime<Utc>) -> anyhow::Result<DeliveryStep> {
         while let Some(joined) = self.requests.try_join_next() {
             self.finish(joined, now);
@@ -124,7 +124,7 @@ impl LeadDeliverer {
             self.look_at_state(now).await?;
         }
         if !self.finished.is_empty() {
-            // What is recorded now may be due before the queue was to be looked at again.
+            // The outcome may make a lead due before the next planned check of the queue.
             self.idle_until = None;
         }
         if self.hurry {
@@ -134,7 +134,7 @@ impl LeadDeliverer {
         let wanted = if intake == ClaimIntake::Open { self.wanted(now) } else { 0 };
         let recorded = self.finished.len();
         let mut claims = Vec::new();
-        // Counted from before the claim's statement leaves: its answer may be slow to come.
+        // The permit counts from before the claim's statement is sent: the database may answer slowly.
         let mut permitted_until = Duration::ZERO;
         if recorded > 0 || wanted > 0 {
             let lease = lease::duration(self.settings.delivery.timeout);
@@ -148,7 +148,7 @@ impl LeadDeliverer {
         }
         let claimed = claims.len();
         self.throttle.pace.take(claimed);
-        // At once: nothing that can fail may stand between a claim on the disk and its request.
+        // At once: no step that can fail may come between a claim on the disk and its request.
         for claim in claims {
             self.send(claim, SendPermit::until(permitted_until), now);
         }
@@ -159,7 +159,7 @@ impl LeadDeliverer {
         Ok(DeliveryStep { claimed, recorded, in_flight: self.requests.len(), halted: self.halt.is_some() })
     }
 
-    /// Waits until something has finished, something is due, a token is there, or somebody rings; at most a second.
+    /// Waits until a request has finished, a lead is due, the pace has a token, or `wake` rings; at most a second.
     pub async fn wait(&mut self, now: DateTime<Utc>) {
         let until = self.next_event(now);
         let pause = (until - now).to_std().unwrap_or(Duration::ZERO).min(RECHECK);
@@ -173,12 +173,12 @@ impl LeadDeliverer {
         }
     }
 
-    /// Whether what is due has to wait for Conversica: it fails, or has asked for a pause.
+    /// Whether due leads have to wait for Conversica: it fails, or has asked for a pause.
     pub fn is_obstructed(&self, now: DateTime<Utc>) -> bool {
         self.throttle.is_obstructed(now)
     }
 
-    /// When the next lead that may be claimed is due, if any waits.
+    /// When the next lead that the deliverer may claim is due, if any waits.
     pub async fn next_due_at(&mut self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
         let admit = if self.remapping { &ClaimFilter::Withdrawals } else { &self.admit };
         let next = due::next_due_at(&self.state, admit, now).await?;
@@ -191,17 +191,17 @@ impl LeadDeliverer {
         Ok(next.at)
     }
 
-    /// Until when people contacted for the first time wait, because a cap is reached.
+    /// Until when first contacts wait because a cap is reached.
     pub fn capped_until(&self) -> Option<DateTime<Utc>> {
         self.capped_until
     }
 
-    /// So many instances share the state, and the pace.
+    /// Sets how many instances share the state and the pace.
     pub fn share_with(&mut self, instances: u32, now: DateTime<Utc>) {
         self.throttle.share(instances, now);
     }
 
-    /// Forgets that nothing was due: somebody has put something in.
+    /// Makes the next step check the queue: new leads are in it.
     pub fn look_again(&mut self) {
         self.idle_until = None;
     }
@@ -216,7 +216,7 @@ impl LeadDeliverer {
         let pace = self.throttle.pace.next_at(now);
         let probe = self.throttle.breaker.next_probe_at().unwrap_or(now).min(now + RECHECK);
         if self.slots(now) <= self.requests.len() && probe <= now {
-            // Every slot is taken: only a finished request changes that.
+            // Every slot is in use: only a finished request changes that.
             return now + RECHECK;
         }
         pace.max(probe)
@@ -235,7 +235,7 @@ impl LeadDeliverer {
         free.min(self.throttle.pace.available(now))
     }
 
-    /// Nothing more is due: until when?
+    /// Plans the next check after a round that claimed fewer leads than it could.
     async fn rest(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         if let ClaimFilter::TestLeads(limit) = self.admit
             && !self.remapping
@@ -247,7 +247,7 @@ impl LeadDeliverer {
             }
         }
         let next = self.next_due_at(now).await?;
-        // What is due and was not claimed is being claimed by somebody else.
+        // Another instance is claiming the leads that are due and were not claimed here.
         let soonest = now + CONTENTION_PAUSE;
         self.idle_until = Some(next.map_or(now + RECHECK, |next| next.clamp(soonest, now + RECHECK)));
         Ok(())
@@ -270,7 +270,8 @@ impl LeadDeliverer {
         joined: Result<(LeadClaim, Option<RequestAttempt>), tokio::task::JoinError>,
         now: DateTime<Utc>,
     ) {
-        // A task that panics has lost its claim's name: the claim stays in flight, and its lease or the next start ends it.
+        // A task that panics loses its claim's name: the claim stays in flight until its lease expires or the next start recovers
+        // it.
         let Ok((claim, attempt)) = joined else {
             error!("a request's task failed; its lead stays claimed until the lease is over");
             return;
@@ -299,7 +300,7 @@ impl LeadDeliverer {
         });
     }
 
-    /// What an attempt means: for its lead (returned), and for everybody (pace, breaker, halt).
+    /// The effects of an attempt: on its lead (returned), and on all delivery (pace, breaker, halt).
     fn consequence(&mut self, claim: &LeadClaim, attempt: &RequestAttempt, now: DateTime<Utc>) -> NextStep {
         let delivery = &self.settings.delivery;
         match attempt.class {
@@ -328,10 +329,10 @@ impl LeadDeliverer {
                         attempt.http_status.map_or("no answer".to_owned(), |status| format!("status {status}"));
                     warn!(detail, "Conversica does not answer well; trying one lead at a time until it does");
                 }
-                // Not by the clock, which may have been set while the request was on its way.
+                // Not by the wall clock, which may have been set while the request was in flight.
                 let (number, failing_for) = (claim.attempt, claim.failing_for().saturating_add(attempt.duration));
                 match attempt.class {
-                    // Whoever withdrew consent waits for no word, and is not held.
+                    // A withdrawal of consent retries on its own schedule, and nothing holds it.
                     _ if claim.urgent => retry::next(
                         &retry::for_withdrawals(&delivery.retry),
                         number,
@@ -366,7 +367,7 @@ impl LeadDeliverer {
             cure = reason.cure(),
             "halted: nothing is sent until this is fixed"
         );
-        // Whatever these credentials were worth before, the next request goes alone.
+        // After a halt, the next request goes alone, whatever these credentials achieved before.
         self.verified = false;
         self.unwritten.push(UnwrittenFact::Halt(halt.clone()));
         self.halt = Some(halt);
@@ -378,7 +379,7 @@ fn asked_pause(attempt: &RequestAttempt) -> Option<Duration> {
     attempt.retry_after.filter(|_| asks_for_less(attempt.class, attempt.http_status))
 }
 
-/// Whether a rest has ended. None was meant to last longer than [`RECHECK`]: a clock that was set back ends it too.
+/// Whether an idle time has ended. None lasts longer than [`RECHECK`], so a clock that was set back ends it too.
 fn is_over(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     horizon::is_over(until, RECHECK, now)
 }

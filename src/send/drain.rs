@@ -1,5 +1,5 @@
-//! A poll with triggers: reads what the change log names, until nothing is left in it, and takes out of the log what has
-//! been written to the state, in that order. What a crash leaves in the log is read again, which sends nothing.
+//! A poll with triggers: reads the rows that the change log names until the log is empty. It writes changes to the state first
+//! and deletes their log rows second. After a crash it reads the remaining log rows again, which sends nothing twice.
 
 use crate::send::poll::PollOutcome;
 use crate::send::poll_context::PollContext;
@@ -9,9 +9,9 @@ use crate::send::step::{LogBehind, TouchedRows};
 use crate::source::changes::log::{ChangeLog, TouchedLeads};
 use crate::store::control::{self, ChangeLogInUse};
 
-/// Everything is read instead, before the rest of the log, where that is due, where the log says that anything may have
-/// changed, where a step turns out to be part of something larger, and where it is not the log of the last time: triggers
-/// that were away have missed what happened meanwhile.
+/// Before the rest of the log, it reads every row in four cases: a full compare is due; the log says that anything may have
+/// changed; a step turns out to be part of a larger change; the log is not the one of the last poll, because missing triggers
+/// recorded nothing.
 ///
 /// # Errors
 /// [`crate::error::SetupError`] where log or triggers are not there as these settings want them.
@@ -24,14 +24,14 @@ pub(crate) async fn drain(
     let PollContext { crm, state, now, .. } = context;
     let mut total = PollOutcome::default();
     let mut first = true;
-    // So many rows of the log were there when everything was last compared, and still are.
+    // Log rows that were there at the last full compare and still are.
     let mut compared = 0;
     loop {
-        // In this order: of what is read below, nothing is older than the look and the log.
+        // In this order: every row that is read below is at least as new as this check and the log.
         let generation = match log.look().await?.complete(&log.design) {
             Ok(generation) => generation,
             Err(missing) => {
-                // A table that was dropped, or has become a view, has taken its triggers with it: that is what is to be said.
+                // A table that was dropped or replaced by a view has lost its triggers: that is the failure to report.
                 crm.fitting().await?;
                 return Err(missing.into());
             }

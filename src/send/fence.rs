@@ -1,7 +1,7 @@
-//! A poll writes only while the turn to poll is its own. A session that held the turn may be lost without a word (a machine
-//! that was paused, a firewall that forgot it); another instance then polls, and what the first has read is old by now.
+//! A poll writes only while its process holds the poll lease. A process can lose the lease without notice (a suspended machine, a
+//! firewall that dropped the session). Another instance then polls, and the rows that the first one read are outdated.
 //!
-//! The look here spares a poll its work. What makes certain is the server: see [`super::turn`].
+//! The check here saves a poll unnecessary work. The guarantee comes from the server: see [`super::turn`].
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ impl Default for InstanceId {
     }
 }
 
-/// Who began the newest poll.
+/// The instance that began the newest poll.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewestPoller {
     pub instance: InstanceId,
@@ -30,12 +30,12 @@ impl ControlFact for NewestPoller {
     const NAME: &'static str = "polling";
 }
 
-/// Stands as long as no other instance begins a poll. An SQLite state has no other.
+/// Valid as long as no other instance begins a poll. An SQLite state has no other instance.
 #[derive(Debug, Clone, Copy)]
 pub struct PollerFence(Option<InstanceId>);
 
 impl PollerFence {
-    /// To be raised by whoever has the turn, before anything is read.
+    /// The holder of the poll lease calls this before it reads anything.
     pub async fn raise(
         state: &StateDb,
         facts: &ControlFacts,
@@ -52,7 +52,7 @@ impl PollerFence {
         Ok(Self(Some(instance)))
     }
 
-    /// Looked at before each batch is written.
+    /// Checked before each batch is written.
     ///
     /// # Errors
     /// Another instance has begun a poll since.

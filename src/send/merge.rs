@@ -1,8 +1,8 @@
 //! The merge of the source's rows with the leads that the state knows, in constant memory.
 //!
-//! Both sides come in the same order, so one pass over both finds new, changed and missing leads. A row that says what it
-//! said before is known by its hash: it is neither taken apart nor mapped nor looked up. Rows that share a key make one invalid
-//! lead; a row whose key names no lead is passed over and counted. Rows out of order end the merge.
+//! Both sides come in the same order, so one pass over both finds new, changed and missing leads. The merge recognises an
+//! unchanged row by its hash and neither parses, maps nor looks it up. Rows that share a key make one invalid lead; the merge
+//! skips and counts a row whose key names no lead. Rows out of order end the merge.
 
 pub mod copies;
 mod expected_leads;
@@ -29,14 +29,14 @@ use crate::store::compare::{self, KnownLeads};
 use crate::store::state_db::StateDb;
 use crate::store::{lead, tombstone};
 
-/// What the merge comes upon.
+/// One result of the merge.
 #[derive(Debug)]
 pub enum MergeItem {
     /// A row of the source that may differ from what is known of its lead.
     Row(MappedRow, Option<KnownLead>),
     /// A lead that is no longer in the source.
     Missing(KnownLead),
-    /// Nothing of interest for some time: there are more rows.
+    /// Nothing to report for some time: more rows follow.
     Quiet,
 }
 
@@ -48,32 +48,32 @@ pub struct RowMerge<'a> {
     now: DateTime<Utc>,
     batches: RowBatches,
     batch: RowBatch,
-    /// The batch after it: rows of one key may stand in both.
+    /// The batch after it: both may have rows of one key.
     ahead: Option<RowBatch>,
     /// The next line of the batch.
     next: usize,
     source_at_end: bool,
-    /// Where an earlier merge has come to: what lies before it is passed over.
+    /// The position of an earlier, interrupted merge: rows before it are skipped.
     passed: Option<LeadId>,
     last: Option<LeadId>,
     rows: u64,
-    /// Of them: rows that share a key with an earlier one.
+    /// Rows among them that share a key with an earlier one.
     copies: u64,
     /// Rows whose key names no lead: none at all, not valid UTF-8, too long.
     unnamed: u64,
-    /// Leads that the source is expected to have, and has.
+    /// Expected leads that the source has.
     present: u64,
     newest: Option<NewestStamp>,
     schema: Option<SourceSchema>,
     known: ExpectedLeads,
     items: VecDeque<MergeItem>,
-    /// Set where anybody was ever erased.
+    /// `None` where no lead was ever erased.
     erasure: Option<tombstone::TombstoneKey>,
-    /// Rows of people who were erased.
+    /// Rows of erased people.
     erased: u64,
 }
 
-/// What is gathered for one look at the state.
+/// Rows and missing leads for one query to the state.
 #[derive(Default)]
 struct GatheredRows {
     rows: Vec<MetLead>,
@@ -90,7 +90,7 @@ impl GatheredRows {
     }
 }
 
-/// A lead, and the row or rows that the source has of it.
+/// A lead and its row or rows in the source.
 struct MetLead {
     lead: LeadId,
     rows: MetRows,
@@ -103,8 +103,8 @@ enum MetRows {
 }
 
 impl<'a> RowMerge<'a> {
-    /// Over all rows and all known leads, or over the rows of a narrower scope and their leads only. Comes back once the
-    /// snapshot stands.
+    /// Starts a merge over all rows and all known leads, or over the rows of a narrower scope and their leads. Returns once the
+    /// snapshot exists.
     ///
     /// # Errors
     /// The source's.
@@ -167,7 +167,7 @@ impl<'a> RowMerge<'a> {
         })
     }
 
-    /// What the reading has found the source to be like; `None` on SQLite.
+    /// The source's schema as this merge read it; `None` on SQLite.
     pub fn schema(&self) -> Option<&SourceSchema> {
         self.schema.as_ref()
     }
@@ -177,38 +177,38 @@ impl<'a> RowMerge<'a> {
         self.rows
     }
 
-    /// Leads that the rows read so far are of; rows that share a key are one lead.
+    /// Distinct leads among the rows read so far; rows that share a key count as one lead.
     pub fn leads(&self) -> u64 {
         self.rows - self.copies
     }
 
-    /// Rows read so far whose key names no lead, beside the others.
+    /// Rows read so far whose key names no lead, counted apart from the others.
     pub fn unnamed(&self) -> u64 {
         self.unnamed
     }
 
-    /// Whether every row is compared with every lead.
+    /// Whether the merge compares every row with every lead.
     pub fn is_full(&self) -> bool {
         matches!(self.known, ExpectedLeads::InOrder(..))
     }
 
-    /// Whether it goes on behind the lead of its scope.
+    /// Whether the merge continues behind the lead of its scope.
     pub fn is_resumed(&self) -> bool {
         self.passed.is_some()
     }
 
-    /// In which the rows come.
+    /// The order of the rows.
     pub fn order(&self) -> IdOrder {
         self.known.order()
     }
 
-    /// The last row that was looked at; `None` before the first, and while some that were are still to be handed out.
+    /// The last row that the merge compared; `None` before the first, and while results are still waiting to be returned.
     pub fn position(&self) -> Option<&LeadId> {
         self.last.as_ref().filter(|_| self.items.is_empty())
     }
 
-    /// Whether all that comes before what is handed out next has been handed out: between two looks at the state, rows come
-    /// before missing leads.
+    /// Whether all results before the next one have been returned: between two queries to the state, rows come before missing
+    /// leads.
     pub fn is_in_order(&self) -> bool {
         self.items.is_empty()
     }
@@ -218,18 +218,17 @@ impl<'a> RowMerge<'a> {
         self.newest.as_ref()
     }
 
-    /// Of the leads that the source is expected to have, so many have been met with their rows: the others are missing.
-    /// Counted in a merge over everything.
+    /// Expected leads that the source still has; the other expected leads are missing. Counted in a merge over everything.
     pub fn present(&self) -> u64 {
         self.present
     }
 
-    /// So many of the rows are of people who were erased: they are passed over.
+    /// Skipped rows of erased people.
     pub fn erased(&self) -> u64 {
         self.erased
     }
 
-    /// The next row or missing lead that is of interest; `None` when both sides are at their end.
+    /// The next row or missing lead to report; `None` when both sides are at their end.
     ///
     /// # Errors
     /// [`crate::error::SetupError`] for rows that do not come in order; the databases' errors.
@@ -248,7 +247,7 @@ impl<'a> RowMerge<'a> {
         Ok(self.items.pop_front())
     }
 
-    /// The next batch, once this one has been worked on.
+    /// Loads the next batch once this one is finished.
     async fn load(&mut self) -> anyhow::Result<()> {
         if self.next == self.batch.len() && !self.source_at_end { self.advance().await } else { Ok(()) }
     }
@@ -268,7 +267,7 @@ impl<'a> RowMerge<'a> {
         Ok(())
     }
 
-    /// The line that comes next after that one of the batch.
+    /// The line after this line of the batch.
     fn line_after(&self, index: usize) -> Option<RowLine<'_>> {
         if index + 1 < self.batch.len() {
             return Some(self.batch.line(index + 1));
@@ -276,7 +275,7 @@ impl<'a> RowMerge<'a> {
         self.ahead.as_ref().map(|ahead| ahead.line(0))
     }
 
-    /// Whether the next line is the first of several with the same key, and if so, whether they go on in the next batch.
+    /// Whether the next line is the first of several with the same key, and whether they continue in the next batch.
     fn copies_ahead(&self) -> Option<GoesOn> {
         let line = self.batch.line(self.next);
         let is_same = |other: Option<RowLine<'_>>| other.is_some_and(|other| line.has_name_of(other));
@@ -287,7 +286,7 @@ impl<'a> RowMerge<'a> {
         Some(if last.is_some() { GoesOn::InThisBatch } else { GoesOn::InTheNext })
     }
 
-    /// Takes all lines of this key.
+    /// Consumes all lines of this key.
     async fn take_copies(&mut self) -> anyhow::Result<RowCopies> {
         let mut copies = RowCopies::default();
         loop {
@@ -304,7 +303,7 @@ impl<'a> RowMerge<'a> {
         }
     }
 
-    /// Goes on until there is enough for one look at the state, or the batch is at its end.
+    /// Collects rows until they suffice for one query to the state, or the batch is at its end.
     async fn gather(&mut self) -> anyhow::Result<GatheredRows> {
         let mut gathered = GatheredRows::default();
         while self.next < self.batch.len() {
@@ -323,7 +322,7 @@ impl<'a> RowMerge<'a> {
                 self.next += 1;
                 continue;
             }
-            // What is known, and comes before this row, is missing.
+            // A known lead that sorts before this row is missing.
             let found = loop {
                 if gathered.is_full() {
                     return Ok(gathered);
@@ -338,7 +337,7 @@ impl<'a> RowMerge<'a> {
                 return Err(self.crm.disorder().into());
             }
             if let Some(goes_on) = self.copies_ahead() {
-                // The lines that are gathered are lines of this batch.
+                // The collected lines are indexes into this batch, which must not change yet.
                 if goes_on == GoesOn::InTheNext && !gathered.is_empty() {
                     return Ok(gathered);
                 }
@@ -369,7 +368,7 @@ impl<'a> RowMerge<'a> {
         Ok(gathered)
     }
 
-    /// What the state says of the leads, beside what their rows say.
+    /// Adds the state's knowledge of the leads to their rows.
     async fn look_up(&mut self, mut gathered: GatheredRows) -> anyhow::Result<()> {
         if matches!(self.known, ExpectedLeads::LookedUp) && self.interest == MergeInterest::Differences {
             self.look_closer(&mut gathered).await?;
@@ -402,7 +401,7 @@ impl<'a> RowMerge<'a> {
                 rows.push((self.crm.mapping.map(&row).of_row(hash), self.crm.mapping.given_at(&row)));
             }
         }
-        // Before anything is compared: what a person has said counts for more than what the CRM says of them.
+        // Before any comparison: an opt-out by the person overrides the CRM.
         let rows = if self.crm.mapping.keeps_opt_outs() {
             let ledger = if self.interest == MergeInterest::Differences { LedgerUse::Write } else { LedgerUse::Leave };
             consent::keep(self.state, rows, ledger, self.now).await?
@@ -419,8 +418,8 @@ impl<'a> RowMerge<'a> {
         Ok(())
     }
 
-    /// Of the rows of a look-back, most have been read before: a short look tells them from the others. Of those, some share
-    /// their key with rows that have not changed.
+    /// Most rows of a look-back were read before: a short query tells them from the others. Some of the others share their key
+    /// with unchanged rows.
     async fn look_closer(&self, gathered: &mut GatheredRows) -> anyhow::Result<()> {
         let leads: Vec<LeadId> = gathered.rows.iter().map(|met| met.lead.clone()).collect();
         let hashes = compare::hashes(self.state, &leads).await?;
@@ -442,7 +441,7 @@ impl<'a> RowMerge<'a> {
     }
 }
 
-/// Where the lines that share a key end.
+/// Where the run of lines that share a key ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GoesOn {
     InThisBatch,

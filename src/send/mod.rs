@@ -1,6 +1,7 @@
 //! Sends leads: [`poll`] finds changed rows and writes them to the state, [`deliver`] sends the leads that are due.
 //!
-//! The decisions are pure functions in [`crate::rules`]. One step of either is one function; the loops are in [`crate::daemon`].
+//! The decisions are pure functions in [`crate::rules`]. One function does one step of the poll or of the delivery; the loops are
+//! in [`crate::daemon`].
 
 pub mod account;
 mod again;

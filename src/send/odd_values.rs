@@ -1,4 +1,4 @@
-//! Withdrawals by odd opt-out values: what one poll knows of them. See [`crate::rules::odd_opt_out`].
+//! Withdrawals by odd opt-out values, as one poll sees them. See [`crate::rules::odd_opt_out`].
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,9 @@ use crate::rules::odd_opt_out::OptOutColumns;
 pub(crate) struct OddValues {
     pub(crate) columns: OptOutColumns,
     pub(crate) stored: Option<OptOutColumns>,
-    /// Withdrawals that wait for the count; never more than [`UNDECIDED`].
+    /// Withdrawals that wait until the poll knows their number; never more than [`UNDECIDED`].
     pub(crate) waiting: Vec<OddWithdrawal>,
-    /// How many each key has, those that were decided upon included.
+    /// Withdrawals per key, decided ones included.
     pub(crate) counts: BTreeMap<LeadKey, u64>,
 }
 
@@ -40,5 +40,5 @@ pub(crate) struct OddWithdrawal {
     pub(crate) delivered: Option<String>,
 }
 
-/// How many sends, and how many missing leads, are kept in memory until it is known what becomes of them.
+/// How many sends, and how many missing leads, stay in memory until the poll decides about them.
 pub(crate) const UNDECIDED: usize = 10_000;

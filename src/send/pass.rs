@@ -1,4 +1,4 @@
-//! One pass from end to end: poll, then deliver until nothing is due. What `once` does.
+//! One pass from end to end: poll, then deliver until nothing is due. `once` runs it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,10 +22,10 @@ use crate::store::orphan::{self, OrphanScope};
 use crate::store::state_db::StateDb;
 use crate::store::{due, pause};
 
-/// Between two tries for the turn to poll.
+/// Between two attempts to get the poll lease.
 const TURN_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a pass did.
+/// The result of a pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PassOutcome {
     pub polled: PollOutcome,
@@ -36,12 +36,12 @@ pub struct PassOutcome {
     pub halting: u64,
     /// Leads that are still to be sent, now or later.
     pub waiting: i64,
-    /// People contacted for the first time wait until then, because a cap is reached.
+    /// First contacts wait until this time, because a cap is reached.
     pub new_people_wait_until: Option<DateTime<Utc>>,
-    /// Leads wait to be sent and this pass delivered none, for another reason than a cap: Conversica failed, did not answer,
-    /// or is given a pause.
+    /// Leads wait, and this pass delivered none for another reason than a cap: Conversica failed, did not answer, or has asked
+    /// for a pause.
     pub nothing_delivered: bool,
-    /// When the first of the leads that wait is tried next; in the past where it is due already, `None` while sending is halted.
+    /// When the first waiting lead is tried next; in the past if it is due already, `None` while sending is halted.
     pub next_try_at: Option<DateTime<Utc>>,
     /// Sending is halted until an operator acts.
     pub halted: bool,
@@ -142,11 +142,11 @@ async fn deliver_until_idle(
         }
         if step.claimed == 0 && step.in_flight == 0 {
             if step.recorded == 0 {
-                // Claims of an instance that has died come back when their lease is over.
+                // Claims of a dead instance return to the queue when their lease expires.
                 orphan::recover(state, OrphanScope::Expired, &settings.delivery, now).await?;
             }
             let due_in = deliverer.next_due_at(now).await?.map(|due| (due - now).to_std().unwrap_or_default());
-            // What is due and only waits for its turn at our own pace is no retry.
+            // A due lead that waits only for our own pace is no retry.
             if due_in != Some(Duration::ZERO) || deliverer.is_obstructed(now) {
                 let (waiting, in_flight) = due::backlog(state).await?;
                 if waiting == 0 && in_flight == 0 {

@@ -1,4 +1,4 @@
-//! What a pass would send and why, field by field. Reads both sides; sends nothing, stores nothing.
+//! The plan: which leads a pass would send and why, field by field. Reads both sides; sends nothing, stores nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
@@ -36,15 +36,15 @@ use crate::store::state_db::StateDb;
 use crate::store::{due, gone, held, introduced, lead, tested};
 use crate::wording::meaning;
 
-/// What would happen to a lead.
+/// The planned action for a lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlannedAction {
     Create,
     Update,
-    /// The first request to a lead of which a baseline assumes that Conversica knows it.
+    /// The first request to a lead that a baseline assumes Conversica knows.
     AssumedKnown,
-    /// An update that withdraws consent, or tells that the row is gone.
+    /// An update that withdraws consent or says that the row is gone.
     Stop,
     /// Not sent, for the reasons given.
     Invalid,
@@ -80,13 +80,13 @@ pub struct PlannedLead {
     pub id: String,
     pub client_id: String,
     pub action: PlannedAction,
-    /// Key → [value last accepted, or taken as delivered by a baseline, or null; value to be sent or null].
+    /// Key → [value last accepted, or recorded as delivered by a baseline, or null; value to be sent or null].
     pub changes: BTreeMap<String, [Value; 2]>,
     pub reasons: Vec<String>,
 }
 
-/// Goes over everything, in constant memory; `each` is given the leads of the plan, in order of their ids, and `tally` the
-/// number of rows read so far.
+/// Plans every lead, in constant memory. `each` receives the leads of the plan in order of their ids; `tally` receives the number
+/// of rows read so far.
 pub async fn plan(
     context: PollContext<'_>,
     mut each: impl FnMut(PlannedLead) -> anyhow::Result<()>,
@@ -95,7 +95,7 @@ pub async fn plan(
     let fitting = crm.fitting().await?;
     let mut planning = PlanBuilder::new(settings, tested::leads(state).await?);
     planning.doubted = doubted_keys(crm, state).await?;
-    // Before the first row is read: what is held meanwhile has not been shown.
+    // Before the first row is read: the plan has not shown leads that are held later.
     let held = held::look(state, &held::HeldSelection::default()).await?;
     let merge = RowMerge::begin(crm, state, &fitting, (ReadScope::All, MergeInterest::Everything), now).await;
     let mut merge = merge.map_err(|error| crm.explained(error))?;
@@ -133,7 +133,7 @@ pub async fn plan(
     totals.hold = match losses.verdict(found) {
         MissingVerdict::Hold => Some(SOURCE_SHRANK.to_owned()),
         MissingVerdict::Gone => {
-            // Rows that are back end that hold, and let go what had joined it.
+            // Rows that are back end that hold and release the leads that had joined it.
             let ends = |reason: &str| found.back > 0 && reason == SOURCE_SHRANK;
             let (hold, baseline) = hold(crm, state, settings, new_sends, ends).await?;
             totals.baseline = baseline;
@@ -157,7 +157,7 @@ pub async fn plan(
     Ok(totals)
 }
 
-/// Nothing would be sent: Conversica holds this, or a person has to act before it is tried again.
+/// Whether a pass would send nothing: Conversica has this content, or an operator has to act before a retry.
 fn is_settled(mapped: &MappedRow, known: Option<&KnownLead>) -> bool {
     let Some(known) = known else { return false };
     let fingerprint = mapped.fingerprint();
@@ -167,7 +167,7 @@ fn is_settled(mapped: &MappedRow, known: Option<&KnownLead>) -> bool {
                 && matches!(known.status, LeadStatus::Rejected | LeadStatus::Exhausted))
 }
 
-/// A plan that grows.
+/// A plan under construction.
 struct PlanBuilder {
     totals: PlanTotals,
     conversations: ConversationChanges,
@@ -179,11 +179,11 @@ struct PlanBuilder {
     /// Leads that were ever sent with the Test Lead Token.
     tested: HashSet<LeadId>,
     batch: Vec<(MappedRow, Option<KnownLead>)>,
-    /// Leads whose rows are missing, and who may have to be told so.
+    /// Leads whose rows are missing and that Conversica may have to stop messaging.
     parting: Vec<KnownLead>,
     on_delete: OnDelete,
     found: ExpectedCount,
-    /// Sends that a pass would have to decide upon.
+    /// Sends that need a decision of the pass.
     new_sends: u64,
     /// Why single leads are held already, or would be.
     would_hold: Option<String>,
@@ -208,13 +208,13 @@ impl PlanBuilder {
         }
     }
 
-    /// Of this many rows met before it nobody knows whose they are.
+    /// `unnamed` rows came before this lead; one of them may be its row.
     fn missing(&mut self, known: KnownLead, unnamed: u64) {
         let counts = known.is_expected();
         self.found.missing += u64::from(counts);
         self.found.withheld += u64::from(known.is_withheld());
         self.totals.gone += u64::from(counts || !known.gone);
-        // Also who is gone and has not been told yet.
+        // Includes leads that are gone and whose stop is not sent yet.
         let waits = matches!(known.status, LeadStatus::Pending | LeadStatus::Retrying);
         let is_told = self.on_delete == OnDelete::StopMessaging && unnamed == 0;
         if is_told && known.may_be_contacted() && (!known.gone || counts || waits) {
@@ -222,7 +222,7 @@ impl PlanBuilder {
         }
     }
 
-    /// What Conversica would be told of leads whose rows are missing.
+    /// The stops that a pass would send for leads whose rows are missing.
     async fn told(&mut self, state: &StateDb) -> anyhow::Result<VecDeque<PlannedLead>> {
         let parting = std::mem::take(&mut self.parting);
         let leads: Vec<LeadId> = parting.iter().map(|known| known.lead.clone()).collect();
@@ -309,7 +309,7 @@ impl PlanBuilder {
                 totals.new_people += 1;
                 self.counts.new_person(&planned.conversation);
             }
-            // Where it is not known what Conversica has, every key seems to change.
+            // Without known earlier content, every key would count as changed.
             PlannedAction::Update | PlannedAction::AssumedKnown | PlannedAction::Stop if planned.has_old => {
                 self.counts.changed(planned.lead.changes.keys());
             }
@@ -321,7 +321,7 @@ impl PlanBuilder {
         }
     }
 
-    /// The token is a secret: it is shown neither where it would be sent nor where it was.
+    /// The token is a secret: the plan hides it in new and in earlier values.
     fn hide_token(&self, lead: &mut PlannedLead) {
         for value in lead.changes.values_mut().flatten() {
             self.veil.value(value);
@@ -341,7 +341,7 @@ struct PassPlan {
     lead: PlannedLead,
     conversation: String,
     address: String,
-    /// What Conversica has of it is known.
+    /// The content that Conversica has is known.
     has_old: bool,
 }
 
@@ -397,8 +397,8 @@ fn object(body: &str) -> Map<String, Value> {
     serde_json::from_str(body).unwrap_or_default()
 }
 
-/// Whether a pass would hold what it finds, and whether it would take it as delivered. What has been released already, and
-/// only waits to be sent, does not count, nor a hold that the pass ends.
+/// Whether a pass would hold its sends, and whether it would record them as delivered. Released leads that only wait to be sent
+/// do not count, nor does a hold that the pass ends.
 async fn hold(
     crm: &ConnectedCrm,
     state: &StateDb,
@@ -438,7 +438,7 @@ async fn doubted_keys(crm: &ConnectedCrm, state: &StateDb) -> anyhow::Result<BTr
     Ok(OptOutColumns::renewed(crm.mapping.opt_out_columns(), earlier.as_ref(), change).doubted)
 }
 
-/// The halt that stands for the account in the settings: for another one, it is lifted as soon as something would be sent.
+/// The halt in force for the configured account. A halt of another account is lifted as soon as a pass would send.
 async fn halt(state: &StateDb, settings: &ServiceSettings) -> anyhow::Result<Option<PlannedHalt>> {
     let Some(halt) = control::read::<StoredHalt>(state).await? else { return Ok(None) };
     let account = account::known_fingerprint(state, &settings.conversica).await?;
@@ -446,7 +446,7 @@ async fn halt(state: &StateDb, settings: &ServiceSettings) -> anyhow::Result<Opt
     Ok(stands.then(|| PlannedHalt { reason: halt.reason.name(), since: halt.since, cure: halt.reason.cure() }))
 }
 
-/// How long all of it takes; `None` where not all of it may be sent.
+/// How long the delivery takes; `None` where part of it may not be sent.
 async fn forecast(
     totals: &PlanTotals,
     state: &StateDb,

@@ -1,6 +1,6 @@
-//! One poll: reads the source in one snapshot, merges it with what the state knows, and writes down what differs.
+//! One poll: reads the source in one snapshot, merges it with the known leads of the state, and writes the differences.
 //!
-//! Nothing is sent here.
+//! This file sends nothing.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::send::reach::{PollReach, ReadExtent};
 use crate::send::tally::PollKind;
 use crate::store::control::{self, CompareAsked};
 
-/// Reads, writes down what differs, and remembers how it went.
+/// Reads the source, writes the differences, and records the result.
 ///
 /// # Errors
 /// [`crate::error::SetupError`] when the source does not fit the settings; the database's error when one is away. What was

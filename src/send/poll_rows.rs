@@ -96,7 +96,7 @@ pub(crate) async fn read_and_write(
     memory.begin(state, now).await?;
     let begun = RowMerge::begin(crm, state, &fitting, (scope, MergeInterest::Differences), now).await;
     let mut merge = begun.map_err(|error| crm.explained(error))?;
-    // From here on the reading keeps the source's columns as they are: are they what this pass takes them for?
+    // From here on the open snapshot keeps the source's columns as they are: check that they match the settings.
     crm.still(&fitting, merge.schema()).await?;
     let mut progress = CompareProgress::new(&merge, earlier, &memory.mark_basis(), now);
     while let Some(item) = merge.next().await.map_err(|error| crm.explained(error))? {
@@ -109,7 +109,7 @@ pub(crate) async fn read_and_write(
         }
     }
     if merge.is_resumed() && writes.misses_much(merge.present()) {
-        // The part that was compared before may have lost as much since.
+        // The part that was compared before the interruption may have lost as many leads since.
         drop(merge);
         control::clear::<CompareMark>(state).await?;
         tally.announce();
@@ -121,7 +121,7 @@ pub(crate) async fn read_and_write(
         && step::is_part(writes.weighed().await?, behind, log, context, &allowance).await?
     {
         writes.leave().await?;
-        // A withdrawal does not wait for that.
+        // A withdrawal does not wait for the full compare.
         tally.announce();
         return Ok((PollOutcome::default(), PollCoverage::Nothing));
     }
@@ -149,8 +149,8 @@ pub(crate) async fn read_and_write(
     Ok((polled, covered))
 }
 
-/// The hold that stands. When nothing is held any more (the CRM took the changes back, say), it is over. What is held without
-/// one, by a poll that did not live to say so, is such a hold too.
+/// The hold in force. It ends when no lead is held any more (the CRM reverted the changes, say). Leads that a crashed poll held
+/// before it wrote its hold count as such a hold too.
 pub(crate) async fn standing_hold(
     state: &StateDb,
     facts: &ControlFacts,
@@ -167,7 +167,7 @@ pub(crate) async fn standing_hold(
     }
     if hold.is_none() && any_held {
         for reason in [SOURCE_SHRANK, TOO_MANY_CHANGES, MAPPING_CHANGED, RESTORED] {
-            // Undecided, and no hold yet.
+            // Sends that a crashed poll left undecided; they are no hold yet.
             if kept_back.as_ref().is_some_and(|kept| kept.reason == reason) {
                 continue;
             }
@@ -181,8 +181,8 @@ pub(crate) async fn standing_hold(
     Ok(hold)
 }
 
-/// A first run that is held is decided upon by `approve` or `baseline`, or by the setting once it is made, which then goes
-/// for what an earlier pass has held as well; not by having been read.
+/// `approve`, `baseline` or the setting decides about a held first run; reading it again does not. The setting also covers leads
+/// that an earlier pass held.
 pub(crate) async fn decide_first_run(
     state: &StateDb,
     history: PollHistory,
@@ -198,7 +198,7 @@ pub(crate) async fn decide_first_run(
             held::release_all(state, &HeldSelection::reason(FIRST_RUN), ReleaseKind::Baseline, now).await?;
             "baseline"
         }
-        // There was nothing to decide upon.
+        // There were no sends to decide about.
         None if !history.first_run_done && control::read::<StandingHold>(state).await?.is_none() => "send",
         None => return Ok(()),
     };
@@ -206,16 +206,16 @@ pub(crate) async fn decide_first_run(
     Ok(control::write(state, &FirstRunDone { by: by.to_owned() }, now).await?)
 }
 
-/// What earlier polls left for this one to know.
+/// Records of earlier polls.
 pub(crate) struct PollMemory {
     history: PollHistory,
     standing: Option<StandingHold>,
     allowance: UnaskedAllowance,
     cursor: Option<PollCursor>,
-    /// A comparison of every row that has not come to its end.
+    /// An unfinished full compare.
     comparing: Option<CompareMark>,
     asked: Option<CompareAsked>,
-    /// What an earlier poll did not live to decide upon.
+    /// Sends that a crashed poll left undecided.
     kept_back: Option<KeptBack>,
     fence: PollerFence,
     opt_out_columns: Option<OptOutColumns>,
@@ -257,7 +257,7 @@ impl PollMemory {
         })
     }
 
-    /// The comparison to go on with, unless somebody has asked for another since it began.
+    /// The full compare to resume, unless another one was requested since it began.
     fn begun(&self) -> Option<CompareMark> {
         let is_asked_since = |comparing: &CompareMark| self.asked.as_ref().is_some_and(|a| a.at > comparing.began_at);
         self.comparing.clone().filter(|comparing| !is_asked_since(comparing))
@@ -275,8 +275,8 @@ impl PollMemory {
         OddValues::new(OptOutColumns::renewed(crm.mapping.opt_out_columns(), stored.as_ref(), change), stored)
     }
 
-    /// Before the first lead is written: what this poll begins, and a crash may leave half done, belongs to this mapping where
-    /// it is the first, and else to none. So no later start takes the queue for its own, whichever mapping it has.
+    /// Before the first lead is written: a crash may leave this poll half done. Its leads then belong to this mapping if it is
+    /// the first one, and else to none, so no later start mistakes the queue for its own.
     async fn begin(&self, state: &StateDb, now: DateTime<Utc>) -> anyhow::Result<()> {
         if self.history.mapping_changed {
             control::write(state, &MappingInUse { fingerprint: String::new() }, now).await?;
@@ -286,8 +286,8 @@ impl PollMemory {
         Ok(())
     }
 
-    /// Everything, unless a cursor says where to go on and everything was read not long ago. Another mapping makes other
-    /// leads of rows that have not changed.
+    /// The scope of the poll: every row, unless a cursor exists and the last full compare is recent. A changed mapping makes
+    /// different leads of unchanged rows.
     fn scope(
         &self,
         settings: &ServiceSettings,
@@ -306,7 +306,7 @@ impl PollMemory {
         if let Some(touched) = touched {
             return ReadScope::Keys(touched.leads);
         }
-        // Of another type than when it was last read: nothing can be compared with that value.
+        // The column has another type than at the last poll: its values cannot be compared with the cursor.
         let kind = fitting.changed_at.as_ref().and_then(|changed_at| changed_at.kind);
         let is_of_kind = |newest: &NewestStamp| kind.is_none_or(|kind| kind == newest.kind);
         if !cursor.newest.as_ref().is_none_or(is_of_kind) {
@@ -315,13 +315,13 @@ impl PollMemory {
         window::read_window(cursor, stamp_policy(source), now).map_or(ReadScope::All, ReadScope::Since)
     }
 
-    /// Rows may have been written since with stamps that the cursor has passed.
+    /// Rows may have been written since with stamps before the cursor.
     fn clock_was_put_back(&self, cursor: &PollCursor, source: &SourceSettings) -> bool {
         cursor.settled.as_ref().is_some_and(|settled| self.settled.at + source.lookback < settled.before)
     }
 
-    /// Not even the newest row of the last time is among those that were read: it was deleted, or all of the source was put back to
-    /// an earlier time.
+    /// The poll did not even see the newest row of the last poll: it was deleted, or the whole source was restored to an earlier
+    /// time.
     fn has_lost_its_newest(&self, progress: &CompareProgress) -> bool {
         progress.newest().is_none() && self.cursor.as_ref().is_some_and(|cursor| cursor.newest.is_some())
     }

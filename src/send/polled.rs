@@ -1,8 +1,8 @@
-//! What one poll did.
+//! The result of one poll.
 
 use serde::Serialize;
 
-/// What a poll found.
+/// The numbers of one poll.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PollOutcome {
     pub rows: u64,
@@ -12,19 +12,19 @@ pub struct PollOutcome {
     pub updated: u64,
     pub invalid: u64,
     pub gone: u64,
-    /// Of them: Conversica is told to stop messaging them.
+    /// Leads among them that Conversica must stop messaging.
     pub stopped: u64,
-    /// Changes that wait for a person.
+    /// Changes waiting for approval.
     pub held: u64,
     /// Rows whose key names no lead: none at all, not valid UTF-8, too long.
     pub unnamed: u64,
-    /// Sends that went under `approve_above` unasked.
+    /// Sends below `approve_above`, without approval.
     #[serde(skip)]
     pub unasked: u64,
-    /// Leads that were taken for gone unasked.
+    /// Leads marked gone without approval.
     #[serde(skip)]
     pub lost: u64,
-    /// Leads that had been, and are there again.
+    /// Known leads that were missing and are in the source again.
     #[serde(skip)]
     pub back: u64,
 }

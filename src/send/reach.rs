@@ -1,21 +1,21 @@
 //! How far one poll reads.
 
-/// What a step of a poll has compared.
+/// The rows that a step of a poll has compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PollCoverage {
     Everything,
-    /// The rows of the leads that were touched.
+    /// The rows of the leads that the change log names.
     Touched,
-    /// Some rows, and not by name.
+    /// Some rows, chosen by time, not by lead.
     Part,
-    /// Everything has to be compared first: what it found is as if it had not been looked at.
+    /// A full compare has to come first: the step counts as not done.
     Nothing,
 }
 
 /// How much a poll reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PollReach {
-    /// What has changed since the cursor, or everything when a full compare is due.
+    /// The rows that have changed since the cursor, or every row when a full compare is due.
     #[default]
     AsDue,
     Everything,

@@ -1,9 +1,9 @@
-//! A comparison of every row that was interrupted goes on where it had come to: a daemon that is restarted, or a source that
-//! goes away now and then, would else never see the end of ten million rows.
+//! Resumes an interrupted full compare where it stopped: otherwise a daemon that restarts, or a source that is sometimes
+//! unreachable, would never get through ten million rows.
 //!
-//! Only as far as everything before is settled and on the disk, with the cursor of its own beginning, and not for longer
-//! than a comparison is good for. Whoever asks for a comparison by hand gets a whole one. What was met before the mark says
-//! nothing about what is there now: a part that misses much is no proof that little is missing, and all is compared anew.
+//! It resumes only if all rows before the mark are decided and on disk, with the cursor of its own beginning, and only for as
+//! long as a compare stays valid. An operator who asks for a compare gets a whole one. Rows before the mark may have changed
+//! since: if the rest misses many leads, the poll compares everything again.
 
 use std::time::Duration;
 
@@ -19,15 +19,15 @@ use crate::store::control::CompareMark;
 /// Rows between two marks: some seconds.
 const MARK_ROWS: u64 = 50_000;
 
-/// How far a comparison of every row has come, written down now and then.
+/// The progress of a full compare, written now and then.
 pub(crate) struct CompareProgress {
     mark: CompareMark,
-    /// Of this process.
+    /// Rows up to the last mark of this process.
     marked_rows: u64,
     is_full: bool,
 }
 
-/// What there is to go on with, if it is of this source and mapping, and not too old.
+/// The mark to resume from, if it fits this source and mapping and is recent enough.
 pub(crate) fn fresh(
     mark: Option<CompareMark>,
     source: &str,
@@ -41,7 +41,7 @@ pub(crate) fn fresh(
     })
 }
 
-/// Where a reading goes on.
+/// The scope of the rest of a full compare.
 pub(crate) fn scope(mark: &CompareMark) -> ReadScope {
     ReadScope::From(mark.order, LeadId { id: mark.id.clone(), client_id: mark.client_id.clone() })
 }
@@ -82,17 +82,17 @@ impl CompareProgress {
         self.mark.rows + merge.rows()
     }
 
-    /// Rows whose key names no lead, likewise.
+    /// Rows whose key names no lead, including those before the mark.
     pub fn unnamed(&self, merge: &RowMerge<'_>) -> u64 {
         self.mark.unnamed + merge.unnamed()
     }
 
-    /// As when the comparison began.
+    /// The value from the beginning of the compare.
     pub fn newest(&self) -> Option<NewestStamp> {
         self.mark.newest.clone()
     }
 
-    /// As when the comparison began.
+    /// The value from the beginning of the compare.
     pub fn settled(&self) -> SettledMoment {
         self.mark.settled.clone()
     }
@@ -105,7 +105,7 @@ impl CompareProgress {
         self.mark.began_at
     }
 
-    /// The place to mark, once enough rows lie behind it.
+    /// The position to record, once enough rows lie behind it.
     pub fn due(&mut self, merge: &RowMerge<'_>) -> Option<CompareMark> {
         if !self.is_full || merge.rows() < self.marked_rows + MARK_ROWS {
             return None;

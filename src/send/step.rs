@@ -1,5 +1,5 @@
-//! One step of a drain: as many rows of the change log as are read at a time. Whether it can be judged by itself, or is part
-//! of something larger, of which only a comparison of every row can tell what it is.
+//! One step of a drain, which reads one batch of the change log. Decides whether the step can be judged alone or is part of a
+//! larger change that needs a full compare.
 
 use crate::conversica::lead::LeadId;
 use crate::rules::guard;
@@ -8,36 +8,36 @@ use crate::send::poll_context::PollContext;
 use crate::source::changes::log::ChangeLog;
 use crate::store::gone;
 
-/// What a step reads.
+/// The input of a step.
 #[derive(Debug, Clone)]
 pub struct TouchedRows {
     pub leads: Vec<LeadId>,
     pub behind: LogBehind,
-    /// Rows whose key names no lead, where such rows were touched as well: they may be those of leads that seem to be missing.
+    /// Rows without a valid key in this step: leads that seem missing may be theirs.
     pub unnamed: u64,
 }
 
-/// What waits in the log behind a step.
+/// The part of the log that waits behind a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogBehind {
-    /// Nothing, or only what was there when everything was last compared.
+    /// Nothing, or only rows that were there at the last full compare.
     Nothing,
-    /// Rows that nobody has looked at.
+    /// Rows that no poll has read.
     Rows,
 }
 
-/// What a step has found that must not happen unasked at any size.
+/// Findings of a step that need approval when they are too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepWeight {
     /// Leads that the source was expected to have.
     pub missing: u64,
-    /// Of the sends: people who are told of for the first time.
+    /// Sends among them that are first contacts.
     pub created: u64,
     pub sends: u64,
 }
 
-/// Whether everything has to be compared before anything of this leaves or goes. The number of leads is asked for where some
-/// have gone, and no further than it takes to know that enough are left.
+/// Whether a full compare must come before this step sends a lead or marks one gone. It counts the remaining leads only where
+/// some are missing, and only until it is certain that enough are left.
 pub async fn is_part(
     weight: StepWeight,
     behind: LogBehind,
@@ -49,7 +49,7 @@ pub async fn is_part(
     let below = settings.safety.source_shrinks_below;
     let limit = u64::from(settings.safety.approve_above);
     if behind == LogBehind::Rows {
-        // Where a key has changed everywhere, the new ones may come first, and the old ones behind them.
+        // If a key has changed everywhere, the new keys may come first in the log and the old ones behind them.
         if below > 0.0 && weight.missing + weight.created > 0 {
             return Ok(true);
         }

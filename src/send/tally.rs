@@ -1,5 +1,5 @@
-//! Running counts of what this process has done, for progress bars, the demo, the summary and the metrics, and the word that
-//! a poll has written something. Not stored: the journal is.
+//! Running counts of this process, for progress bars, the demo, the summary and the metrics, and the signal that a poll has
+//! written something. The counts are not stored; the journal is.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,14 +10,14 @@ use crate::conversica::outcome::OutcomeClass;
 use crate::histogram::DurationHistogram;
 use crate::send::fence::InstanceId;
 
-/// What a poll was, as a chart has to keep it apart.
+/// The kind of a poll: charts keep the kinds apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PollKind {
-    /// What has changed since the cursor.
+    /// Rows that have changed since the cursor.
     Incremental,
     /// Every row.
     Full,
-    /// What the change log names.
+    /// Rows that the change log names.
     Drain,
 }
 
@@ -40,14 +40,14 @@ pub struct RunTally {
     rows: AtomicU64,
     read: AtomicBool,
     written: Notify,
-    /// How long requests took, by what came of them.
+    /// How long requests took, by outcome.
     pub deliveries: [DurationHistogram; OutcomeClass::ALL.len()],
-    /// How long polls took that went through, by kind.
+    /// How long successful polls took, by kind.
     pub polls: [DurationHistogram; PollKind::ALL.len()],
     failed_polls: AtomicU64,
     rows_read: AtomicU64,
     changed: AtomicU64,
-    /// Instances that share the state, this one included; 0 until they were counted.
+    /// Instances that share the state, this one included; 0 before the first count.
     instances: AtomicU32,
 }
 
@@ -65,12 +65,12 @@ impl RunTally {
         !self.read.load(Ordering::Relaxed)
     }
 
-    /// A poll has written down what differs; it may not be at its end.
+    /// A poll has written differences; it may still be running.
     pub fn announce(&self) {
         self.written.notify_one();
     }
 
-    /// Returns when that has been said since it last returned.
+    /// Returns after the next `announce` since it last returned.
     pub async fn announced(&self) {
         self.written.notified().await;
     }
@@ -89,7 +89,7 @@ impl RunTally {
         self.deliveries[class as usize].count()
     }
 
-    /// A poll has gone through.
+    /// Counts a successful poll.
     pub fn polled(&self, kind: PollKind, rows: u64, changed: u64, duration: Duration) {
         self.polls[kind as usize].observe(duration);
         self.rows_read.fetch_add(rows, Ordering::Relaxed);
@@ -104,22 +104,22 @@ impl RunTally {
         self.failed_polls.load(Ordering::Relaxed)
     }
 
-    /// Source rows read by all polls that went through.
+    /// Source rows read by all successful polls.
     pub fn rows_read(&self) -> u64 {
         self.rows_read.load(Ordering::Relaxed)
     }
 
-    /// Leads that they found changed.
+    /// Changed leads that they found.
     pub fn changed(&self) -> u64 {
         self.changed.load(Ordering::Relaxed)
     }
 
-    /// So many instances share the state; hands back how many it was before.
+    /// Sets how many instances share the state; returns the earlier number.
     pub fn set_instances(&self, instances: u32) -> u32 {
         self.instances.swap(instances, Ordering::Relaxed)
     }
 
-    /// Instances that share the state, where they were counted.
+    /// Instances that share the state; `None` before the first count.
     pub fn instances(&self) -> Option<u32> {
         Some(self.instances.load(Ordering::Relaxed)).filter(|instances| *instances > 0)
     }

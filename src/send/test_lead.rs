@@ -1,7 +1,7 @@
-//! One made-up lead, sent with the Test Lead Token: the whole way to Conversica, tried once before anybody real is on it.
+//! One made-up lead, sent with the Test Lead Token: it tests the whole path to Conversica before a real person is contacted.
 //!
-//! It goes through the same facts as every other request: a halt forbids it, a refusal halts, a first acceptance counts, and
-//! the journal has it. It is no lead of the CRM and has no row among them.
+//! It follows the same rules as every other request: a halt forbids it, a refusal halts, a first acceptance counts, and the
+//! journal records it. It is no lead of the CRM and has no row in the lead table.
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
@@ -20,12 +20,12 @@ use crate::store::state_db::StateDb;
 use crate::store::writer::OtherSenders;
 use crate::store::{due, outcome};
 
-/// Always the same one, so that trying again is an update of one test lead and not another of few.
+/// Always the same id, so a retry updates one test lead and uses up no further one.
 pub const ID: &str = "conversica-sync-test-lead";
-/// Reserved for examples: nobody reads what is sent there.
+/// Reserved for examples: mail to this address reaches no person.
 pub const EMAIL: &str = "conversica-sync-test@example.com";
 
-/// Why it was not sent, or what came of it.
+/// Why it was not sent, or Conversica's answer.
 #[derive(Debug)]
 pub enum TestLeadOutcome {
     Halted(StoredHalt),
@@ -79,7 +79,7 @@ pub async fn send(
     Ok(TestLeadOutcome::Answered(attempt))
 }
 
-/// What it brought about, before what it was: after a crash in between, a halt still stands.
+/// Records the consequences before the attempt: after a crash between the two, a halt is still in force.
 async fn write_down(
     state: &StateDb,
     attempt: &RequestAttempt,
@@ -109,7 +109,7 @@ async fn write_down(
     outcome::record_test(state, &finished).await
 }
 
-/// The Lead object: required keys, what is the same for every lead, and the token as the last name.
+/// The Lead object: required keys, values that are the same for every lead, and the token as the last name.
 fn body(settings: &ServiceSettings, token: &SecretString, email: &str) -> String {
     let mut body = json!({ "apiVersion": settings.conversica.api_version, "id": ID });
     let constant = |key: LeadKey| match settings.lead.published.get(&key) {
@@ -129,7 +129,7 @@ fn body(settings: &ServiceSettings, token: &SecretString, email: &str) -> String
     body["leadSource"] = json!(constant(LeadKey::LeadSource).unwrap_or_else(|| "conversica-sync".to_owned()));
     body["repName"] = json!(constant(LeadKey::RepName).unwrap_or_else(|| "conversica-sync".to_owned()));
     if settings.conversica.sms {
-        // A number reserved for fiction, which is not to be written to.
+        // A phone number reserved for fiction, which must get no messages.
         body["cellPhone"] = json!("+12025550100");
         body["smsOptOut"] = json!(true);
     }

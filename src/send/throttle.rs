@@ -1,5 +1,5 @@
-//! Pace and breaker together, and their memory: what they have learnt of Conversica is written down, so that `status` can
-//! show it and a restart does not begin by asking again for what was refused a moment ago.
+//! Pace and breaker together. Both are stored, so that `status` can show them and a restart does not begin with requests that
+//! Conversica refused a moment ago.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::store::control::{self, BreakerState, StoredPace};
 use crate::store::pause;
 use crate::store::state_db::StateDb;
 
-/// How often what changes little by little is written down at most.
+/// Shortest interval between two writes of gradual changes.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -21,15 +21,15 @@ pub struct DeliveryThrottle {
     pub breaker: DeliveryBreaker,
     /// `[delivery] requests_per_second`, for all instances together.
     ceiling: f64,
-    /// Instances that share it.
+    /// Instances that share the ceiling.
     instances: u32,
-    /// As last written down.
+    /// The values last written.
     noted: Option<StoredPace>,
 }
 
 impl DeliveryThrottle {
-    /// Goes on from what was noted. A breaker that was open stays open, but lets its first probe through at once: whoever
-    /// restarts the program may have mended what was wrong.
+    /// Resumes from the stored values. A breaker that was open stays open but sends its first probe at once: the operator may
+    /// have fixed the cause before the restart.
     pub fn resume(delivery: &DeliverySettings, noted: Option<StoredPace>, now: DateTime<Utc>) -> Self {
         let ceiling = delivery.requests_per_second;
         let (pace, breaker) = match &noted {
@@ -46,12 +46,12 @@ impl DeliveryThrottle {
         Self { pace, breaker, ceiling, instances: 1, noted }
     }
 
-    /// Whether what is due has to wait for Conversica: it fails, or has asked for a pause.
+    /// Whether due leads have to wait for Conversica: it fails, or has asked for a pause.
     pub fn is_obstructed(&self, now: DateTime<Utc>) -> bool {
         self.breaker.is_open() || self.pace.is_paused(now)
     }
 
-    /// The ceiling is shared by so many instances.
+    /// Divides the ceiling by the number of instances.
     pub fn share(&mut self, instances: u32, now: DateTime<Utc>) {
         let instances = instances.max(1);
         if instances != self.instances {
@@ -60,7 +60,7 @@ impl DeliveryThrottle {
         }
     }
 
-    /// Takes over the pause that Conversica has asked for, whichever instance was asked, and whenever that was.
+    /// Takes over the pause that Conversica has asked for, from whichever instance and whenever.
     pub async fn listen(&mut self, state: &StateDb, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
         if let Some(until) = pause::asked_until(state, now).await? {
             self.pace.pause_until(until, now);
@@ -68,7 +68,7 @@ impl DeliveryThrottle {
         Ok(())
     }
 
-    /// Writes down how things are: at once where that matters to a restart or to a person, and otherwise now and then.
+    /// Writes pace and breaker: at once if a restart or the operator needs the change, otherwise now and then.
     pub async fn note(
         &mut self,
         state: &StateDb,

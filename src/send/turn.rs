@@ -1,4 +1,4 @@
-//! The turn to poll: a lease, and the fence that refuses what a poll writes after its turn has gone to another instance.
+//! The turn to poll: a lease, and the fence that rejects writes of a poll whose lease has gone to another instance.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
@@ -13,7 +13,7 @@ use crate::store::micros;
 use crate::store::state_db::StateDb;
 use crate::store::turn::{TurnLease, TurnName};
 
-/// The turn of this process.
+/// The poll lease of this process.
 pub struct PollTurn {
     lease: TurnLease,
     fence: PollFence,
@@ -24,10 +24,10 @@ impl PollTurn {
         Self { lease: TurnLease::new(TurnName::Poll), fence: PollFence::default() }
     }
 
-    /// Takes the turn unless another instance has it. On SQLite there is no other.
+    /// Takes the lease unless another instance has it. SQLite has no other instance.
     ///
     /// # Errors
-    /// The database's, while it is away.
+    /// The database's, while it is unreachable.
     pub async fn try_take(&mut self, state: &StateDb) -> Result<bool, sqlx::Error> {
         self.lease.try_take(state).await
     }
@@ -36,7 +36,7 @@ impl PollTurn {
         self.lease.give_back(state).await;
     }
 
-    /// Polls while the turn is ours.
+    /// Polls while this process holds the lease.
     ///
     /// # Errors
     /// As [`poll::poll`], and [`TurnLost`] when another instance has taken the turn meanwhile.
@@ -56,7 +56,7 @@ impl PollTurn {
         let is_lost = error.is::<TurnLost>() || self.fence.is_lost(pool).await;
         // A statement of that poll may still be on its way to the server: the next poll raises another fence.
         self.fence.raised = None;
-        // What the server said is only how it refuses a write behind another fence.
+        // The server's own error is only its way to reject a write behind another fence.
         Err(if is_lost { TurnLost.into() } else { error })
     }
 }
@@ -67,7 +67,7 @@ impl Default for PollTurn {
     }
 }
 
-/// The fence that this process has raised last, and the state behind it.
+/// The fence that this process raised last, and the state behind it.
 #[derive(Default)]
 struct PollFence {
     /// The row as it was written.
@@ -75,15 +75,15 @@ struct PollFence {
     fenced: Option<(StateDb, FenceMark)>,
 }
 
-/// The instance that polls, and when it began: each fence has another moment.
+/// The polling instance and the time when it began; the time makes each fence unique.
 const STANDING: &str = "select body || ' ' || at from control where name = 'polling'";
 const RAISE: &str = "insert into control (name, body, at) values ('polling', $1, $2) \
      on conflict (name) do update set body = excluded.body, at = greatest(excluded.at, control.at + 1) \
      returning body || ' ' || at";
 
 impl PollFence {
-    /// Raises the fence unless the one that stands is ours: from then on no other poll can write, and those that are in the
-    /// midst of it are waited for. Hands back the state as this poll may write it.
+    /// Raises a new fence unless the current one is ours. From then on no other poll can write; this waits for writes that are
+    /// running. Returns the state through which this poll may write.
     async fn raise(&mut self, pool: &PgPool, instance: InstanceId, now: DateTime<Utc>) -> anyhow::Result<StateDb> {
         let standing: Option<String> = sqlx::query_scalar(STANDING).fetch_optional(pool).await?;
         let raised = match self.raised.take().filter(|raised| standing.as_ref() == Some(raised)) {
@@ -102,7 +102,7 @@ impl PollFence {
         Ok(fenced.clone())
     }
 
-    /// Whether another instance has raised one since.
+    /// Whether another instance has raised a fence since.
     async fn is_lost(&self, pool: &PgPool) -> bool {
         let standing: Result<Option<String>, _> = sqlx::query_scalar(STANDING).fetch_optional(pool).await;
         self.raised.is_some() && standing.is_ok_and(|standing| standing != self.raised)

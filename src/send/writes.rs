@@ -1,4 +1,4 @@
-//! What a poll writes down: gathered in batches, and kept back where more has to be known before it may leave.
+//! The poll's writes: gathered in batches, with sends kept back until the poll has decided about them.
 
 mod missing;
 mod odd;
@@ -26,7 +26,7 @@ use crate::store::control::{self, KeptBack};
 use crate::store::state_db::StateDb;
 use crate::store::{consent, gone, held, lead};
 
-/// Gathers what differs and writes it in batches; keeps sends back until it is known whether they may leave.
+/// Gathers differences and writes them in batches; keeps sends back until the poll decides whether they may leave.
 pub(crate) struct PollWriter<'a> {
     state: &'a StateDb,
     fence: PollerFence,
@@ -37,25 +37,25 @@ pub(crate) struct PollWriter<'a> {
     losses: MissingLeadPolicy,
     found: ExpectedCount,
     ready: Vec<LeadChange>,
-    /// Rows of which it matters what was delivered.
+    /// Rows whose comparison needs the delivered content.
     doubtful: Vec<(MappedRow, Option<KnownLead>)>,
-    /// The newest word about consent when this poll began.
+    /// The newest consent entry when this poll began.
     words: i64,
     /// Sends that wait for the decision; never more than [`UNDECIDED`].
     undecided: Vec<LeadChange>,
-    /// So many more are held in the state meanwhile, since then: they are let go if it turns out that they may leave.
+    /// Further undecided sends that are held in the state, and since when; released if the poll decides to send.
     provisional: Option<(usize, DateTime<Utc>)>,
-    /// Why and since when this poll holds sends that it has kept back.
+    /// Why and since when this poll holds undecided sends.
     kept_back: Option<(&'static str, DateTime<Utc>)>,
-    /// The hold of this poll, or one that stood before, is on the disk.
+    /// The hold of this poll, or an earlier one, is on the disk.
     hold_stands: bool,
     /// Sends held because the source shrank.
     joined: u64,
-    /// Missing leads that wait for the verdict; never more than [`UNDECIDED`].
+    /// Missing leads that wait for the decision; never more than [`UNDECIDED`].
     missing: Vec<LeadId>,
-    /// So many more are held in the state meanwhile.
+    /// Further missing leads that are held in the state.
     withheld: u64,
-    /// Missing leads that nobody would miss.
+    /// Missing leads that the source was not expected to have.
     gone: Vec<LeadId>,
     returned: Vec<KnownLead>,
     reread: Vec<(LeadId, RowHash)>,
@@ -100,8 +100,8 @@ impl<'a> PollWriter<'a> {
         }
     }
 
-    /// What an earlier poll kept back, and did not live to decide upon, is decided upon with what this one finds; or now, where
-    /// this one keeps nothing back.
+    /// Sends that a crashed poll left undecided join this poll's decision. If this poll keeps nothing back, they are released
+    /// now.
     pub(crate) async fn take_over(&mut self, kept: &KeptBack) -> anyhow::Result<()> {
         let reason = match self.admission {
             SendPolicy::Send => {
@@ -136,7 +136,7 @@ impl<'a> PollWriter<'a> {
         self.now
     }
 
-    /// Whether something about that lead is gathered and not written yet.
+    /// Whether a change of that lead is gathered and not written yet.
     pub(crate) fn has(&self, lead: &LeadId) -> bool {
         let changes = self.ready.iter().chain(&self.undecided).map(|change| &change.lead);
         let doubtful = self.doubtful.iter().map(|(mapped, _)| &mapped.lead);
@@ -151,7 +151,7 @@ impl<'a> PollWriter<'a> {
             .any(|gathered| gathered == lead)
     }
 
-    /// What a merge has come upon.
+    /// Handles one result of the merge.
     pub(crate) async fn take(&mut self, item: MergeItem) -> anyhow::Result<()> {
         let conversations = self.settings.safety.conversation_changes;
         match item {
@@ -167,7 +167,7 @@ impl<'a> PollWriter<'a> {
         }
     }
 
-    /// This very moment.
+    /// The present moment.
     fn written_at(&self) -> DateTime<Utc> {
         self.now + self.started.elapsed()
     }
@@ -206,7 +206,7 @@ impl<'a> PollWriter<'a> {
             if self.losses.is_of_everything() {
                 self.found.back += 1;
             } else if !matches!(&difference, RowDifference::Changed(change, _) if change.urgent) {
-                // Only a compare of everything can tell that the others are back too, and it is soon due.
+                // Only a full compare can tell whether the other leads are back too, and one is due soon.
                 return Ok(());
             }
         } else if known.as_ref().is_some_and(|known| known.gone) {
@@ -272,7 +272,7 @@ impl<'a> PollWriter<'a> {
         }
     }
 
-    /// Where more is kept back than may be sent, all of it is held; whether it is.
+    /// Holds all undecided sends if they exceed the limit; returns whether it did.
     async fn hold_surplus(&mut self, limit: usize, reason: &'static str) -> anyhow::Result<bool> {
         let provisional = self.provisional.map_or(0, |(leads, _)| leads);
         if provisional + self.undecided.len() <= limit {
@@ -347,7 +347,7 @@ impl<'a> PollWriter<'a> {
         Ok(())
     }
 
-    /// What a step of a drain would let leave and go; nothing of that is written yet.
+    /// The sends and missing leads of a step; none of them is written yet.
     pub(crate) async fn weighed(&mut self) -> anyhow::Result<StepWeight> {
         self.settle_doubtful().await?;
         let sends = self.undecided.len() as u64;
@@ -355,7 +355,7 @@ impl<'a> PollWriter<'a> {
         Ok(StepWeight { missing: self.found.missing, created, sends })
     }
 
-    /// What is to become of the sends that a step has kept back.
+    /// Applies the decision about the sends that a step has kept back.
     pub(crate) async fn admit(&mut self, admission: SendPolicy) -> anyhow::Result<()> {
         self.admission = admission;
         if let SendPolicy::UpTo { limit, reason } = self.admission {
@@ -364,12 +364,12 @@ impl<'a> PollWriter<'a> {
         Ok(())
     }
 
-    /// Writes what does not depend on any decision, and leaves the rest to a comparison of every row: also withdrawals by odd values.
+    /// Writes changes that need no decision, and leaves the others, odd withdrawals included, to a full compare.
     pub(crate) async fn leave(mut self) -> anyhow::Result<()> {
         self.flush().await
     }
 
-    /// Writes what is gathered; whether all that was found so far is decided upon as well, so that a poll may go on from here.
+    /// Writes the gathered changes; returns whether all findings so far are decided as well, so that a poll may resume from here.
     pub(crate) async fn rest(&mut self) -> anyhow::Result<bool> {
         self.settle_doubtful().await?;
         self.flush().await?;
@@ -383,19 +383,19 @@ impl<'a> PollWriter<'a> {
         Ok(decided && missing.is_empty() && *withheld == 0 && lost + before + back == 0)
     }
 
-    /// What an earlier poll, or a person, did not live to settle.
+    /// Finishes decisions about missing leads that a crash interrupted.
     pub(crate) async fn settle(&mut self) -> anyhow::Result<()> {
         let on_delete = self.settings.source.on_delete;
         self.polled.stopped += gone::settle(self.state, on_delete, self.now, self.written_at()).await?;
         Ok(())
     }
 
-    /// Whether leads seem to be missing whose rows may only have lost their names: nothing is decided about them.
+    /// Whether leads seem to be missing whose rows may only have lost their keys: the poll decides nothing about them.
     pub(crate) fn spares_missing(&self) -> bool {
         self.polled.unnamed > 0 && self.found.missing > 0
     }
 
-    /// `present` of the leads that the source is expected to have have been met.
+    /// Decides about all gathered changes. `present` counts the expected leads that the source still has.
     pub(crate) async fn finish(mut self, present: u64) -> anyhow::Result<PollOutcome> {
         self.settle_doubtful().await?;
         self.decide_odd(self.polled.rows).await?;
@@ -406,14 +406,14 @@ impl<'a> PollWriter<'a> {
         let spares = self.spares_missing();
         match self.losses.verdict(self.found) {
             MissingVerdict::Hold => self.hold_missing().await?,
-            // So many that they are held already.
+            // Enough leads are missing that some are held already.
             MissingVerdict::Gone if spares && self.withheld + self.found.withheld > 0 => self.hold_missing().await?,
             MissingVerdict::Gone => {
                 if matches!(self.admission, SendPolicy::UpTo { .. }) {
                     let provisional = self.provisional.map_or(0, |(leads, _)| leads);
                     self.polled.unasked = (provisional + self.undecided.len()) as u64;
                 }
-                // First every row that was met: what the state holds as missing after that, is.
+                // First the rows that were read: leads that the state still holds as missing after that are really missing.
                 for change in std::mem::take(&mut self.undecided) {
                     self.write(change).await?;
                 }
@@ -428,7 +428,7 @@ impl<'a> PollWriter<'a> {
             held::release_since(self.state, reason, since, self.now).await?;
         }
         if self.provisional.is_some() {
-            // Decided, one way or the other.
+            // The decision is made either way.
             control::clear::<KeptBack>(self.state).await?;
         }
         self.record_odd().await?;

@@ -1,5 +1,5 @@
-//! What the catalog says of `[source] table` that a prepared statement does not: what kind of thing it is, which of its
-//! columns are still the same ones, and whether rows of it are hidden from this user.
+//! Reads from the catalog facts about `[source] table` that a prepared statement does not tell: its kind, the identity of its
+//! columns, and whether row level security hides rows from this user.
 
 use sqlx::{PgConnection, PgExecutor};
 
@@ -10,14 +10,14 @@ use crate::source::source_db::SourceDb;
 
 type PostgresRow = (i64, String, bool, bool, Vec<String>, Vec<i32>, Vec<i32>);
 
-/// On SQLite only a key that is the row's number is unique as a text: any other column may hold 7 and '7', or a text and the
-/// same bytes.
+/// On SQLite only a key that is the row number is unique as a text: any other column may hold 7 and '7', or a text and the same
+/// bytes.
 const ROW_NUMBERS_AS_KEYS: &str = "select exists (select 1 from pragma_table_info($1) p join sqlite_master m \
      on m.name = $1 collate nocase and m.type = 'table' where p.name = $2 collate nocase and p.pk = 1 \
      and p.type = 'integer' collate nocase and m.sql not like '%without%rowid%' and m.sql not like '%desc%' \
      and (select count(*) from pragma_table_info($1) where pk > 0) = 1)";
 
-/// Of a domain, what stands in its own definition.
+/// For a domain, the query takes the domain's own definition.
 const IN_POSTGRES: &str = "select c.oid::bigint, c.relkind::text, pg_catalog.row_security_active(c.oid), \
      c.relkind in ('r', 'p') \
      and not exists (select 1 from pg_catalog.pg_inherits h where h.inhparent = c.oid and c.relkind = 'r') \
@@ -35,16 +35,16 @@ const IN_POSTGRES: &str = "select c.oid::bigint, c.relkind::text, pg_catalog.row
      where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) a on true \
      where c.oid = pg_catalog.to_regclass($1)";
 
-/// Looks for it; one statement, or two.
+/// Queries the catalog, with one statement or two.
 ///
 /// # Errors
-/// The database's when it is away.
+/// The database's when it is unreachable.
 pub async fn look(db: &SourceDb, source: &SourceSettings) -> Result<CatalogTable, sqlx::Error> {
     let Some(table) = &source.table else { return Ok(CatalogTable::default()) };
     match db {
         SourceDb::Sqlite(pool) => {
             let name = db::quote_table(table);
-            // Without its schema: `main`, nearly always.
+            // Without its schema, which is nearly always `main`.
             let plain = name.rsplit("\".\"").next().unwrap_or(&name).trim_matches('"').replace("\"\"", "\"");
             let sql = "select type from sqlite_master where name = $1 collate nocase and type in ('table', 'view')";
             let kind: Option<String> = sqlx::query_scalar(sql).bind(&plain).fetch_optional(pool).await?;

@@ -1,5 +1,5 @@
-//! How the CRM's database is opened: to read, and for the two jobs that write to it. One takes rows out of the change log, and makes
-//! the triggers when it is told to; the other writes what Conversica has sent.
+//! Opens the CRM's database: to read, and for the two jobs that write to it. One job deletes rows of the change log and creates
+//! the triggers on request; the other writes Conversica's posts.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::source::source_db::SourceDb;
 use crate::source::source_file::{closing_pool, open_sqlite_source};
 
 impl SourceDb {
-    /// To read: in read-only transactions, in UTC, with ISO dates, statements cut off after `statement_timeout` (on SQLite, which
-    /// has no such setting, the reader itself interrupts). Of an SQLite file no connection stays open.
+    /// For reading: in read-only transactions, in UTC, with ISO dates, with statements cut off after `statement_timeout` (SQLite
+    /// has no such setting, so the reader itself interrupts). An SQLite file has no connection that stays open.
     ///
     /// # Errors
-    /// What keeps a first connection from being made.
+    /// The error of the first connection.
     pub async fn open_source(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
         if sqlite_path(url).is_some() {
             return open_sqlite_source(url).await;
@@ -25,7 +25,7 @@ impl SourceDb {
         open_postgres(url, statement_timeout).await.map(SourceDb::Postgres).map_err(discreet::of_source)
     }
 
-    /// Connects at the first statement, so that a pass that takes nothing out of the log needs no right to.
+    /// Connects at the first statement, so that a pass that deletes nothing from the log needs no right to.
     ///
     /// # Errors
     /// Only where the URL cannot be read.
@@ -33,7 +33,7 @@ impl SourceDb {
         Self::writing(url, statement_timeout)
     }
 
-    /// Connects at the first statement, and again whenever it has to.
+    /// Connects at the first statement, and again whenever necessary.
     ///
     /// # Errors
     /// Only where the URL cannot be read.
@@ -49,15 +49,15 @@ impl SourceDb {
                 .create_if_missing(false)
                 .busy_timeout(LOCK_TIMEOUT)
                 .disable_statement_logging();
-            // Opened anew each time: what it writes goes into the file that has the name at that moment.
+            // Opened anew each time, so that it writes to the file that has the name at that moment.
             return Ok(SourceDb::Sqlite(closing_pool(1).connect_lazy_with(options)));
         }
         let pool = SourcePool::new(url, GuestAccess::ReadWrite, 1, statement_timeout);
         pool.map(SourceDb::Postgres).map_err(discreet::of_source)
     }
 
-    /// How a transaction that writes begins; see [`crate::store::state_db::StateDb::begin_write`]. On PostgreSQL with all its settings, as nothing is set
-    /// for longer than a transaction.
+    /// The statement that begins a writing transaction; see [`crate::store::state_db::StateDb::begin_write`]. On PostgreSQL it
+    /// includes all settings, because no setting outlives a transaction.
     pub fn begin_write(&self) -> SqlStr {
         match self {
             SourceDb::Sqlite(_) => trusted("begin immediate".to_owned()),
@@ -66,7 +66,7 @@ impl SourceDb {
     }
 }
 
-/// A pool tries again until its time is over, and then only says that it is: one plain try says at once what is wrong.
+/// A pool retries until its time is over and then reports only that; one plain attempt reports at once the real failure.
 async fn open_postgres(url: &str, statement_timeout: Duration) -> Result<SourcePool, sqlx::Error> {
     pooler::expect_transactions(&postgres_options(url)?).await?;
     SourcePool::new(url, GuestAccess::ReadOnly, 3, statement_timeout)

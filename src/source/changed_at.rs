@@ -1,4 +1,4 @@
-//! `[source] changed_at` as it stands in SQL: found to fit, and compared with a bound.
+//! `[source] changed_at` in SQL: checked against the source, and compared with a bound.
 
 use sqlx::postgres::{PgTypeInfo, PgTypeKind};
 use sqlx::{Column as _, Executor, TypeInfo};
@@ -11,13 +11,13 @@ use crate::rules::source_column::SourceColumn;
 use crate::source::columns;
 use crate::source::source_db::SourceDb;
 
-/// `[source] changed_at`, found to fit.
+/// `[source] changed_at` after its check against the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangedAt {
-    /// As it stands in SQL, comparable with a bound.
+    /// Its SQL expression, comparable with a bound.
     pub expression: String,
-    /// What its values are; `None` where they cannot be compared with a time: then every poll reads everything. On SQLite
-    /// the values themselves say it, as they are read.
+    /// The kind of its values; `None` where they cannot be compared with a time: then every poll reads everything. On SQLite each
+    /// value shows its kind when it is read.
     pub kind: Option<StampKind>,
     on_postgres: bool,
 }
@@ -28,7 +28,7 @@ impl ChangedAt {
         format!("({})", self.ranges(bound).join(" or "))
     }
 
-    /// Its parts, in the order of [`Bound`]'s ranges; an index can serve each.
+    /// The parts of the condition, in the order of [`StampBound`]'s ranges; an index can serve each.
     pub fn ranges(&self, bound: &StampBound) -> Vec<String> {
         let expression = &self.expression;
         match bound {
@@ -44,8 +44,8 @@ impl ChangedAt {
             }
             StampBound::Texts(ranges) => {
                 let texts = ranges.iter().map(|range| self.within(range, |text| db::literal(text)));
-                // SQLite has any type in any column, and every number sorts below every text: where texts are followed,
-                // numbers are read always, and where numbers are, texts.
+                // SQLite allows any type in any column, and every number sorts below every text: a cursor of texts always reads
+                // the numbers too, and a cursor of numbers the texts.
                 texts.chain((!self.on_postgres).then(|| format!("{expression} < ''"))).collect()
             }
         }
@@ -69,7 +69,7 @@ impl ChangedAt {
         }
     }
 
-    /// The condition on texts that show that they are of another zone.
+    /// The condition on texts that show another time zone.
     pub fn shows(&self, tell_tale: TellTale) -> String {
         let expression = &self.expression;
         match tell_tale {
@@ -87,7 +87,7 @@ impl ChangedAt {
 /// Prepares `[source] changed_at` against the source.
 ///
 /// # Errors
-/// [`SetupError`] when it does not fit; the database's error when it is away.
+/// [`SetupError`] when it does not fit; the database's error when it is unreachable.
 pub async fn prepare(
     db: &SourceDb,
     source: &SourceSettings,
@@ -145,8 +145,8 @@ fn postgres_kind(type_info: &PgTypeInfo) -> Option<StampKind> {
     }
 }
 
-/// How `changed_at` stands in SQL: a column's name is quoted and qualified (SQLite takes a mistyped `"name"` for a text),
-/// anything else is an expression and stays as it was written.
+/// Writes `changed_at` in SQL: a column's name is quoted and qualified (SQLite reads a mistyped `"name"` as a text); an
+/// expression stays as the operator wrote it.
 fn as_expression(db: &SourceDb, columns: &[SourceColumn], changed_at: &str) -> String {
     match columns::find(db, columns, changed_at) {
         Some(column) => format!("t.{}", db::quote(&column.name)),

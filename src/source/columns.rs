@@ -1,6 +1,6 @@
-//! What the source offers: its columns and their types, found by preparing a statement, without reading a row.
+//! The source's columns and their types, found by preparing a statement, without reading a row.
 //!
-//! Every misfit between settings and source is found here, all at once, before anything is read.
+//! The check reports every mismatch between settings and source at once, before the poll reads a row.
 
 use secrecy::ExposeSecret;
 use sqlx::error::DatabaseError;
@@ -21,11 +21,11 @@ use crate::source::guest::SourcePool;
 use crate::source::source_db::{SourceDb, on_source};
 use crate::source::source_file::unopened_source;
 
-/// `"leads" as t where (…)` or `(select …) as t`: what every statement on the source reads from.
+/// `"leads" as t where (…)` or `(select …) as t`: the from clause of every statement on the source.
 pub fn from_clause(source: &SourceSettings) -> String {
     match (&source.table, &source.query) {
         (Some(table), _) => match &source.filter {
-            // On its own lines, as the query below: it may end in a comment.
+            // On its own lines, as the query below, because it may end in a comment.
             Some(filter) => format!("{} as t where (\n{filter}\n)", db::quote_table(table)),
             None => format!("{} as t where true", db::quote_table(table)),
         },
@@ -35,7 +35,7 @@ pub fn from_clause(source: &SourceSettings) -> String {
     }
 }
 
-/// The query without the semicolon at its end, also where comments follow that.
+/// The query without its final semicolon, even if comments follow it.
 fn without_semicolon(query: &str) -> &str {
     let bytes = query.as_bytes();
     let skip_past = |end: &str, from: usize| query[from..].find(end).map_or(bytes.len(), |at| from + at + end.len());
@@ -61,7 +61,7 @@ fn without_semicolon(query: &str) -> &str {
 /// The source's columns.
 ///
 /// # Errors
-/// [`SetupError`] when the table is missing or the statement does not parse; the database's error when it is away.
+/// [`SetupError`] when the table is missing or the statement does not parse; the database's error when it is unreachable.
 pub async fn describe(db: &SourceDb, source: &SourceSettings) -> anyhow::Result<Vec<SourceColumn>> {
     let sql = format!("select t.* from {}", from_clause(source));
     let described: Result<Vec<SourceColumn>, sqlx::Error> = match db {
@@ -90,12 +90,12 @@ async fn describe_sqlite(pool: &sqlx::SqlitePool, sql: sqlx::SqlStr) -> Result<V
     Ok(statement.columns().iter().map(column).collect())
 }
 
-/// By a row of nulls, which carries the columns: a statement that is only prepared would stay in the customer's session.
+/// Selects a row of nulls, which carries the columns: a statement that is only prepared would stay in the customer's session.
 async fn describe_postgres(pool: &SourcePool, sql: &str) -> Result<Vec<SourceColumn>, sqlx::Error> {
     Ok(columns_of(pool, sql).await?.iter().map(postgres_column).collect())
 }
 
-/// The source's columns, over a connection that is in a transaction: whatever fails, the transaction goes on.
+/// The source's columns, over a connection in a transaction, which survives any failure here.
 ///
 /// # Errors
 /// The database's.
@@ -137,14 +137,14 @@ pub(crate) async fn columns_of(pool: &SourcePool, sql: &str) -> Result<Vec<PgCol
     }
 }
 
-/// Whether a statement with a name, which is prepared and never run, may tell the columns all the same: where the role may read a
-/// few of them only; where a type is none of the driver's own, which it looks up by a statement that takes the place of the
-/// unnamed one; where a foreign table below this one has a server that is not there.
+/// Whether a named statement, which is prepared and never run, may still describe the columns. It can in three cases: the role
+/// may read only a few of them; the driver does not know a type and looks it up with a statement that replaces the unnamed one; a
+/// foreign table below this one has an unreachable server.
 fn needs_a_name(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some() && !db::is_outage(error)
 }
 
-/// The columns of a statement that is prepared, and closed again in the same transaction.
+/// The columns of a statement that is prepared and closed in the same transaction.
 async fn prepared_columns(pool: &SourcePool, sql: &str) -> Result<Vec<PgColumn>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let columns = prepared_columns_within(&mut transaction, sql.to_owned()).await?;
@@ -159,7 +159,7 @@ async fn prepared_columns_within(connection: &mut PgConnection, sql: String) -> 
     Ok(columns)
 }
 
-/// One row with the columns of this query, all of them null, on a connection that remembers no types of an earlier look.
+/// One row with the columns of this query, all null, on a connection without cached types of an earlier check.
 async fn null_row(pool: &SourcePool, sql: &str) -> Result<PgRow, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let row = null_row_within(&mut transaction, sql).await?;
@@ -173,7 +173,7 @@ async fn null_row_within(connection: &mut PgConnection, sql: &str) -> Result<PgR
     sqlx::query(sql).persistent(false).fetch_one(connection).await
 }
 
-/// The same. SQLite prepares by the schema that it has in memory, and sees that it is out of date only when it runs something.
+/// SQLite prepares statements with its cached schema and notices a change only when a statement runs.
 pub(crate) async fn fresh_sqlite(pool: &sqlx::SqlitePool) -> Result<PoolConnection<sqlx::Sqlite>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     connection.clear_cached_statements().await?;
@@ -184,7 +184,7 @@ pub(crate) async fn fresh_sqlite(pool: &sqlx::SqlitePool) -> Result<PoolConnecti
 fn plain_type(type_info: &PgTypeInfo) -> String {
     match type_info.kind() {
         PgTypeKind::Domain(base) => plain_type(base),
-        // Somebody may have called his own `numeric`.
+        // The CRM's owner may have named another type `numeric`.
         PgTypeKind::Enum(_) => format!("enum {}", type_info.name()),
         _ => type_info.name().to_lowercase(),
     }
@@ -198,9 +198,8 @@ fn postgres_family(type_info: &PgTypeInfo) -> TypeFamily {
     }
 }
 
-/// What tells that nothing has changed in the schema of an SQLite file: its number, which SQLite counts up, and its text, for
-/// another file that was copied over this one may have the same number. `None` on PostgreSQL, and where it cannot be read; the
-/// next look says why.
+/// Identifies the schema of an SQLite file by its number, which SQLite increments, and by its text, because another file copied
+/// over this one may have the same number. `None` on PostgreSQL, and where it cannot be read; the next check reports why.
 pub async fn schema_version(db: &SourceDb) -> Option<ContentFingerprint> {
     let SourceDb::Sqlite(pool) = db else { return None };
     let sql = "select v.schema_version || ' ' || coalesce((select group_concat(sql, ';') from sqlite_master), '') \
@@ -226,10 +225,10 @@ fn postgres_form(type_info: &PgTypeInfo) -> ColumnForm {
     }
 }
 
-/// Looks for every column that the settings name.
+/// Checks every column that the settings name.
 ///
 /// # Errors
-/// One [`SetupError`] that lists all that are missing or of an impossible type, with the nearest names.
+/// One [`SetupError`] that lists all missing columns and all of an impossible type, with the nearest names.
 pub fn check(
     db: &SourceDb,
     source: &SourceSettings,
@@ -248,7 +247,7 @@ pub fn check(
                 "column \"{name}\", which {used_by} asks for, is of type {}, which has no plain text",
                 column.type_name
             )),
-            // Reading it would fail with the database's "ambiguous", which names no setting.
+            // The database would refuse it as "ambiguous", without the setting's name.
             Some(column) => {
                 let namesakes = columns.iter().filter(|other| other.name == column.name).count();
                 if namesakes > 1 {
@@ -270,7 +269,7 @@ pub fn check(
     ))
 }
 
-/// The columns that the settings name, each with the setting.
+/// The columns that the settings name, each with its setting.
 pub fn wanted<'a>(source: &'a SourceSettings, mapping: &'a LeadMapping) -> Vec<(&'a str, String)> {
     let mut wanted: Vec<(&str, String)> = vec![(&source.key, "[source] key".to_owned())];
     if let Some(client) = &source.client {
@@ -297,7 +296,7 @@ pub fn place(source: &SourceSettings) -> String {
     }
 }
 
-/// Turns the failure of the first statement into a message that says what to do about it.
+/// Turns the failure of the first statement into a message with a cure.
 async fn explain(db: &SourceDb, source: &SourceSettings, error: &sqlx::Error) -> SetupError {
     let Some(database) = error.as_database_error() else {
         return SetupError::new(
@@ -319,7 +318,7 @@ async fn explain(db: &SourceDb, source: &SourceSettings, error: &sqlx::Error) ->
     }
 }
 
-/// What the database said, of the setting that it concerns, with the cure for its code.
+/// The database's message, the setting that it concerns, and the cure for its code.
 pub(crate) fn refuse_failure(source: &SourceSettings, database: &dyn DatabaseError) -> SetupError {
     let cure = failure_cure::cure_error(database);
     let concerned = match cure.subject {
@@ -331,7 +330,7 @@ pub(crate) fn refuse_failure(source: &SourceSettings, database: &dyn DatabaseErr
     SetupError::new(format!("{concerned}: {}", database.message()), cure.text)
 }
 
-/// A failure that no change to the text of the statement cures; `None` for all others.
+/// A failure that no edit of the statement cures; `None` for all others.
 pub(crate) fn refuse_access(source: &SourceSettings, error: &sqlx::Error) -> Option<SetupError> {
     let database = error.as_database_error()?;
     match failure_cure::cure_error(database).subject {
@@ -340,7 +339,7 @@ pub(crate) fn refuse_access(source: &SourceSettings, error: &sqlx::Error) -> Opt
     }
 }
 
-/// `None` where the database does not say which tables there are.
+/// `None` where the database does not list its tables.
 async fn missing_table_cure(db: &SourceDb, source: &SourceSettings, said: &str) -> Option<String> {
     let tables = tables(db).await.ok()?;
     if tables.is_empty() {
@@ -356,8 +355,8 @@ async fn missing_table_cure(db: &SourceDb, source: &SourceSettings, said: &str) 
     let Some(table) = source.table.as_deref().map(|table| table.trim_matches('"')) else {
         return Some(format!("fix [source] query; the tables that the user of [source] url sees: {list}"));
     };
-    // `relation "laeds" does not exist`, `no such table: laeds`. The condition may have brought in another table than that of the
-    // settings.
+    // `relation "laeds" does not exist`, `no such table: laeds`. The missing table may come from the condition instead of the
+    // table setting.
     let named = said.trim_start_matches("no such table: ").trim_start_matches("relation ");
     let named = named.split(" does not exist").next().unwrap_or(named).trim_matches('"');
     if named != table && tables.iter().any(|known| known == table) {
@@ -369,7 +368,7 @@ async fn missing_table_cure(db: &SourceDb, source: &SourceSettings, said: &str) 
     Some(format!("{hint}set [source] table to one that the user of [source] url sees: {list}"))
 }
 
-/// `None` where the source is a query, whose tables are not known here.
+/// `None` where the source is a query, whose tables are unknown here.
 async fn missing_column_cure(db: &SourceDb, source: &SourceSettings, said: &str) -> Option<String> {
     let table = source.table.as_ref()?;
     let sql = format!("select t.* from {} as t where true", db::quote_table(table));

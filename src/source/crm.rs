@@ -39,17 +39,17 @@ pub struct ConnectedCrm {
     pub db: SourceDb,
     pub source: SourceSettings,
     pub mapping: LeadMapping,
-    /// With `changes = "triggers"`.
+    /// Set with `changes = "triggers"`.
     pub log: Option<ChangeLog>,
-    /// Asked of the state before the first reading, where the key may hold such numbers.
+    /// Read from the state before the first poll, where the key may hold such numbers.
     pub whole_names: Arc<OnceCell<WholeNames>>,
     pub(crate) seen: Arc<Mutex<SourceMemory>>,
-    /// Of an SQLite source, when it was opened.
+    /// The file of an SQLite source at the time of opening.
     pub(crate) file: Option<FileId>,
 }
 
 impl ConnectedCrm {
-    /// Connects, and looks whether the source fits the settings.
+    /// Connects and checks that the source fits the settings.
     ///
     /// # Errors
     /// [`SetupError`] when it does not fit or cannot be reached; [`db::is_away`] tells the two apart.
@@ -70,15 +70,15 @@ impl ConnectedCrm {
         Ok(crm)
     }
 
-    /// Whether another file has taken the place of the one that was opened.
+    /// Whether another file has replaced the one that was opened.
     pub fn is_replaced(&self) -> bool {
         let found = FileId::of(self.source.url.expose_secret());
         found.is_some() && found != self.file
     }
 
-    /// To be called before each poll: looks at an SQLite file as it is now, and decides how to open it. Tells whether an older
-    /// content has been copied over it since the last poll: then every row has to be compared. A newer one tells by the stamps
-    /// of its rows; rows with old stamps are found by the next full compare, as those that the CRM itself dates back.
+    /// Called before each poll: checks an SQLite file as it is now and decides how to open it. Reports whether an older content
+    /// has been copied over it since the last poll: then the poll has to compare every row. A newer content shows in the stamps
+    /// of its rows; the next full compare finds rows with old stamps, as it finds those that the CRM itself backdates.
     pub fn begin_poll(&self) -> FileHistory {
         let url = self.source.url.expose_secret();
         let Some(path) = db::sqlite_path(url) else { return FileHistory::Continued };
@@ -90,7 +90,7 @@ impl ConnectedCrm {
         }
     }
 
-    /// The same source in the file that has taken its place. What it is to be like is still what it was at the first look.
+    /// The same source in the file that replaced it. It must still match the schema of the first check.
     ///
     /// # Errors
     /// [`SetupError`] when it cannot be opened.
@@ -105,11 +105,11 @@ impl ConnectedCrm {
         Ok(Self { db, source, mapping, log, whole_names, seen: Arc::new(Mutex::new(seen)), file })
     }
 
-    /// What the source has, once it has been found to fit, and to be what it was at the first look. Asked at the beginning
-    /// of every pass, so that a column that is dropped or retyped while we run stops the pass, not the leads.
+    /// The source's schema, checked against the settings and against the first check. Called at the start of every pass, so that
+    /// a column that is dropped or retyped meanwhile stops the pass, not the leads.
     ///
     /// # Errors
-    /// [`SetupError`] when it does not fit, or not any more; the database's error when it is away.
+    /// [`SetupError`] when it does not fit, or no longer does; the database's error when it is unreachable.
     pub async fn fitting(&self) -> anyhow::Result<FittingSource> {
         self.look().await.map_err(|error| self.explained(error))
     }
@@ -135,11 +135,12 @@ impl ConnectedCrm {
         Ok(fitting)
     }
 
-    /// Looks again, while a pass is reading and keeps the source as it is: whether that is what the pass began with. On
-    /// PostgreSQL the reading itself has looked, as `schema`: a second session may not be free before the reading ends.
+    /// Checks again while a pass reads from an open snapshot that the source is still the one that the pass began with. On
+    /// PostgreSQL the reading session has described the source itself, as `schema`: a second session may not be free before the
+    /// reading ends.
     ///
     /// # Errors
-    /// As [`Crm::fitting`]; where somebody changed the source just now, one that passes by itself.
+    /// As [`ConnectedCrm::fitting`]; an error that waiting resolves where a session changed the source just now.
     pub async fn still(&self, fitting: &FittingSource, schema: Option<&SourceSchema>) -> anyhow::Result<()> {
         if self.is_replaced() {
             let what = format!("{}: another file took its place as a poll began", columns::place(&self.source));
@@ -156,24 +157,24 @@ impl ConnectedCrm {
         Err(db::away_or_unfit(true, SetupError::new(what, "nothing to do: the next poll looks again")))
     }
 
-    /// Whether leads whose key several rows had are to be looked at again.
+    /// Whether the poll should check shared keys again.
     pub fn may_look_again(&self) -> bool {
         self.seen().again_at.is_none_or(|at| at <= Instant::now())
     }
 
-    /// They have been, and it took so long: fifty times as long belongs to others.
+    /// Records such a check and its duration: the next one waits fifty times as long.
     pub fn has_looked_again(&self, took: Duration) {
         self.seen().again_at = Instant::now().checked_add(took.saturating_mul(50));
     }
 
-    /// Whether a lead's key or client may be a whole number that is kept as a floating-point one, and written as either.
+    /// Whether a lead's key or client may be a whole number in a floating-point column, which can be written in two ways.
     pub fn may_have_whole_names(&self, fitting: &FittingSource) -> bool {
         let names = std::iter::once(self.source.key.as_str()).chain(self.source.client.as_deref());
         let mut columns = names.into_iter().filter_map(|name| columns::find(&self.db, &fitting.columns, name));
         matches!(self.db, SourceDb::Sqlite(_)) && columns.any(|column| number::may_be_real(&column.plain_type))
     }
 
-    /// Of a JSON value only the scalar inside is the key: "7" and 7 are the same.
+    /// A JSON key is only the scalar inside: "7" and 7 are the same.
     pub(crate) fn has_plain_key(&self, columns: &[SourceColumn]) -> bool {
         let names = std::iter::once(self.source.key.as_str()).chain(self.source.client.as_deref());
         names
@@ -204,10 +205,10 @@ impl ConnectedCrm {
         Err(SetupError::new(what, if changes == [drift::HIDDEN] { HIDDEN_CURE } else { CHANGED_CURE }))
     }
 
-    /// Up to when everything is committed that ever will be: asked before a snapshot is taken.
+    /// The moment up to which every transaction has been committed: read before a snapshot is taken.
     ///
     /// # Errors
-    /// The database's when it is away.
+    /// The database's when it is unreachable.
     pub async fn outlook(
         &self,
         earlier: Option<&SettledMoment>,
@@ -218,7 +219,7 @@ impl ConnectedCrm {
         Ok(outlook)
     }
 
-    /// Says what to do about what the database said, for its own words name no setting.
+    /// Adds a cure to a database error, whose own text names no setting.
     pub fn explained(&self, error: anyhow::Error) -> anyhow::Error {
         let Some(cause) = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()) else { return error };
         if db::is_lock(cause) {
@@ -244,12 +245,12 @@ impl ConnectedCrm {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes when other rows may be read, or in another way; not with passwords. A column that was dropped and made again
-    /// holds other values, whatever the rows' stamps say.
+    /// Changes when the settings select other rows, or read them in another way; not with passwords. A column that was dropped
+    /// and created again holds other values, whatever the rows' stamps say.
     pub fn fingerprint(&self) -> ContentFingerprint {
         let source = &self.source;
         let place = db::display_url(source.url.expose_secret());
-        // What another file under the same name says of changes says nothing of the first one's.
+        // Another file under the same name says nothing about changes to the first one.
         let place = (place, self.file.map(FileId::number));
         let seen = self.seen();
         let used = seen.first.iter().flat_map(|first| &first.used);
@@ -262,7 +263,7 @@ impl ConnectedCrm {
         ContentFingerprint::of(format!("{parts:?}").as_bytes())
     }
 
-    /// Rows without a key, of those that are to be leads.
+    /// Rows without a key among the selected ones.
     pub async fn keyless_rows(&self) -> Result<u64, sqlx::Error> {
         let key = db::quote(&self.source.key);
         let sql = format!("select count(*) from {} and t.{key} is null", columns::from_clause(&self.source));
@@ -271,7 +272,7 @@ impl ConnectedCrm {
         Ok(u64::try_from(rows).unwrap_or(0))
     }
 
-    /// The message for rows that do not come in the order in which they were asked for.
+    /// The message for rows that come in another order than requested.
     pub fn disorder(&self) -> SetupError {
         SetupError::new(
             format!(
@@ -291,13 +292,13 @@ pub struct FittingSource {
     pub relation: Option<RelationKind>,
     /// Whether row level security applies to this user.
     pub row_security: bool,
-    /// The database itself refuses a second row with the same key (and client).
+    /// Whether the database itself refuses a second row with the same key (and client).
     pub has_unique_key: bool,
     pub columns: Vec<SourceColumn>,
     pub changed_at: Option<ChangedAt>,
 }
 
-/// What a reading finds of a PostgreSQL source, in its own transaction.
+/// The schema that a reading session finds on PostgreSQL, in its own transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceSchema {
     pub(crate) found: CatalogTable,
@@ -321,26 +322,26 @@ impl SourceSchema {
     }
 }
 
-/// What is remembered of the source from look to look, as long as the program runs.
+/// Facts about the source that the program remembers between checks while it runs.
 #[derive(Debug, Default)]
 pub(crate) struct SourceMemory {
-    /// The source at the first look at which it fitted.
+    /// The source at the first check that it passed.
     pub(crate) first: Option<SourceShape>,
-    /// What fitted, and the schema at that look, where the database tells it at once.
+    /// The last accepted source and its schema fingerprint, where the database tells the fingerprint cheaply.
     pub(crate) fitted: Option<(ContentFingerprint, FittingSource)>,
     /// The start of the last long transaction that was warned of.
     pub(crate) long_open: Option<DateTime<Utc>>,
-    /// Not before then are leads looked at again whose key several rows had.
+    /// The earliest time of the next check of shared keys.
     pub(crate) again_at: Option<Instant>,
     /// An SQLite file at the last poll.
     pub(crate) file: Option<FileLook>,
 }
 
-/// How the content of a source is related to what the last poll read.
+/// How the content of a source relates to the one that the last poll read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileHistory {
     Continued,
-    /// An older content has taken its place.
+    /// An older content has replaced it.
     TurnedBack,
 }
 

@@ -1,5 +1,5 @@
-//! Sessions on the customer's PostgreSQL server. The program is a guest there, often behind a connection pooler that hands the same server
-//! session to the CRM a moment later: nothing of the program may outlive its own transaction.
+//! Sessions on the customer's PostgreSQL server. The program is a guest there, often behind a connection pooler that gives the
+//! same server session to the CRM a moment later: no effect of the program may outlive its own transaction.
 //!
 //! Every use is one transaction. It begins with `begin` and the settings as `set local`, in one message; its statements are
 //! unnamed, so that none stays prepared; a connection on which anything has failed is closed, not used again.
@@ -18,7 +18,7 @@ use sqlx::{Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, 
 
 use crate::db::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, postgres_options, trusted};
 
-/// What a transaction sees of others' changes while it lasts.
+/// Which changes of others a transaction sees while it lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IsolationLevel {
     ReadCommitted,
@@ -59,7 +59,7 @@ impl SourcePool {
         })
     }
 
-    /// The text that begins a transaction, with all settings.
+    /// The statements that begin a transaction, with all settings.
     pub fn begin_text(&self, isolation: IsolationLevel) -> String {
         let isolation = match isolation {
             IsolationLevel::ReadCommitted => "read committed",
@@ -67,13 +67,13 @@ impl SourcePool {
         };
         let access = match self.access {
             GuestAccess::ReadOnly => "read only",
-            // Whatever the role's own setting says.
+            // Overrides the role's own setting.
             GuestAccess::ReadWrite => "read write",
         };
         format!("begin isolation level {isolation} {access}; {}", self.settings)
     }
 
-    /// A transaction for several statements. One that is dropped before its end closes its connection.
+    /// A transaction for several statements. Dropping it before its end closes its connection.
     pub async fn begin(&self) -> Result<SourceTransaction, sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
         connection.close_on_drop();
@@ -82,7 +82,7 @@ impl SourcePool {
         Ok(SourceTransaction { connection })
     }
 
-    /// A connection without a transaction: the caller begins one with [`Self::begin_text`] before it sends anything else.
+    /// A connection without a transaction: the caller begins one with [`Self::begin_text`] before any other statement.
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         self.pool.acquire().await
     }
@@ -96,7 +96,8 @@ impl SourcePool {
     }
 }
 
-/// In every transaction, and until its end. Not even warnings: the customer's own functions may say anything in them.
+/// The settings of every transaction, until its end. Warnings are off as well: the customer's own functions may write any text
+/// into them.
 fn local_settings(statement_timeout: Duration) -> String {
     format!(
         "set local client_min_messages = 'error'; set local time zone 'UTC'; set local datestyle = 'ISO, YMD'; \
@@ -107,14 +108,14 @@ fn local_settings(statement_timeout: Duration) -> String {
     )
 }
 
-/// An open transaction. Its statements are to be sent with `persistent(false)`.
+/// An open transaction. The caller sends its statements with `persistent(false)`.
 #[derive(Debug)]
 pub struct SourceTransaction {
     connection: PoolConnection<Postgres>,
 }
 
 impl SourceTransaction {
-    /// Ends it, keeps what it wrote, and gives the connection back.
+    /// Commits and returns the connection to the pool.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
         self.connection.execute("commit").await?;
         self.connection.return_to_pool().await;
@@ -189,7 +190,8 @@ impl<'p> Executor<'p> for &'p SourcePool {
         })
     }
 
-    /// Nothing is prepared on a connection of the customer's: [`crate::source::columns`] says how columns are described.
+    /// The program prepares nothing on a connection of the customer's; [`crate::source::columns`] describes columns in another
+    /// way.
     fn prepare_with<'e>(
         self,
         _sql: SqlStr,

@@ -1,6 +1,7 @@
-//! The customer's database. [`source_db`] connects to it, [`guest`] leaves nothing behind in it. [`read`] streams its rows,
-//! [`columns`] and [`catalog`] describe them, [`changed_at`] says in SQL which rows have changed, [`settled`] up to where reading is
-//! complete, [`snapshot`] how a reading begins. [`changes`] has the change-log triggers, [`writeback`] writes what Conversica sent.
+//! The customer's database. [`source_db`] connects to it, [`guest`] leaves no traces in it. [`read`] streams its rows,
+//! [`columns`] and [`catalog`] describe them, [`changed_at`] selects the changed rows in SQL, [`settled`] finds up to when
+//! reading is complete, [`snapshot`] begins a reading. [`changes`] has the change-log triggers, [`writeback`] writes Conversica's
+//! posts.
 
 pub mod catalog;
 pub(crate) mod change_log;

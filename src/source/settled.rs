@@ -1,9 +1,9 @@
-//! Up to when everything that will ever be committed is committed: the cursor never passes that moment.
+//! Finds the moment before which every transaction has been committed: the cursor never passes it.
 //!
-//! A transaction usually stamps its rows with its own start, and may commit long after rows with a newer stamp were read.
-//! So the start of the oldest open transaction is looked up before each snapshot, where the role may see it. Where it may
-//! not, on a standby, which does not know its primary's transactions, and wherever else rows come from another server, the
-//! look-back alone has to cover them.
+//! A transaction usually stamps its rows with its own start, and may commit long after rows with a newer stamp were read. So the
+//! poll reads the start of the oldest open transaction before each snapshot, where the role may see it. The look-back alone has
+//! to cover three cases: the role may not see it, a standby does not know the transactions of its primary, and rows come from
+//! another server.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::warn;
@@ -15,37 +15,38 @@ use crate::source::columns;
 use crate::source::guest::SourcePool;
 use crate::source::source_db::SourceDb;
 
-/// What may pass between the two statements of one look.
+/// The longest time between the two statements of one check.
 const ONE_LOOK: TimeDelta = TimeDelta::seconds(1);
 
-/// Whose open transactions are seen.
+/// Which sessions' open transactions are visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransactionSight {
     Everybodys,
     /// The role may not see other roles' sessions.
     OwnOnly,
-    /// Some sessions do not tell when their transactions began: `track_activities` is off for them.
+    /// Some sessions do not show when their transactions began: `track_activities` is off for them.
     Untracked,
     /// A standby does not know the transactions of its primary.
     Standby,
-    /// Rows come by a subscription, each with the stamp of a transaction that ended before its own began.
+    /// A subscription delivers the rows, each with the stamp of a transaction that ended before its own began.
     Subscriber,
-    /// Rows come from another server, whose transactions are not seen here.
+    /// Rows come from another server, whose transactions are not visible here.
     Foreign,
-    /// The database does not say; on SQLite there is one writer, whom nobody overtakes.
+    /// The database does not tell; SQLite has one writer, which no other writer overtakes.
     Nobodys,
 }
 
-/// One look.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettledLook {
     pub settled: SettledMoment,
     pub sight: TransactionSight,
 }
 
-/// In microseconds: the clock, and the start of the oldest transaction; whether this is a standby, whether the role sees
-/// everybody's, and whether some session does not tell its own. The clock is that of the statement's arrival: a transaction that is missed because it began during the
-/// look began later. Vacuum writes no rows; the workers of a parallel query are not alone.
+/// In microseconds: the clock, and the start of the oldest transaction; then whether this is a standby, whether the role sees all
+/// sessions, and whether some session hides its own start. The clock is the time of the statement's arrival: a transaction that
+/// began during the check, and is therefore missed, began later. Vacuum writes no rows; workers of a parallel query have a leader
+/// that is counted.
 const SESSIONS: &str = "select (extract(epoch from case when pg_is_in_recovery() \
          then coalesce(pg_last_xact_replay_timestamp(), statement_timestamp()) else statement_timestamp() end) \
          * 1000000)::bigint, \
@@ -55,21 +56,21 @@ const SESSIONS: &str = "select (extract(epoch from case when pg_is_in_recovery()
      from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() \
      and backend_type not in ('autovacuum worker', 'parallel worker')";
 
-/// When the oldest and the newest of the prepared transactions were prepared: when they began, nobody knows any more.
+/// When the oldest and the newest prepared transactions were prepared; PostgreSQL does not keep when they began.
 const PREPARED: &str = "select (extract(epoch from min(prepared)) * 1000000)::bigint, \
      (extract(epoch from max(prepared)) * 1000000)::bigint from pg_prepared_xacts where database = current_database()";
 
-/// Whether this database takes rows over from a publisher.
+/// Whether this database receives rows from a publisher.
 const SUBSCRIBED: &str = "select exists (select 1 from pg_catalog.pg_subscription s \
      join pg_catalog.pg_database d on d.oid = s.subdbid where d.datname = current_database() and s.subenabled)";
 
 type SessionsRow = (i64, Option<i64>, bool, bool, bool);
 type PreparedRow = (Option<i64>, Option<i64>);
 
-/// Looks, before a snapshot is taken. `earlier` is what the cursor remembers of an earlier look.
+/// Checks before a snapshot is taken. `earlier` is the cursor's record of an earlier check.
 ///
 /// # Errors
-/// The database's when it is away. One that cannot be asked is taken as one that shows nothing.
+/// The database's when it is unreachable. A database that refuses the question counts as one that shows nothing.
 pub async fn look(
     db: &SourceDb,
     earlier: Option<&SettledMoment>,
@@ -81,7 +82,7 @@ pub async fn look(
     };
     match ask(pool).await.map_err(discreet::of_source) {
         Ok(((at, _, true, ..), _)) => {
-            // What is replayed later was committed later than what was replayed last.
+            // A transaction that is replayed later was also committed later.
             let at = instant(at);
             Ok(SettledLook {
                 settled: SettledMoment { before: at.min(now), ..SettledMoment::at(at) },
@@ -101,14 +102,14 @@ pub async fn look(
     }
 }
 
-/// What no look at this server's transactions shows: whether rows of the source come from another. For `check`, as it does
-/// not change from poll to poll.
+/// A limit that this server's transactions do not show: whether rows of the source come from another server. For `check`, because
+/// it does not change from poll to poll.
 ///
 /// # Errors
-/// The database's when it is away.
+/// The database's when it is unreachable.
 pub async fn from_elsewhere(db: &SourceDb, source: &SourceSettings) -> Result<Option<TransactionSight>, sqlx::Error> {
     let SourceDb::Postgres(pool) = db else { return Ok(None) };
-    // The plan knows what is below views, partitions and queries.
+    // The plan includes the tables below views, partitions and queries.
     let plan = db::trusted(format!("explain select 1 from {}", columns::from_clause(source)));
     let plan: Vec<String> = known(sqlx::query_scalar(plan).fetch_all(pool).await)?.unwrap_or_default();
     let is_foreign = |line: &String| line.trim_start_matches([' ', '-', '>']).starts_with("Foreign Scan");
@@ -120,7 +121,7 @@ pub async fn from_elsewhere(db: &SourceDb, source: &SourceSettings) -> Result<Op
     })
 }
 
-/// `None` where the database does not say.
+/// `None` where the database does not tell.
 fn known<T>(answer: Result<T, sqlx::Error>) -> Result<Option<T>, sqlx::Error> {
     match answer.map_err(discreet::of_source) {
         Ok(answer) => Ok(Some(answer)),
@@ -129,8 +130,7 @@ fn known<T>(answer: Result<T, sqlx::Error>) -> Result<Option<T>, sqlx::Error> {
     }
 }
 
-/// The sessions first: a transaction that is prepared between the two statements is seen by both, the other way round by
-/// neither.
+/// The sessions first: both statements see a transaction that is prepared between them; in the other order neither would.
 async fn ask(pool: &SourcePool) -> Result<(SessionsRow, PreparedRow), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let sessions: SessionsRow = sqlx::query_as(SESSIONS).persistent(false).fetch_one(&mut *transaction).await?;
@@ -152,20 +152,20 @@ fn settle(
         oldest = oldest.min(instant(first));
         if let Some(earlier) = earlier {
             let known = earlier.at + ONE_LOOK;
-            // Prepared since: it was open at the earlier look, or has begun after it.
+            // Prepared since the earlier check: it was open then, or began afterwards.
             if instant(last) > known {
                 oldest = oldest.min(earlier.open_since);
             }
-            // Prepared before: the earlier look has counted it.
+            // Prepared before: the earlier check counted it.
             if instant(first) <= known {
                 oldest = oldest.min(earlier.before);
             }
         } else {
-            // It may have begun at any time before.
+            // Its start is unknown.
             oldest = DateTime::UNIX_EPOCH;
         }
     }
-    // Up to the next whole one.
+    // Rounded up to the next second.
     let open_seconds = (at - oldest + TimeDelta::milliseconds(999)).num_seconds();
     SettledMoment { at, open_since, before: oldest.min(now), open_seconds }
 }
@@ -174,7 +174,7 @@ fn instant(micros: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-/// Says that a transaction has been open for long, once for each; `said` is the start of the last that was said.
+/// Warns of a transaction that has been open for long, once for each; `said` is the start of the last one in a warning.
 pub fn warn_of_long(settled: &SettledMoment, said: &mut Option<DateTime<Utc>>) {
     if settled.is_of_unknown_age() {
         if said.replace(DateTime::UNIX_EPOCH) != Some(DateTime::UNIX_EPOCH) {

@@ -34,7 +34,7 @@ impl SourceDb {
         on_source!(self, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)
     }
 
-    /// The first `width` columns, all texts, of each row that a statement returns. A value that is not UTF-8 counts as none.
+    /// The first `width` columns, all texts, of each row that a statement returns. A value that is not UTF-8 becomes `None`.
     pub async fn fetch_texts(&self, sql: String, width: usize) -> Result<Vec<Vec<Option<String>>>, sqlx::Error> {
         on_source!(self, pool => {
             let rows = sqlx::query(trusted(sql)).fetch_all(pool).await?;

@@ -1,8 +1,8 @@
-//! How the file of an SQLite source is opened: for one statement or one reading, and closed after it. A connection that stayed
-//! open would keep the write-ahead log of a CRM program that has closed; a copy over the file then breaks it for the CRM.
+//! Opens the file of an SQLite source for one statement or one reading, and closes it after that. A connection that stayed open
+//! would keep the write-ahead log of a CRM program that has closed; copying a file over it would then break it for the CRM.
 //!
-//! A reader that closes last must leave the file as it found it. SQLite removes the log at the last close only over a
-//! connection that may write. So the file is opened for writing, with `query_only` on, where that is safe; see [`SourceAccess`].
+//! A reader that closes last must leave the file as it found it. At the last close SQLite removes the log only over a connection
+//! that may write. So the program opens the file for writing, with `query_only` on, where that is safe; see [`SourceAccess`].
 
 use std::path::Path;
 use std::str::FromStr;
@@ -19,20 +19,20 @@ use crate::source::source_db::SourceDb;
 /// How a connection to the source opens the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceAccess {
-    /// Changes nothing, and leaves behind what a dead program left behind: a log that has lost its program may belong to
-    /// another file since, and only the CRM's operator knows.
+    /// Changes nothing, and keeps the files that a crashed program left: such a log may belong to another file by now, and only
+    /// the CRM's operator knows.
     ReadOnly,
-    /// May write, but runs only queries. When it closes last, SQLite writes into the file what the CRM's program committed
-    /// to the log, and removes the log, as at the program's own close.
+    /// May write, but runs only queries. When it closes last, SQLite writes the log's committed changes into the file and removes
+    /// the log, as at the CRM program's own close.
     QueryOnly,
 }
 
-/// What lies beside the file.
+/// The files beside the database file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SourceTraces {
-    /// Of the rollback journal.
+    /// Size of the rollback journal.
     journal_bytes: u64,
-    /// Of the write-ahead log.
+    /// Size of the write-ahead log.
     log_bytes: u64,
     /// Another process has the file open, in WAL mode.
     is_shared: bool,
@@ -83,7 +83,7 @@ fn holds_lock(locks: &str, number: u64, own: u32) -> bool {
     })
 }
 
-/// What changes with every commit: the file, or its write-ahead log. An empty log is none: readers make one and remove it.
+/// Changes with every commit: the file, or its write-ahead log. An empty log counts as none: readers create and remove it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceStamp {
     pub file: Option<FileLook>,
@@ -110,12 +110,12 @@ fn options(url: &str) -> Result<SqliteConnectOptions, sqlx::Error> {
     })
 }
 
-/// Settings of a pool on the customer's file: each connection is closed as soon as it is given back.
+/// Settings of a pool on the customer's file: it closes each connection as soon as it is returned.
 pub(crate) fn closing_pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        // A file does not hang up.
+        // A file never drops a connection.
         .test_before_acquire(false)
         .after_release(|_, _| Box::pin(async { Ok(false) }))
 }
@@ -123,7 +123,7 @@ pub(crate) fn closing_pool(connections: u32) -> SqlitePoolOptions {
 pub(crate) async fn open_sqlite_source(url: &str) -> Result<SourceDb, sqlx::Error> {
     let open = async {
         let pool = closing_pool(2).connect_lazy_with(options(url)?);
-        // Whether it can be opened at all; `connect_with` would keep this connection.
+        // Checks that the file can be opened; `connect_with` would keep this connection.
         pool.acquire().await?.close().await?;
         Ok(SourceDb::Sqlite(pool))
     };
@@ -131,7 +131,7 @@ pub(crate) async fn open_sqlite_source(url: &str) -> Result<SourceDb, sqlx::Erro
 }
 
 impl SourceDb {
-    /// Decides anew how the source's next connections open its file. To be called before each poll.
+    /// Decides again how the source's next connections open its file. Called before each poll.
     pub fn renew_source_access(&self, url: &str) {
         if let SourceDb::Sqlite(pool) = self
             && let Ok(options) = options(url)
@@ -141,7 +141,7 @@ impl SourceDb {
     }
 }
 
-/// Refuses a source without a file. A file that is not there may come, as one on a file system that is mounted late.
+/// Refuses a source without a file. A missing file may still appear, as on a file system that is mounted late.
 ///
 /// # Errors
 /// [`SetupError`]; [`crate::db::is_away`] tells whether waiting may help.
@@ -174,7 +174,7 @@ pub fn unopened_source(url: &str, error: &sqlx::Error) -> Option<anyhow::Error> 
     let path = sqlite_path(url)?;
     let database = error.as_database_error()?;
     let code: u32 = database.code()?.parse().ok()?;
-    // 8: it would have to be written; 14: it cannot be opened. 264 and 776: a writer died, and the next one cleans up.
+    // 8: SQLite would have to write it; 14: it cannot be opened. 264 and 776: a writer crashed, and the next one cleans up.
     if !matches!(code & 0xff, 8 | 14) || matches!(code, 264 | 776) {
         return None;
     }
@@ -198,11 +198,12 @@ pub fn unopened_source(url: &str, error: &sqlx::Error) -> Option<anyhow::Error> 
             format!("let the user that runs conversica-sync read the file, and search the directory {directory}"),
         )
     };
-    // The rights may change, and a program that opens the file makes what is missing.
+    // The rights may change, and a program that opens the file creates the missing files.
     Some(away_or_unfit(true, setup))
 }
 
-/// Read past SQLite, which is safe only while this process has no connection to the file: closing it drops their locks.
+/// Reads the file without SQLite, which is safe only while this process has no connection to it: closing the file drops their
+/// locks.
 fn is_in_wal_mode(path: &Path) -> bool {
     use std::io::Read as _;
     let mut header = [0; 20];

@@ -1,28 +1,28 @@
-//! On what the content rests that Conversica is taken to hold: an acceptance, a baseline, or an answer that never came. Pure.
+//! The evidence for the content that Conversica is assumed to have: an acceptance, a baseline, or an unanswered request. Pure.
 //!
-//! The command line and the dashboard say it in the same words: only what Conversica accepted is called accepted.
+//! The command line and the dashboard use the same words: only content that Conversica accepted is called accepted.
 
 use crate::store::story::LeadStory;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveredBasis {
-    /// Nothing was sent, and no baseline spoke of it.
+    /// It was never sent, and no baseline covered it.
     Nothing,
     /// Conversica accepted it.
     Accepted,
     /// A baseline assumes that Conversica knows the lead, which was never sent.
     Assumed,
-    /// A baseline took it as delivered, of a lead that Conversica had, or may have had, with another content.
+    /// A baseline recorded it as delivered, for a lead that Conversica had, or may have had, with another content.
     Baseline,
-    /// It was sent, and whether it arrived is not known.
+    /// It was sent, and whether it arrived is unknown.
     Unanswered,
 }
 
-/// What stands above a lead's fields.
+/// The headings of a lead's fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentHeadings {
     pub title: &'static str,
-    /// Above the fields of the content that Conversica is taken to hold.
+    /// Above the fields of the content that Conversica is assumed to have.
     pub held: &'static str,
     /// Above the fields of the desired content.
     pub desired: &'static str,

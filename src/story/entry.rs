@@ -1,4 +1,4 @@
-//! One lead of a list, for scripts and for people: where it stands and why, in one line.
+//! One lead in a list, for scripts and for people: its status and the reason, in one line.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -6,10 +6,10 @@ use serde::Serialize;
 use crate::rules::lead_status::LeadStatus;
 use crate::store::listing::{LastOutcome, ListedLead};
 
-/// How much of an answer stands in a list; the lead's own story has the rest.
+/// The length of an answer in a list; the lead's own page has the rest.
 const DETAIL_CHARS: usize = 80;
 
-/// A lead as scripts read it.
+/// A lead for scripts.
 #[derive(Serialize)]
 pub struct StoryEntry<'a> {
     id: &'a str,
@@ -44,7 +44,7 @@ impl<'a> StoryEntry<'a> {
     }
 }
 
-/// Why it stands where it stands, in one line; blank where the status says all.
+/// The reason for the status, in one line; blank where the status says everything.
 pub fn reason(lead: &ListedLead) -> String {
     match lead.status {
         LeadStatus::Invalid => lead.invalid_reasons.join("; "),
@@ -58,7 +58,7 @@ pub fn reason(lead: &ListedLead) -> String {
     }
 }
 
-/// The same, short, and with the time of the next try.
+/// The same, short, and with the time of the next retry.
 pub fn why(lead: &ListedLead) -> String {
     match (&lead.last_outcome, lead.status) {
         (Some(outcome), LeadStatus::Rejected | LeadStatus::Exhausted) => answer(outcome, DETAIL_CHARS),

@@ -1,4 +1,4 @@
-//! The part of a lead's story that Conversica has told: what it posted, what that comes to, and whose word stands.
+//! The part of a lead's history that Conversica posted: the posts, their combined content, and the opt-outs in force.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -20,14 +20,14 @@ use crate::store::possible_opt_out::{self, PossibleOptOutShown};
 use crate::store::state_db::StateDb;
 use crate::store::told::{self, OnItsWay, ToldAlert};
 
-/// All that was heard of a lead.
+/// Everything that Conversica posted about a lead.
 #[derive(Debug, Default)]
 pub struct LeadHearing {
     heard: Vec<HeardEvent>,
     picture: Map<String, Value>,
     ledger: Vec<LedgerEntry>,
     standing: WithdrawnConsent,
-    /// As the ledger alone has it, without damaged posts that wait for an operator.
+    /// Consent from the ledger alone, without damaged posts that wait for the operator.
     certain: WithdrawnConsent,
     possible: Vec<PossibleOptOutShown>,
     /// Events that are not in the CRM yet.
@@ -37,7 +37,7 @@ pub struct LeadHearing {
     keeps_opt_outs: bool,
 }
 
-/// A key that is sent as the person said, whatever the CRM says.
+/// A key that the program sends by the person's choice, whatever the CRM says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeptKey {
     pub key: &'static str,
@@ -50,7 +50,7 @@ pub struct KeptKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaidMessage {
     pub at: DateTime<Utc>,
-    /// By the lead, or else by the assistant.
+    /// Whether the lead wrote it; otherwise the assistant did.
     pub by_lead: bool,
     pub subject: String,
     pub body: String,
@@ -60,7 +60,7 @@ impl LeadHearing {
     pub async fn of(state: &StateDb, lead: &LeadId, keeps_opt_outs: bool) -> Result<Self, sqlx::Error> {
         let (heard, picture) = reading::of_lead(state, lead).await?;
         let mut ledger = consent::of_lead(state, lead).await?;
-        // In the order in which the words were taken in.
+        // In the order in which the entries were recorded.
         let words: Vec<HeardWord> = ledger.iter().map(LedgerEntry::heard_word).collect();
         let certain = WithdrawnConsent::of(&words);
         ledger.sort_by_key(|entry| entry.word.at);
@@ -113,7 +113,7 @@ impl LeadHearing {
         document["alerts"] = json!(self.alerts);
     }
 
-    /// The Message objects, in the order of their dates; what has no date that can be read is of when it came.
+    /// The Message objects in the order of their dates; a message without a readable date counts from its arrival.
     fn messages(&self) -> Vec<(DateTime<Utc>, Value)> {
         let messages = self.heard.iter().filter(|heard| heard.kind == PostKind::Message);
         let mut messages: Vec<_> = messages.map(|heard| (said_at(heard), posted(heard))).collect();
@@ -121,12 +121,12 @@ impl LeadHearing {
         messages
     }
 
-    /// The keys of all Lead Updates, as they stand.
+    /// The combined keys of all Lead Updates.
     pub fn picture(&self) -> impl Iterator<Item = (&str, String)> {
         self.picture.iter().map(|(key, value)| (key.as_str(), plain(value)))
     }
 
-    /// The Messages as they are read: when, from whom, subject and body.
+    /// The Messages for display: time, sender, subject and body.
     pub fn conversation(&self) -> Vec<SaidMessage> {
         let text = |message: &Value, key: &str| message.get(key).map(plain).unwrap_or_default();
         let said = self.messages().into_iter().map(|(at, message)| SaidMessage {
@@ -138,7 +138,7 @@ impl LeadHearing {
         said.collect()
     }
 
-    /// Channels that the person has opted out of for certain, and since when.
+    /// Channels of certain opt-outs, and since when.
     pub fn opted_out(&self) -> Vec<(ConsentChannel, DateTime<Utc>)> {
         let since = |channel: ConsentChannel| {
             let standing = if self.standing.is_unsettled(channel) { self.certain } else { self.standing };
@@ -147,7 +147,7 @@ impl LeadHearing {
         ConsentChannel::ALL.into_iter().filter_map(since).collect()
     }
 
-    /// Damaged posts that may be an opt-out, each with its number and the channel, until an operator has looked.
+    /// Damaged posts that may be an opt-out, each with its number and the channel, while they wait for the operator.
     pub fn possible_opt_outs(&self) -> Vec<(i64, ConsentChannel)> {
         let waiting = self.possible.iter().filter(|possible| possible.settled_at.is_none());
         waiting
@@ -155,7 +155,7 @@ impl LeadHearing {
             .collect()
     }
 
-    /// The keys that are sent as the person said, whatever the CRM says.
+    /// The keys that the program sends by the person's choice, whatever the CRM says.
     pub fn kept(&self, desired: Option<&Map<String, Value>>) -> Vec<KeptKey> {
         let keys = [
             ("optOut", ConsentChannel::Email, true),
@@ -169,7 +169,7 @@ impl LeadHearing {
         stands.collect()
     }
 
-    /// What stands now, for people; blank where nothing was heard.
+    /// The present state, for people; blank without any post.
     pub fn standing_text(&self, desired: Option<&Map<String, Value>>) -> String {
         let mut text = String::new();
         if !self.picture.is_empty() {
@@ -205,7 +205,7 @@ impl LeadHearing {
         text
     }
 
-    /// What happened, each with its time. A text may have several lines, of `width` columns at most where that is possible.
+    /// The events with their times. A text may have several lines, of at most `width` columns where possible.
     pub fn events(&self, width: usize) -> Vec<(DateTime<Utc>, String)> {
         let heard = |heard: &HeardEvent| {
             let mut text = told(heard, width);
@@ -242,24 +242,24 @@ fn source(event_seq: Option<i64>) -> &'static str {
     if event_seq.is_some() { "conversica" } else { "crm" }
 }
 
-/// The object as it was posted.
+/// The posted object.
 fn posted(heard: &HeardEvent) -> Value {
     let object = lenient::read_object(&heard.body).ok();
     object.map(|object| Value::Object(object.members.into_iter().collect())).unwrap_or_default()
 }
 
-/// What of it is damaged, and what was left out.
+/// The damaged and the omitted parts of a post.
 fn notes(heard: &HeardEvent) -> Vec<String> {
     heard::read(heard.kind, &heard.body).map(|post| post.notes).unwrap_or_default()
 }
 
-/// A Message is of its date, whatever it took to come here.
+/// A Message counts from its date, however late it arrived.
 fn said_at(heard: &HeardEvent) -> DateTime<Utc> {
     let date = (heard.kind == PostKind::Message).then(|| posted(heard)["date"].as_str().and_then(datetime)).flatten();
     date.unwrap_or(heard.received_at)
 }
 
-/// Statuses that are told by a word of their own when they are true.
+/// Statuses that appear as a phrase when they are true.
 const FLAGS: [(&str, &str); 6] = [
     ("hotLead", "hot lead"),
     ("actionRequired", "action required"),
@@ -269,7 +269,7 @@ const FLAGS: [(&str, &str); 6] = [
     ("smsOptIn", "text messages are welcome"),
 ];
 
-/// An event that is still to be written to the CRM.
+/// An event that waits to be written to the CRM.
 fn on_its_way(waits: &OnItsWay) -> String {
     let why = waits.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
     match (waits.status.as_str(), waits.attempts) {
@@ -285,7 +285,7 @@ fn on_its_way(waits: &OnItsWay) -> String {
     }
 }
 
-/// By every way there is, or what each came to.
+/// The result of an alert: sent in every way, or the result of each way.
 fn people_told(alert: &ToldAlert) -> String {
     let ways: HashMap<String, String> =
         alert.detail.as_deref().and_then(|detail| serde_json::from_str(detail).ok()).unwrap_or_default();

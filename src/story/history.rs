@@ -1,4 +1,4 @@
-//! What happened to a lead, in the order of time: what the CRM said, what was sent and why, and each answer.
+//! The history of a lead: changes in the CRM, requests with their reasons, and answers.
 
 use std::fmt::Write as _;
 
@@ -10,10 +10,10 @@ use crate::store::decision::RecordedDecision;
 use crate::store::outcome::RecordedOutcome;
 use crate::store::story::LeadStory;
 
-/// Events in the order of their times, each made harmless to a terminal already.
+/// Events in the order of their times; each text is already safe for a terminal.
 pub fn history(mut events: Vec<(DateTime<Utc>, String)>) -> String {
     let mut text = "\nWhat happened\n".to_owned();
-    // Stable: what has the same time stays in the order of the journal.
+    // Stable: events of the same time keep the order of the journal.
     events.sort_by_key(|(at, _)| *at);
     for (at, event) in events {
         let _ = writeln!(text, "  {}  {}", moment(at), event);
@@ -25,7 +25,7 @@ pub fn moment(at: DateTime<Utc>) -> impl std::fmt::Display {
     at.format("%F %T UTC")
 }
 
-/// What the state knows. Only the newest change of the row is kept.
+/// The events in the state. It keeps only the newest change of the row.
 pub fn of_story(story: &LeadStory, width: usize) -> Vec<(DateTime<Utc>, String)> {
     let mut changed = "its content last changed, as the CRM has it".to_owned();
     if !story.invalid_reasons.is_empty() {
@@ -46,7 +46,7 @@ pub fn of_story(story: &LeadStory, width: usize) -> Vec<(DateTime<Utc>, String)>
     if let Some(at) = story.assumed_at {
         events.push((at, "assumed known to Conversica, as a baseline: nothing was sent".to_owned()));
     }
-    // The journal is kept for a while, the lead for good.
+    // The journal has a retention time, the lead has none.
     if let Some(at) = story.delivered_at.filter(|at| story.outcomes.iter().all(|outcome| outcome.at != *at)) {
         events.push((at, "Conversica accepted it; the attempt is no longer in the journal".to_owned()));
     }
@@ -55,7 +55,7 @@ pub fn of_story(story: &LeadStory, width: usize) -> Vec<(DateTime<Utc>, String)>
     events
 }
 
-/// What an earlier content said otherwise than what it should hold now.
+/// The differences between an earlier content and the present one.
 fn earlier(outcome: &RecordedOutcome, story: &LeadStory, width: usize) -> String {
     let (Some(body), Some(desired)) = (&outcome.body, &story.desired) else { return String::new() };
     let differs = body.iter().filter(|(key, value)| desired.get(*key) != Some(*value));
@@ -63,7 +63,7 @@ fn earlier(outcome: &RecordedOutcome, story: &LeadStory, width: usize) -> String
     wrapped(&lines.join("\n"), width, 6)
 }
 
-/// Who decided what.
+/// An operator's decision.
 fn decision(decided: &RecordedDecision) -> String {
     let did = match decided.action.as_str() {
         "approve" => "approved",

@@ -1,5 +1,5 @@
-//! One lead's story, as the command line and the dashboard tell it: where it stands, what a person does about it, what was
-//! heard, and what happened in the order of time. Reads the state; only [`row`] asks the source.
+//! One lead's history for the command line and the dashboard: status, remedy, posts, and events in the order of time. Reads the
+//! state; only [`row`] queries the source.
 
 pub mod basis;
 pub mod entry;
@@ -26,8 +26,8 @@ use crate::store::state_db::StateDb;
 use crate::store::story::{self, LeadStory};
 use crate::wording::meaning;
 
-/// Takes the token out of what is shown of the lead. One that is not in the settings any more is still in the state: in what
-/// was delivered until the lead is sent under its own name, and in what is to be sent until a poll has gone over it.
+/// Hides the Test Lead Token. A token that has left the settings remains in the state: in the delivered content until the lead is
+/// sent under its own name, and in the desired content until a poll has updated it.
 pub async fn hide_token(
     story: &mut LeadStory,
     state: &StateDb,
@@ -47,7 +47,7 @@ pub async fn hide_token(
             if is_old { delivered.or(desired) } else { delivered.filter(|name| desired.as_ref() != Some(name)) };
         veil = hidden.map_or(veil, |name| TokenVeil::over_last_name(&name));
     }
-    // Of a token that is no longer in use, more than one may have been.
+    // Several former tokens may exist.
     let own_name = story.desired.as_ref().and_then(|desired| desired.get("lastName")).cloned();
     let is_tested = story.test_lead_at.is_some() && settings.conversica.test_lead_token.is_none();
     for body in story.outcomes.iter_mut().filter_map(|outcome| outcome.body.as_mut()) {
@@ -60,7 +60,7 @@ pub async fn hide_token(
     Ok(veil)
 }
 
-/// The one lead that is meant, or why there is none that the state knows.
+/// The lead that is meant, or why the state has none.
 pub async fn which(state: &StateDb, id: &str, client: Option<&str>) -> anyhow::Result<Result<LeadId, SetupError>> {
     let mut clients = story::clients(state, id).await?;
     clients.extend(reading::clients(state, id).await?);
@@ -100,7 +100,7 @@ pub fn names(clients: &[String]) -> String {
     clients.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-/// For scripts, but for what was heard.
+/// For scripts, without the posts.
 pub fn document(story: &LeadStory) -> Value {
     json!({
         "id": story.lead.id,
@@ -135,7 +135,7 @@ pub fn name(lead: &LeadId) -> String {
     name
 }
 
-/// Where it stands, and what a person does about it.
+/// The status, and the operator's remedy.
 pub fn standing(story: &LeadStory) -> (String, &'static str) {
     let answer = || match story.outcomes.last() {
         Some(RecordedOutcome { http_status: Some(status), detail: Some(detail), .. }) => {
@@ -145,7 +145,7 @@ pub fn standing(story: &LeadStory) -> (String, &'static str) {
         Some(RecordedOutcome { detail: Some(detail), .. }) => format!(" ({detail})"),
         _ => String::new(),
     };
-    // An opt-out beside a rejected value is sent apart: the answer to it is the last one.
+    // An opt-out beside a rejected value is sent separately, so the last answer may belong to the opt-out.
     let rejection = || match (story.last_http_status, &story.last_detail) {
         (Some(status), Some(detail)) => format!(" ({status}: {detail})"),
         (None, _) | (_, None) => answer(),

@@ -1,4 +1,4 @@
-//! A lead's row, looked for in the source by its key: one row, and only if the source answers soon. Writes nothing.
+//! Reads a lead's row from the source by its key: one row, and only if the source answers soon. Writes nothing.
 
 use std::time::Duration;
 
@@ -13,13 +13,12 @@ use crate::send::merge::{MergeItem, RowMerge};
 use crate::source::crm::ConnectedCrm;
 use crate::store::state_db::StateDb;
 
-/// A person who asks about one lead waits no longer for the source.
+/// The longest wait for the source, when an operator asks about one lead.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same for notes, which are only an addition.
+/// The same for notes, which are optional.
 const BRIEFLY: Duration = Duration::from_secs(2);
 
-/// The notes on the lead's row as it is now: values that are cleaned, and keys that are left out. `None` where the source
-/// does not answer soon.
+/// The notes on the lead's present row: cleaned values and omitted keys. `None` where the source does not answer soon.
 pub async fn read_notes(
     settings: &ServiceSettings,
     state: &StateDb,
@@ -31,7 +30,7 @@ pub async fn read_notes(
     Some(rows.into_iter().flat_map(|row| row.notes).collect())
 }
 
-/// The rows of that id, of every client where none is named; `None` where the source does not answer.
+/// The rows with that id, of every client unless one is named; `None` where the source does not answer.
 pub async fn find_rows(
     settings: &ServiceSettings,
     state: &StateDb,

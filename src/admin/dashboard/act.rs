@@ -1,5 +1,5 @@
-//! What a person decides here: first a page that says how many leads it concerns and how many people would be contacted for
-//! the first time, then, from that page's form alone, the deed. The words and the deeds are those of the command line.
+//! The operator's decisions on the dashboard. A page first shows how many leads a decision concerns and how many people would be
+//! contacted for the first time; only that page's form carries it out. Words and effects equal those of the command line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use crate::store::stuck::{self, StuckLeads};
 use crate::store::{file_lock, micros};
 use crate::{clock, decide, wording};
 
-/// What is to be done, to which leads.
+/// The decision, and the leads that it concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum OperatorAction {
     Release(ReleaseKind, HeldSelection),
@@ -38,20 +38,20 @@ enum OperatorAction {
     Resume,
 }
 
-/// What it comes to at this moment.
+/// The effect of the decision at this moment.
 struct ActionPreview {
     title: String,
     question: String,
     asides: Vec<String>,
     button: &'static str,
-    /// Names what was shown: what comes on top is shown again first.
+    /// Names the set that was shown: if more leads join it, the page shows them first.
     shown: String,
 }
 
-/// What came of it.
+/// The result of the decision.
 enum ActionResult {
     Said(String),
-    /// More than was shown: shown again, with this said.
+    /// The set has grown: the page shows it again, with this message.
     Grown(String),
 }
 
@@ -66,13 +66,13 @@ impl OperatorAction {
             ("resume", _) => Some(Self::Resume),
             ("retry", "rejected") => Some(Self::Retry(vec![LeadStatus::Rejected], id.map(|id| vec![id]))),
             ("retry", "exhausted") => Some(Self::Retry(vec![LeadStatus::Exhausted], id.map(|id| vec![id]))),
-            // Without a status it is one lead that is meant, never all.
+            // Without a status the request means one lead, never all.
             ("retry", "") => Some(Self::Retry(vec![LeadStatus::Rejected, LeadStatus::Exhausted], Some(vec![id?]))),
             _ => None,
         }
     }
 
-    /// Looks, and changes nothing; `Err` says why there is nothing to be done.
+    /// Only reads; `Err` says why the decision has no effect.
     async fn prospect(&self, board: &DashboardContext, db: &StateDb) -> anyhow::Result<Result<ActionPreview, String>> {
         match self {
             Self::Release(release, selection) => {
@@ -134,7 +134,7 @@ impl OperatorAction {
         }
     }
 
-    /// Does it, as far as it was shown.
+    /// Carries out the decision for the leads that were shown.
     async fn done(
         &self,
         board: &DashboardContext,
@@ -190,7 +190,7 @@ impl OperatorAction {
     }
 }
 
-/// The loops look for themselves whether somebody has decided.
+/// The loops notice decisions by themselves.
 const TAKEN_UP: &str = " It is taken up within seconds.";
 
 fn of_retry(stuck: StuckLeads) -> ActionPreview {
@@ -247,7 +247,7 @@ fn confirm(
     }
 }
 
-/// The page that asks.
+/// The page that asks for confirmation.
 pub async fn ask(
     State(board): State<Arc<DashboardContext>>,
     visitor: DashboardVisitor,
@@ -269,7 +269,7 @@ pub async fn ask(
     }
 }
 
-/// The form of that page.
+/// Handles the form of that page.
 pub async fn act(
     State(board): State<Arc<DashboardContext>>,
     visitor: DashboardVisitor,
@@ -284,7 +284,7 @@ pub async fn act(
     }
     let Some(deed) = OperatorAction::read(&name, &form) else { return unknown(&board, &visitor) };
     let who = DecisionMaker::new(format!("dashboard, {}", visitor.address));
-    // To its end, whether or not anybody waits for the answer: half of what belongs together would be worse than all.
+    // Runs to its end even if the client disconnects: a decision must not stop half-way.
     let task = tokio::spawn({
         let board = board.clone();
         let shown = form.get("shown").to_owned();
@@ -321,12 +321,12 @@ pub async fn act(
     }
 }
 
-/// All that is held is counted, of which there may be millions before the first approval.
+/// Counts all held leads; there may be millions before the first approval.
 async fn looked(board: &DashboardContext, deed: &OperatorAction) -> Option<Result<ActionPreview, String>> {
     board.desk.window.read_within(Duration::from_secs(60), async |db| deed.prospect(board, db).await).await
 }
 
-/// Opens the state for writing, for this alone, as a command beside the daemon does.
+/// Opens the state for writing, for this decision alone, as a command beside the daemon does.
 async fn decided(
     board: &DashboardContext,
     deed: &OperatorAction,

@@ -1,4 +1,4 @@
-//! The same for scripts: the documents that the commands print with `--json`.
+//! The dashboard's data for scripts: the documents that the commands print with `--json`.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::admin::judgement;
 use crate::story::document;
 use crate::story::entry::StoryEntry;
 
-/// Leads that one answer lists at most.
+/// The most leads in one answer.
 const MOST: i64 = 1000;
 
 pub async fn status(State(board): State<Arc<DashboardContext>>, _: DashboardVisitor) -> Response {
@@ -52,7 +52,7 @@ pub async fn leads(
         .last()
         .filter(|_| more)
         .map(|last| json!({ "from": last.status.name(), "after": last.lead.id, "after_client": last.lead.client_id }));
-    // By reason they are not counted: that may take long.
+    // Leads are not counted by reason, which may take long.
     let total = wanted.reason.is_empty().then(|| wanted.leads(&report));
     let leads: Vec<StoryEntry<'_>> = listed.iter().map(StoryEntry::of).collect();
     Json(json!({ "leads": leads, "total": total, "next": next })).into_response()

@@ -1,4 +1,4 @@
-//! What all pages of the dashboard share.
+//! Shared by all pages of the dashboard.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use crate::receive::credentials::LoginFailures;
 use crate::status::StatusReport;
 use crate::store::state_db::StateDb;
 
-/// What the pages share.
+/// The pages' shared context.
 pub struct DashboardContext {
     pub(crate) desk: Arc<AdminContext>,
     pub(crate) settings: Arc<ServiceSettings>,
     pub(crate) door: AccessPolicy,
-    /// The name of the session's cookie. With the port in it, for cookies are not told apart by that.
+    /// The name of the session's cookie. It includes the port, because browsers share cookies between ports.
     pub(crate) cookie: String,
     pub(crate) sessions: SessionTable,
     pub(crate) failures: Mutex<LoginFailures>,
     pub(crate) overview: CachedStatus<(StatusReport, OverviewDetails)>,
     pub(crate) row_notes: RowNotes,
-    /// One decision at a time.
+    /// Serialises decisions.
     pub(crate) acting: tokio::sync::Mutex<()>,
 }
 
@@ -47,8 +47,8 @@ impl DashboardContext {
         }
     }
 
-    /// By one look, so that a page does not say that something is stuck and show nothing that is: what needs a person is
-    /// counted as the groups count it.
+    /// Report and details from one read, so that the page never counts stuck leads without showing any: it counts leads that need
+    /// the operator exactly as the groups do.
     pub(crate) async fn overview(&self) -> Option<Arc<(StatusReport, OverviewDetails)>> {
         let veil = self.veil();
         let window = &self.desk.window;
@@ -61,7 +61,7 @@ impl DashboardContext {
         window.see(&self.overview, read).await
     }
 
-    /// Something has just been changed: what was seen serves no longer.
+    /// A decision has changed the state: drops the cached data.
     pub(crate) async fn forget(&self) {
         self.desk.window.forget().await;
         *self.overview.lock().await = None;

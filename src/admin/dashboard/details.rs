@@ -1,4 +1,4 @@
-//! What the overview needs beyond the status document: read from the state. Of what needs a person, every lead is counted.
+//! Data of the overview beyond the status document, read from the state. Leads that need the operator are all counted.
 
 use std::collections::BTreeMap;
 
@@ -16,45 +16,45 @@ use crate::store::state_db::StateDb;
 use crate::store::{due, possible_opt_out};
 use crate::story::entry;
 
-/// Leads of a status that are read for their reasons; more are counted by the database, and examples come from these.
+/// Leads read per status for their reasons and as examples; the database counts the others.
 pub const LOOKED_AT: i64 = 1000;
-/// Leads that are named in each group.
+/// Examples per group.
 const EXAMPLES: usize = 3;
-/// Groups of a status; what is left is counted together.
+/// Groups per status; the remaining leads are counted together.
 const GROUPS: usize = 8;
 const EVENTS: i64 = 8;
-/// Minutes a bar, in the chart of the last hour.
+/// Minutes per bar in the chart of the last hour.
 pub const FINE: i64 = 2;
 pub const COARSE: i64 = 60;
 
 #[derive(Debug, Clone)]
 pub struct OverviewDetails {
     pub at: DateTime<Utc>,
-    /// When the lead that has been due for longest became due.
+    /// The due time of the lead that has been due for longest.
     pub oldest_due: Option<DateTime<Utc>>,
     pub hour: Vec<OutcomeStretch>,
     pub day: Vec<OutcomeStretch>,
     pub groups: Vec<WaitingGroup>,
-    /// How many leads of each status that needs a person there were when the groups were counted.
+    /// The number of leads per status that needs the operator, counted together with the groups.
     pub needing: Vec<(LeadStatus, i64)>,
     pub decisions: Vec<RecordedDecision>,
     pub failed: Vec<FailedAttempt>,
     pub posts: Vec<HeardEvent>,
-    /// Some of the leads that damaged posts may be opt-outs of.
+    /// Examples of leads that damaged posts may be opt-outs of.
     pub possible_opt_outs: Vec<LeadId>,
 }
 
-/// Leads that wait for a person for the same reason.
+/// Leads that wait for the operator for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingGroup {
     pub status: LeadStatus,
-    /// Blank for those that are not told apart.
+    /// Blank for the remaining leads.
     pub reason: String,
     pub leads: i64,
     pub examples: Vec<LeadId>,
 }
 
-/// What needs a person, the most urgent first.
+/// Statuses that need the operator, the most urgent first.
 const FOR_A_PERSON: [LeadStatus; 4] =
     [LeadStatus::Held, LeadStatus::Rejected, LeadStatus::Exhausted, LeadStatus::Invalid];
 
@@ -69,7 +69,7 @@ impl OverviewDetails {
             groups.extend(grouped(status, &some, counted.as_ref(), veil));
         }
         let mut posts = reading::list(db, &EventFilter::default(), EVENTS).await?;
-        // Only what they are about is told here.
+        // The overview shows only the subjects of posts.
         posts.iter_mut().for_each(|post| post.body.clear());
         Ok(Self {
             at: now,
@@ -86,7 +86,7 @@ impl OverviewDetails {
     }
 }
 
-/// The beginning of the first bar: the newest one is still growing.
+/// The start of the first bar; the newest bar is still growing.
 pub fn first_of_hour(now: DateTime<Utc>) -> DateTime<Utc> {
     stretch(now, FINE) - TimeDelta::minutes(60 - FINE)
 }
@@ -100,7 +100,7 @@ fn stretch(now: DateTime<Utc>, minutes: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).unwrap_or(now)
 }
 
-/// `leads` are all of that status where there is no `counted`, and some of them otherwise.
+/// `leads` are all leads of that status without `counted`, and a part of them otherwise.
 fn grouped(
     status: LeadStatus,
     leads: &[ListedLead],
@@ -122,7 +122,7 @@ fn grouped(
         for reason in reasons(lead) {
             let of_reason = match counted {
                 None => by_reason.entry(reason).or_default(),
-                // Counted already; a reason that came up since, or is a rare one, is among the others.
+                // These are counted already; a reason that is new or rare is counted with the remaining leads.
                 Some(_) => match by_reason.get_mut(&reason) {
                     Some(of_reason) => of_reason,
                     None => continue,

@@ -1,8 +1,8 @@
-//! Who may come in: the rules, from what a request shows. Pure.
+//! The dashboard's access rules, applied to a request. Pure.
 //!
-//! Without a token only this machine is served, and only for reading. "This machine" is the listener's own address and the
-//! name that the browser thinks it talks to: a page of somebody else's whose name has been turned to 127.0.0.1 (DNS
-//! rebinding) asks for that name. A proxy in front speaks for others, so what comes through one is not of this machine.
+//! Without a token the dashboard serves only this machine, and only for reading. "This machine" means the listener's own address
+//! and the host name that the browser requested: a foreign page whose host name resolves to 127.0.0.1 (DNS rebinding) requests
+//! its own name. A proxy forwards for others, so a request through one is not from this machine.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// What proxies add. A browser that talks to us directly sends none of them.
+/// Headers that proxies add. A browser that connects directly sends none of them.
 const OF_PROXIES: [&str; 6] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
 
@@ -21,14 +21,14 @@ pub struct AccessPolicy {
     on_loopback: bool,
 }
 
-/// What a request may do that shows neither a session nor the token.
+/// The rights of a request without session and token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnonymousAccess {
-    /// Look at everything, and do nothing.
+    /// Read everything, change nothing.
     MayRead,
     /// Sign in first.
     MustSignIn,
-    /// There is no token to sign in with, and the request is not of this machine.
+    /// No token is configured, and the request is not from this machine.
     IsForeign,
 }
 
@@ -45,7 +45,7 @@ impl AccessPolicy {
         self.token.is_some()
     }
 
-    /// Digests are compared, in constant time, so that not even the length of the token shows.
+    /// Compares digests in constant time, so that not even the token's length leaks.
     pub fn is_token(&self, text: &str) -> bool {
         self.token.is_some_and(|token| digest(text).ct_eq(&token).into())
     }
@@ -65,7 +65,7 @@ fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// Compares two texts of which one is secret.
+/// Compares two texts in constant time; one of them is secret.
 pub fn same_secret(a: &str, b: &str) -> bool {
     digest(a).ct_eq(&digest(b)).into()
 }
@@ -83,7 +83,7 @@ fn is_of_this_machine(headers: &HeaderMap) -> bool {
     !through_a_proxy && host.to_str().is_ok_and(names_this_machine)
 }
 
-/// `localhost`, `127.0.0.1:9464`, `[::1]:9464`.
+/// Whether the host is `localhost`, `127.0.0.1:9464`, `[::1]:9464` or the like.
 fn names_this_machine(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
@@ -96,9 +96,9 @@ fn names_this_machine(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-/// Whether a form that is posted comes from a page of ours, as far as the browser says. It says `null` of a page that sends
-/// no referrer, as ours do not, where it says nothing better (`Sec-Fetch-Site`, which needs HTTPS or loopback): there the
-/// session's own token in the form decides, as it does everywhere else.
+/// Whether the browser says that a posted form comes from one of our pages. For pages that send no referrer, such as ours, it
+/// sends the origin `null`, unless it sends `Sec-Fetch-Site`, which needs HTTPS or loopback. In that case the session's own token
+/// in the form decides, as it does for every form.
 pub fn is_of_our_pages(headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get(HeaderName::from_static("sec-fetch-site")) {
         return site == "same-origin";
@@ -110,7 +110,7 @@ pub fn is_of_our_pages(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether the browser talks HTTPS, to a proxy in front.
+/// Whether the browser uses HTTPS, to a proxy in front.
 pub fn is_https(headers: &HeaderMap) -> bool {
     headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
 }

@@ -87,13 +87,13 @@ pub async fn sign_out(State(board): State<Arc<DashboardContext>>, headers: Heade
     ([(SET_COOKIE, set_cookie(&board, &headers, "", 0))], Redirect::to("/")).into_response()
 }
 
-/// `Secure` where the browser talks HTTPS to a proxy. Without one, a browser would not keep such a cookie off this machine.
+/// `Secure` if the browser uses HTTPS to a proxy. Without HTTPS, a browser on another machine would drop such a cookie.
 fn set_cookie(board: &DashboardContext, headers: &HeaderMap, value: &str, seconds: u64) -> String {
     let secure = if is_https(headers) { "; Secure" } else { "" };
     format!("{}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}", board.cookie)
 }
 
-/// A form that is not from a page of ours, or from an old one.
+/// The answer to a form that is not from one of our pages, or from an old one.
 pub fn not_ours() -> Response {
     const WHAT: &str =
         "This form did not come from a page of this dashboard, or its session has ended. Nothing was done.";

@@ -1,4 +1,4 @@
-//! What every page has: its frame, its links, its way with times and with texts of ours.
+//! The common parts of all pages: frame, links, times and texts.
 
 use askama::Template;
 use axum::http::{StatusCode, header};
@@ -17,10 +17,10 @@ pub struct PageFrame {
     pub signed_in: bool,
     /// Whether there is a token to sign in with.
     pub can_sign_in: bool,
-    /// Reading is allowed to whoever sees this page; a page that says no has no menu.
+    /// Whether the page has a menu; a page that refuses access has none.
     pub has_menu: bool,
     pub form_token: String,
-    /// Said once.
+    /// A message that is shown once.
     pub message: Option<String>,
     pub version: &'static str,
 }
@@ -39,7 +39,7 @@ impl PageFrame {
         }
     }
 
-    /// For somebody who may not look.
+    /// For a visitor without access.
     pub fn plain(title: &str) -> Self {
         Self {
             title: title.to_owned(),
@@ -70,16 +70,16 @@ struct NotePage<'a> {
     frame: PageFrame,
     what: &'a str,
     cure: Vec<TextPiece>,
-    /// Where it goes on: words and address.
+    /// The next step: link text and address.
     link: Option<(&'a str, &'a str)>,
 }
 
-/// A page with one thing to say, and what to do.
+/// A page with one message and a cure.
 pub fn note(status: StatusCode, frame: PageFrame, what: &str, cure: &str, link: Option<(&str, &str)>) -> Response {
     page(status, &NotePage { frame, what, cure: pieces(cure), link })
 }
 
-/// The state could not be read, or not in time.
+/// The state could not be read in time.
 pub fn away(board: &DashboardContext, visitor: &DashboardVisitor) -> Response {
     let cure = crate::admin::judgement::state_unreadable().cure;
     note(StatusCode::SERVICE_UNAVAILABLE, PageFrame::of(board, visitor, "No answer"), AWAY, cure, None)
@@ -87,7 +87,7 @@ pub fn away(board: &DashboardContext, visitor: &DashboardVisitor) -> Response {
 
 const AWAY: &str = "The state cannot be read at present, or did not answer in time.";
 
-/// A piece of one of our own sentences; what stands in backticks is to be typed.
+/// A part of one of our own sentences; text in backticks is code to type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextPiece {
     pub is_code: bool,
@@ -123,7 +123,7 @@ pub fn ago(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     }
 }
 
-/// `a=b&c=d`, without what is blank.
+/// `a=b&c=d`, without blank values.
 pub fn query(pairs: &[(&str, &str)]) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     pairs.iter().filter(|(_, value)| !value.is_empty()).for_each(|(name, value)| _ = query.append_pair(name, value));
@@ -144,13 +144,13 @@ impl QueryParameters {
         self.0.iter().find(|(have, _)| have == name).map_or("", |(_, value)| value)
     }
 
-    /// Whether it was given at all.
+    /// The value, if the parameter is present at all.
     pub fn given(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// The page of a lead. Ids may be anything; those that a browser would take for a step in the tree are asked for.
+/// The address of a lead's page. Ids may be any text; ids that a browser would read as a path step go into the query.
 pub fn lead_link(lead: &LeadId) -> String {
     let client = query(&[("client", &lead.client_id)]);
     if matches!(lead.id.as_str(), "" | "." | "..") {
@@ -166,7 +166,7 @@ pub fn lead_link(lead: &LeadId) -> String {
     if client.is_empty() { path } else { format!("{path}?{client}") }
 }
 
-/// A lead as it is named in a list.
+/// The name of a lead in a list.
 pub fn lead_name(lead: &LeadId) -> String {
     let name = crate::console::printable(&lead.id);
     if lead.client_id.is_empty() {

@@ -1,4 +1,4 @@
-//! One lead: where it stands, what Conversica holds and should hold, what was said, and what happened in the order of time.
+//! The page of one lead: its status, the content that Conversica has and should have, the messages, and the history.
 
 use std::sync::Arc;
 
@@ -30,26 +30,26 @@ use crate::story::basis::{ContentHeadings, DeliveredBasis};
 use crate::story::hearing::LeadHearing;
 use crate::story::{hide_token, history, standing};
 
-/// Which lead is asked for: by the path, or, for ids that no path can hold, by the query.
+/// The requested lead: by the path, or, for ids that no path can hold, by the query.
 pub struct LeadRequest {
     pub id: String,
     pub client: Option<String>,
 }
 
-/// All that is known of a lead; the test token is hidden.
+/// All data about a lead; the Test Lead Token is hidden.
 pub struct LeadDetails {
     pub lead: LeadId,
     pub story: Option<LeadStory>,
     pub hearing: LeadHearing,
     pub decided: Vec<RecordedDecision>,
-    /// On the row of a lead that the state knows.
+    /// Notes on the row, for a lead that the state knows.
     pub notes: Vec<String>,
     pub veil: TokenVeil,
 }
 
 pub enum LeadLookup {
     Told(Box<LeadDetails>),
-    /// Of several clients: these.
+    /// Several clients have this id.
     Several(Vec<LeadId>),
     Nothing,
 }
@@ -184,7 +184,7 @@ fn several(board: &DashboardContext, visitor: &DashboardVisitor, leads: &[LeadId
     let link = |lead: &LeadId| {
         let name = if lead.client_id.is_empty() { format!("{} (no client)", lead_name(lead)) } else { lead_name(lead) };
         let link = lead_link(lead);
-        // A blank client is asked for by name too, or the question would come again.
+        // A blank client goes into the link too, or the page would ask again.
         (
             name,
             if lead.client_id.is_empty() {
@@ -198,7 +198,7 @@ fn several(board: &DashboardContext, visitor: &DashboardVisitor, leads: &[LeadId
     page(StatusCode::OK, &LeadChoicePage { frame, leads: leads.iter().map(link).collect() })
 }
 
-/// Lines are not broken here: the browser does that.
+/// The browser wraps the lines.
 const WIDTH: usize = 100_000;
 
 impl LeadPage {
@@ -270,7 +270,7 @@ impl LeadPage {
     }
 }
 
-/// What a person receives by a channel.
+/// The kind of messages on a channel.
 fn messages_by(channel: ConsentChannel) -> &'static str {
     match channel {
         ConsentChannel::Email => "e-mails",
@@ -286,7 +286,7 @@ fn possible_opt_out((seq, channel): (i64, ConsentChannel)) -> Vec<TextPiece> {
     ))
 }
 
-/// Field by field, those that differ marked.
+/// Field by field; differing fields are marked.
 fn fields(story: &LeadStory) -> Vec<LeadField> {
     let nothing = Map::new();
     let desired = story.desired.as_ref();

@@ -1,4 +1,4 @@
-//! Leads in a list: of one status or of all that wait or need a person, page by page, and found by their id.
+//! Lists of leads: of one status or of all that wait or need the operator, page by page, or found by id.
 
 use std::sync::Arc;
 
@@ -22,16 +22,16 @@ use crate::store::story;
 use crate::story::entry::why;
 use crate::wording::{meaning, number};
 
-/// Leads a page.
+/// Leads per page.
 const PAGE: i64 = 50;
 
-/// Which leads are listed, and from where on.
+/// The selection and the start of a page.
 #[derive(Debug, Clone, Default)]
 pub struct ListRequest {
-    /// All that wait or need a person, where none is named.
+    /// `None` selects all leads that wait or need the operator.
     pub status: Option<LeadStatus>,
     pub reason: String,
-    /// Behind that lead of that status.
+    /// Start behind that lead of that status.
     pub after: Option<(LeadStatus, LeadId)>,
 }
 
@@ -47,7 +47,7 @@ impl ListRequest {
         }
     }
 
-    /// In the order in which they are listed.
+    /// In the order of the list.
     fn statuses(&self) -> Vec<LeadStatus> {
         let wanted = |status: &LeadStatus| match self.status {
             Some(only) => *status == only,
@@ -61,7 +61,7 @@ impl ListRequest {
         self.statuses().into_iter().map(|status| report.leads(status)).sum()
     }
 
-    /// A page of them, and whether there is more behind it.
+    /// One page of leads, and whether more follow.
     pub async fn page(
         &self,
         db: &StateDb,
@@ -74,7 +74,7 @@ impl ListRequest {
         let begun = self.after.as_ref().map(|(status, _)| *status);
         for status in self.statuses().into_iter().skip_while(|status| begun.is_some_and(|begun| begun != *status)) {
             let left = limit + 1 - i64::try_from(listed.len()).unwrap_or(limit);
-            // What is settled has no reason; to look for one among millions would take long and find none.
+            // Settled leads have no reason; a search among millions would take long and find none.
             if left <= 0 || (reason.is_some() && matches!(status, LeadStatus::InSync | LeadStatus::Assumed)) {
                 continue;
             }
@@ -95,7 +95,7 @@ impl ListRequest {
         Ok((listed, more))
     }
 
-    /// The rows are read later than the numbers: where they show a whole status, or more of it, the rows count.
+    /// The rows are read after the counts: if they show a whole status, or more than was counted, the rows count.
     pub fn agree(&self, report: &mut StatusReport, listed: &[ListedLead], more: bool) {
         if !self.reason.is_empty() {
             return;
@@ -125,7 +125,7 @@ impl ListRequest {
 
 /// The clients that have a lead of that id, as the state knows them.
 pub async fn clients(db: &StateDb, id: &str) -> Result<Vec<String>, sqlx::Error> {
-    // No database holds it.
+    // No database stores such an id.
     if id.contains('\0') {
         return Ok(Vec::new());
     }
@@ -142,14 +142,14 @@ struct ListPage {
     frame: PageFrame,
     may_act: bool,
     heading: String,
-    /// What the status means, where its name does not say it.
+    /// The meaning of the status, if its name does not tell.
     meaning: Option<&'static str>,
     tabs: Vec<StatusTab>,
     status: &'static str,
     reason: String,
     action: Option<(&'static str, String)>,
     rows: Vec<ListRow>,
-    /// Where no row has a reason, there is no column for it, and nothing to search by.
+    /// Without any reason the list has no column for reasons and no search.
     has_reasons: bool,
     nothing: &'static str,
     first: Option<String>,
@@ -194,7 +194,7 @@ pub async fn show(
         link: lead_link(&lead.lead),
         name: lead_name(&lead.lead),
         status: lead.status.name(),
-        // Conversica's words may quote what it was sent.
+        // Conversica's text may quote the sent lead.
         why: printable(&veil.text(&why(lead))).into_owned(),
         since: moment(lead.since, now),
     };
@@ -230,7 +230,7 @@ fn tabs(wanted: &ListRequest, report: &StatusReport) -> Vec<StatusTab> {
     all.chain(LeadStatus::ALL.into_iter().map(|status| tab(status.name(), Some(status)))).collect()
 }
 
-/// What can be done about all of them.
+/// The action that applies to all listed leads.
 fn action(wanted: &ListRequest, listed: &[ListedLead]) -> Option<(&'static str, String)> {
     let status = wanted.status.filter(|_| !listed.is_empty() && wanted.reason.is_empty())?;
     let retry = format!("/act/retry?{}", query(&[("status", status.name())]));
@@ -241,7 +241,7 @@ fn action(wanted: &ListRequest, listed: &[ListedLead]) -> Option<(&'static str, 
     }
 }
 
-/// Goes to the lead of that id.
+/// Redirects to the lead with that id.
 async fn find(board: &DashboardContext, visitor: &DashboardVisitor, id: &str) -> Response {
     let Some(clients) = board.desk.window.read(async |db| Ok(clients(db, id).await?)).await else {
         return away(board, visitor);
@@ -261,7 +261,7 @@ async fn find(board: &DashboardContext, visitor: &DashboardVisitor, id: &str) ->
                 Some(("All that wait", "/leads")),
             )
         }
-        // The page of the lead says which clients there are.
+        // The lead's page lists the clients.
         [..] => Redirect::to(&lead_link(&lead(""))).into_response(),
     }
 }

@@ -1,8 +1,9 @@
-//! The dashboard: pages that say whether it works, what is stuck, why, and what to do; and forms for a person who decides.
+//! The dashboard: pages that show whether the service works, which leads are stuck, why, and what to do; and forms for the
+//! operator's decisions.
 //!
-//! Each request comes from a [`session::Visitor`], by the rules of [`door`]. Pages read the state in a few bounded statements; only
-//! the notes on a lead's row come from the source. A decision takes the way of the command line ([`crate::decide`]), after a page
-//! that says what it will do. No page loads a script, a style or an image from elsewhere.
+//! Each request comes from a [`session::DashboardVisitor`], by the rules of [`door`]. Pages read the state in a few bounded
+//! statements; only the notes on a lead's row come from the source. A decision uses the same code as the command line
+//! ([`crate::decide`]), after a page that shows its effect. No page loads a script, a style or an image from another server.
 
 mod act;
 mod api;
@@ -59,7 +60,7 @@ pub fn router(board: Arc<DashboardContext>) -> Router {
         .with_state(board)
 }
 
-/// Nothing but our own, from here, in no frame.
+/// Only our own resources, from this server, in no frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
@@ -76,14 +77,14 @@ async fn strict(request: Request, next: Next) -> Response {
     answer
 }
 
-/// Pages are of people: nobody on the way keeps them.
+/// Pages hold personal data: no cache on the way may store them.
 async fn private(request: Request, next: Next) -> Response {
     let mut answer = next.run(request).await;
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
 
-/// Part of the program; pages ask for it by the version.
+/// Assets are part of the program; pages add the version to the address.
 async fn asset(kind: &'static str, text: &'static str) -> Response {
     ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "public, max-age=86400")], text).into_response()
 }

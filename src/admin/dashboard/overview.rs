@@ -1,4 +1,4 @@
-//! The overview: is it working, what is stuck, why, and what do I do? From top to bottom.
+//! The overview, from top to bottom: is it working, what is stuck, why, and what do I do?
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub async fn show(State(board): State<Arc<DashboardContext>>, visitor: Dashboard
         poll_failed: report.last_poll.as_ref().is_some_and(|poll| poll.error.is_some()),
     };
     let mut reasons = board.desk.readiness(Some(&standing));
-    // Where another instance reads the CRM, the service reads it.
+    // If another instance reads the CRM, the service as a whole reads it.
     let began_at = board.desk.vitals.began_at;
     if report.last_poll.as_ref().is_some_and(|poll| poll.error.is_none() && poll.at >= began_at) {
         reasons.retain(|reason| reason.reason != "source");
@@ -55,7 +55,7 @@ struct OverviewPage {
     halt: Option<HaltPanel>,
     state: Option<Vec<TextPiece>>,
     source: Option<Vec<TextPiece>>,
-    /// While the CRM cannot be read.
+    /// The note on known leads, while the CRM cannot be read.
     of_known_leads: &'static str,
     poll_error: Option<String>,
     poll_cure: Option<String>,
@@ -85,16 +85,16 @@ struct HeldPanel {
     groups: Vec<StuckPanel>,
 }
 
-/// What needs a person and is no lead that waits.
+/// An issue that needs the operator and is no waiting lead.
 struct OpenConcern {
     title: String,
     says: &'static str,
-    /// Leads that it may be about.
+    /// Leads that it may concern.
     leads: Vec<(String, String)>,
     cure: Vec<TextPiece>,
 }
 
-/// Leads that wait for a person for one reason.
+/// Leads that wait for the operator for one reason.
 struct StuckPanel {
     status: &'static str,
     reason: String,
@@ -102,7 +102,7 @@ struct StuckPanel {
     examples: Vec<(String, String)>,
     more: String,
     cure: Vec<TextPiece>,
-    /// Words and address of what can be done here.
+    /// Text and address of the possible actions.
     actions: Vec<(&'static str, String)>,
 }
 
@@ -233,7 +233,7 @@ fn of_group(group: &WaitingGroup) -> StuckPanel {
     };
     let reason = if group.reason.is_empty() { "other reasons" } else { &group.reason };
     let listed = [("status", status.name()), ("reason", group.reason.as_str())];
-    // What is listed by an answer is found by its words.
+    // For rejected and exhausted leads, the reason's text alone finds the leads.
     let asked = match status {
         LeadStatus::Rejected | LeadStatus::Exhausted => query(&listed[..1]),
         _ => query(&listed),
@@ -375,7 +375,7 @@ fn trouble_received(report: &StatusReport) -> Vec<Vec<TextPiece>> {
     trouble
 }
 
-/// What happened of late, newest first: ids and counts.
+/// Recent events, newest first: ids and counts.
 fn events(report: &StatusReport, details: &OverviewDetails, now: DateTime<Utc>) -> Vec<RecentEvent> {
     let event = |at, what: String, lead: Option<&LeadId>, tone: VerdictTone| RecentEvent {
         at: moment(at, now),

@@ -1,5 +1,5 @@
-//! The notes on a lead's row, for its page: values that are cleaned, and keys that are left out. They are asked of the source
-//! and not of the state, and remembered for a moment, because an open page asks every few seconds.
+//! The notes on a lead's row, for its page: cleaned values and omitted keys. They come from the source, not from the state, and
+//! are cached briefly, because an open page asks every few seconds.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use crate::conversica::lead::LeadId;
 use crate::story::row::read_notes;
 
 const SERVES: Duration = Duration::from_secs(15);
-/// Leads that are remembered at most.
+/// The most leads in the cache.
 const REMEMBERED: usize = 200;
 
 /// The newest notes on each lead's row; none where the source did not answer.

@@ -1,4 +1,4 @@
-//! Whether requests leave at this moment: decided once for a page, so that no two of its sentences say otherwise. Pure.
+//! Whether requests leave at this moment: decided once per page, so that no two sentences on it contradict each other. Pure.
 
 use chrono::{DateTime, Utc};
 
@@ -11,17 +11,17 @@ use crate::wording::{self, meaning};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendingState {
     Flowing,
-    /// Conversica fails: one lead at a time is tried.
+    /// Conversica fails: the deliverer tries one lead at a time.
     Probing,
-    /// Conversica asked for a pause until then.
+    /// Conversica asked for a pause until this time.
     Paused(DateTime<Utc>),
-    /// What is sent could not be written down.
+    /// The state cannot record sent leads.
     StateUnwritable,
     Halted,
 }
 
 impl SendingState {
-    /// The strongest of what stops requests; `reasons` are why the daemon is not ready.
+    /// The strongest condition that stops requests; `reasons` are why the daemon is not ready.
     pub fn of(report: &StatusReport, reasons: &[UnreadyReason], now: DateTime<Utc>) -> Self {
         let paused_until = |pacing: &StoredPace| pacing.paused_until.filter(|until| *until > now);
         if report.halt.is_some() {
@@ -48,7 +48,7 @@ impl SendingState {
         }
     }
 
-    /// What becomes of leads that are known already while the CRM cannot be read.
+    /// The note on known leads while the CRM cannot be read.
     pub fn of_known_leads(self) -> &'static str {
         match self {
             Self::Flowing | Self::Probing => "What is known already, and not held, goes on being sent.",

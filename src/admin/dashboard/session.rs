@@ -1,4 +1,4 @@
-//! Who has signed in: kept in memory, so that a restart ends every session.
+//! The sessions of signed-in visitors: kept in memory, so that a restart ends every session.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,25 +9,25 @@ use sha2::{Digest, Sha256};
 
 /// How long a session lasts.
 pub const LASTS: Duration = Duration::from_secs(12 * 3600);
-/// As many as are kept; a further one ends the oldest.
+/// The most sessions; a further one ends the oldest.
 const MOST: usize = 200;
 
-/// Names a session without opening it: the digest of what the cookie says.
+/// Identifies a session without opening it: the digest of the cookie's value.
 pub type SessionKey = [u8; 32];
 
 #[derive(Default)]
 pub struct SessionTable(Mutex<HashMap<SessionKey, OperatorSession>>);
 
 struct OperatorSession {
-    /// What every form of this session carries.
+    /// The token in every form of this session.
     form_token: String,
     ends: Instant,
-    /// What is said once, on the next page.
+    /// A message for the next page, shown once.
     message: Option<String>,
 }
 
 impl SessionTable {
-    /// A new session; returns what its cookie says.
+    /// Starts a session; returns the cookie's value.
     pub fn begin(&self, now: Instant) -> String {
         let mut sessions = self.lock();
         sessions.retain(|_, session| session.ends > now);
@@ -41,7 +41,7 @@ impl SessionTable {
         cookie
     }
 
-    /// The session of that cookie, and what its forms carry.
+    /// The session of that cookie, and the token of its forms.
     pub fn find(&self, cookie: &str, now: Instant) -> Option<(SessionKey, String)> {
         let key = key(cookie);
         let sessions = self.lock();
@@ -59,7 +59,7 @@ impl SessionTable {
         }
     }
 
-    /// What is to be said, once.
+    /// Takes the message, which is shown once.
     pub fn message(&self, key: &SessionKey) -> Option<String> {
         self.lock().get_mut(key)?.message.take()
     }
@@ -69,7 +69,7 @@ impl SessionTable {
     }
 }
 
-/// 256 bits that nobody guesses.
+/// 256 random bits.
 fn random() -> String {
     format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
 }
@@ -78,18 +78,18 @@ fn key(cookie: &str) -> SessionKey {
     Sha256::digest(cookie.as_bytes()).into()
 }
 
-/// Somebody who may look.
+/// A visitor who may read the dashboard.
 #[derive(Debug, Clone)]
 pub struct DashboardVisitor {
     pub address: IpAddr,
-    /// Who has signed in: their session, and what its forms carry.
+    /// The session of a signed-in visitor, and the token of its forms.
     pub session: Option<(SessionKey, String)>,
-    /// A page that looks for news of itself: what is said once is not for it.
+    /// An automatic refresh of an open page: it must not consume one-time messages.
     pub is_live: bool,
 }
 
 impl DashboardVisitor {
-    /// Whether they may do something, given a form of theirs.
+    /// Whether the visitor may act, with one of their forms.
     pub fn may_act(&self) -> bool {
         self.session.is_some()
     }

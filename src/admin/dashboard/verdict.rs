@@ -1,4 +1,4 @@
-//! The one sentence at the top of the dashboard: is it working? Pure.
+//! The one sentence at the top of the dashboard: is the service working? Pure.
 
 use chrono::{DateTime, Utc};
 
@@ -8,7 +8,7 @@ use crate::rules::lead_status::LeadStatus;
 use crate::status::StatusReport;
 use crate::wording::{leads, meaning, number};
 
-/// How it stands, from the calm to the urgent.
+/// The urgency, from calm to urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerdictTone {
     Well,

@@ -1,4 +1,4 @@
-//! Whoever asks for a page: what they may do, and what becomes of those who may not.
+//! Identifies the visitor of a page and their rights, and answers those without access.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -59,7 +59,7 @@ const FOREIGN: &str = "Without a token the dashboard is served to this machine o
 const FOREIGN_CURE: &str = "Open it as http://127.0.0.1 or http://localhost with the port of [admin] listen, or set `token_file` \
      under [admin] and sign in.";
 
-/// Too many wrong tokens are told to come back later; the right one is always let in.
+/// Too many wrong tokens get a time to wait; the right one always works.
 pub fn wrong_token(board: &DashboardContext, address: IpAddr) -> Response {
     let Some(seconds) = board.refuse(address, Instant::now()) else {
         let error = json!({ "error": "that is not the admin token", "cure": "look at [admin] token" });
@@ -70,7 +70,7 @@ pub fn wrong_token(board: &DashboardContext, address: IpAddr) -> Response {
 }
 
 impl DashboardContext {
-    /// Writes down that a wrong token came; for how long its sender is to stay away, if at all.
+    /// Records a wrong token; returns how long its sender has to wait, if at all.
     pub fn refuse(&self, address: IpAddr, now: Instant) -> Option<u64> {
         let failure = self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).note(address, now);
         if failure.first {
@@ -85,7 +85,7 @@ pub fn peer(parts: &Parts) -> IpAddr {
     peer.map_or(IpAddr::from([0, 0, 0, 0]), |ConnectInfo(peer)| peer.ip().to_canonical())
 }
 
-/// A form that was posted says more than its address: it is not come back to.
+/// A posted form cannot be repeated from its address, so sign-in does not return to it.
 fn sign_in_then(parts: &Parts) -> String {
     let path = parts.uri.path_and_query().filter(|_| parts.method == Method::GET);
     let path = path.map_or("/", |path| path.as_str());
@@ -98,7 +98,7 @@ pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(have, _)| *have == name).map(|(_, value)| value)
 }
 
-/// Where to go after signing in: a page of ours, and nowhere else.
+/// The page after sign-in: only one of ours.
 pub fn page_of_ours(next: &str) -> &str {
     let is_ours =
         next.starts_with('/') && !next.starts_with("//") && next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');

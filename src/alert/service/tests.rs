@@ -1,4 +1,4 @@
-//! What is told of the service: each change once, whatever is seen in whatever order.
+//! Each change of the service is reported once, in any sequence of readings.
 
 use std::collections::BTreeMap;
 
@@ -84,7 +84,7 @@ fn a_halt_is_told_with_its_cure_once_and_so_is_its_end() {
     });
     assert_eq!(news, [AlertNews { kind: "halted", document }]);
     assert_eq!(look(&reading, &begun, 7), (begun.clone(), vec![]));
-    // Lifted and halted anew between two looks.
+    // Lifted and halted again between two readings.
     reading.halt = halted(8);
     let (again, news) = look(&reading, &begun, 9);
     assert_eq!((news.len(), &news[0].document["since"]), (1, &json!(at(8))));
@@ -104,14 +104,14 @@ fn a_poll_that_fails_once_is_not_told_and_one_that_goes_on_failing_is() {
     assert_eq!(of(polled(10, None), true, 11), ConditionView::Absent);
     assert_eq!(of(polled(10, Some(10)), true, 69), ConditionView::Unclear);
     assert!(stands(of(polled(65, Some(10)), true, 70)));
-    // A source that is away at the start: nothing is polled, and what was polled before says nothing.
+    // A source that is unreachable at the start: no poll runs, and earlier polls prove nothing.
     for before in [None, polled(-500, None)] {
         assert_eq!(of(before.clone(), false, 59), ConditionView::Unclear);
         assert!(stands(of(before.clone(), false, 60)));
         assert_eq!(of(before, true, 61), ConditionView::Unclear, "the first poll is under way");
     }
     assert_eq!(of(polled(5, None), false, 900), ConditionView::Absent, "another instance polls");
-    // As a clock that was a year ahead has dated it: a source that fails is told all the same.
+    // An old poll was dated by a clock that was a year ahead: a failing source is reported all the same.
     let year = 365 * 24 * 3600;
     assert!(stands(of(polled(year, None), false, 60)));
     assert!(stands(of(polled(year, Some(year)), true, 60)));

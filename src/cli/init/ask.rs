@@ -1,4 +1,4 @@
-//! The questions that `init` asks on a terminal: only what no database can tell, and what a person should decide.
+//! The questions that `init` asks on a terminal: facts that no database has, and decisions of the operator.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use crate::setup::introspect::table::InspectedTable;
 use crate::setup::propose::proposal::{GivenValue, OperatorWishes, SourceProposal};
 use crate::setup::propose::rank::TableCandidate;
 
-/// Somebody pressed Escape or Ctrl-C, or said no.
+/// The operator pressed Escape or Ctrl-C, or said no.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped")]
 pub struct InitStopped;
@@ -27,7 +27,7 @@ fn answered<T>(answer: Result<T, InquireError>) -> anyhow::Result<T> {
     })
 }
 
-/// A choice with what is shown of it.
+/// A choice and its text on the terminal.
 struct ShownChoice<T> {
     text: String,
     choice: T,
@@ -70,7 +70,7 @@ pub fn rows(table: &InspectedTable) -> String {
     }
 }
 
-/// What is still open in a proposal.
+/// Asks about the open points of a proposal.
 pub fn about(
     proposal: &SourceProposal,
     table: &InspectedTable,

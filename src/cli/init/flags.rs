@@ -1,4 +1,4 @@
-//! What the command line and the environment say: the way to the database, and what a person has decided already.
+//! Input from the command line and the environment: the way to the database, and the operator's choices.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -74,7 +74,7 @@ pub fn has_secret(url: &str) -> bool {
 }
 
 pub fn wishes(args: &Args) -> OperatorWishes {
-    // What comes later wins, and a column before a text: the text then is for its blanks.
+    // A later argument overrides an earlier one, and a column precedes a text: the text then replaces the column's blanks.
     let mut given: BTreeMap<LeadKey, GivenValue> = BTreeMap::new();
     given.extend(args.conversation.clone().map(|name| (LeadKey::ConversationId, GivenValue::Value(name))));
     given.extend(args.map.iter().cloned());

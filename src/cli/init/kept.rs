@@ -1,15 +1,15 @@
-//! Where the secrets of a new configuration are kept.
+//! Where `init` keeps the secrets of a new configuration.
 
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Where the URL stays.
+/// The place of the URL.
 pub enum UrlStorage {
-    /// In the configuration: there is no secret in it.
+    /// In the configuration: the URL has no secret.
     Config,
-    /// In a file that is there already.
+    /// In an existing file.
     File(PathBuf),
-    /// In a file of its own, which is written with the configuration: there is a secret in it.
+    /// In a new file beside the configuration: the URL has a secret.
     NewFile,
     /// In an environment variable.
     Environment,

@@ -1,16 +1,16 @@
-//! What a proposal says of itself.
+//! Text about a proposal.
 
 use crate::config::FieldRule;
 use crate::setup::propose::proposal::SourceProposal;
 
-/// Everything unsure, the fields' own among them.
+/// Every doubt, including those of single fields.
 pub fn doubts(proposal: &SourceProposal) -> Vec<String> {
     let of_fields =
         proposal.fields.iter().filter_map(|field| Some(format!("{}: {}", field.key, field.doubt.as_ref()?)));
     of_fields.chain(proposal.doubts.iter().cloned()).collect()
 }
 
-/// Where a key comes from, in a few words.
+/// The source of a key, in a few words.
 pub(crate) fn from(rule: &FieldRule) -> String {
     match rule {
         FieldRule::Value(value) => format!("always \"{value}\""),

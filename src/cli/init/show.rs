@@ -1,4 +1,4 @@
-//! What `init` says: the proposal with its reasons, what would come of it, and what to do next.
+//! The output of `init`: the proposal with its reasons, its result on sample rows, and the next steps.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::console::{printable, say};
 use crate::setup::introspect::table::InspectedTable;
 use crate::setup::propose::proposal::{RowsPlace, SourceProposal, UnmappedColumn};
 
-/// Reasons that are listed; the rest is of a kind.
+/// Reasons that are listed; further ones are similar.
 const REASONS: usize = 5;
 
 pub fn proposal(proposal: &SourceProposal, source: &InspectedTable) {
@@ -70,7 +70,7 @@ fn list(title: &str, lines: &[String]) {
     lines.iter().for_each(|line| say(format_args!("  {}", printable(line))));
 }
 
-/// Why there is no valid lead, where there is none.
+/// Why no row makes a valid lead, if none does.
 fn no_valid_lead(trial: &ConfigTrial, source: &InspectedTable) -> Option<&'static str> {
     match (trial.valid, trial.rows, source.rows) {
         (0, 0, Some(0)) => Some("The table has no rows yet: nothing could be tried."),
@@ -148,7 +148,7 @@ pub fn next_steps(target: &ConfigTarget, source: &InitSource, trial: &ConfigTria
     say(format_args!("     conversica-sync{config} plan      shows what would be sent, and sends nothing"));
 }
 
-/// A word for the shell.
+/// A shell word.
 fn quoted(word: &str) -> String {
     let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'));
     if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }

@@ -1,4 +1,4 @@
-//! Where the configuration goes: a file of this user alone, which replaces nothing unasked.
+//! Writes the configuration: a file for this user alone, which replaces no file without --force.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use crate::cli::init::args::Args;
 use crate::cli::init::kept::{InitSource, UrlStorage, absolute};
 use crate::error::SetupError;
 
-/// What is written, and the files that it names.
+/// The configuration file, and the files that it names.
 pub struct ConfigTarget {
-    /// The configuration, as the person named it.
+    /// The configuration, as the operator named it.
     pub file: PathBuf,
     /// For a URL with a secret in it.
     pub url_file: PathBuf,
@@ -62,7 +62,7 @@ impl ConfigTarget {
         ))
     }
 
-    /// Whole or not at all, and from the first byte readable for this user only: the temporary file has mode 0600.
+    /// Whole or not at all, and readable for this user only from the first byte: the temporary file has mode 0600.
     fn put(&self, file: &Path, text: &str) -> Result<(), SetupError> {
         self.refuse_existing(file)?;
         let full = absolute(file);
@@ -80,7 +80,7 @@ impl ConfigTarget {
     }
 }
 
-/// Where the service keeps its state, if it is installed; else beside the configuration.
+/// The service's state directory, if the service is installed; else a file beside the configuration.
 fn state_url(directory: &Path) -> String {
     let service = Path::new("/var/lib/conversica-sync");
     if service.is_dir() {

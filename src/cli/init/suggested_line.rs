@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::config::FieldRule;
 use crate::setup::propose::proposal::{RowsPlace, SourceProposal, UnmappedColumn};
 
-/// What an operator may write for a column about consent or use: the meaning that it then has, and the line.
+/// A line for a column about consent or use, and the meaning that the line gives it.
 pub struct SuggestedLine {
     pub meaning: String,
     pub line: String,
@@ -21,7 +21,7 @@ pub fn suggest_opt_out(unmapped: &UnmappedColumn) -> Option<SuggestedLine> {
     Some(SuggestedLine { meaning: meaning.to_owned(), line: format!("optOut = {}", rule(by_column)) })
 }
 
-/// Under `[source]`: how the rows that the column speaks of are left out.
+/// Under `[source]`: how to leave out the rows that the column marks.
 pub fn suggest_condition(proposal: &SourceProposal, unmapped: &UnmappedColumn) -> Option<SuggestedLine> {
     let condition = unmapped.condition.as_ref()?;
     let (place, line) = match &proposal.place {

@@ -1,5 +1,5 @@
-//! A proposed configuration tried out as the program itself would use it: loaded, checked against the source, and its
-//! mapping made on the first rows. Nothing is stored.
+//! Tries a proposed configuration as the program itself would use it: loads it, checks it against the source, and maps the first
+//! rows. Stores nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,31 +13,31 @@ use crate::rules::read_scope::ReadScope;
 use crate::source::crm::ConnectedCrm;
 use crate::source::read::PreparedReading;
 
-/// Rows that are looked at.
+/// Rows tried.
 pub const ROWS: usize = 1000;
 
-/// What came of it.
+/// The result of the trial.
 #[derive(Debug)]
 pub struct ConfigTrial {
     pub rows: usize,
     pub valid: usize,
-    /// Why rows make no valid lead, and how many each reason concerns.
+    /// Why rows make no valid lead, and the number of rows per reason.
     pub reasons: BTreeMap<String, usize>,
-    /// Of the sampled keys, how many come twice.
+    /// Sampled keys that occur twice.
     pub repeated_keys: usize,
-    /// Of the valid rows, how many say that the person wants no messages.
+    /// Valid rows with an opt-out.
     pub opted_out: usize,
     /// A Lead object made of a real row.
     pub sample: Option<Map<String, Value>>,
-    /// What the settings' own check finds doubtful.
+    /// Warnings of the settings' own check.
     pub warnings: Vec<String>,
 }
 
 impl ConfigTrial {
     /// # Errors
-    /// Whatever `check` would say of these settings and this source.
+    /// The error that `check` would report for these settings and this source.
     pub async fn of(target: &ConfigTarget, text: &str, url: &str, in_full: bool) -> anyhow::Result<Self> {
-        // The password is not there yet, and has no part in this.
+        // The password is not there yet, and the trial does not need it.
         let variables =
             [("CONVERSICA_SYNC__SOURCE__URL", url), ("CONVERSICA_SYNC__CONVERSICA__PASSWORD", "not known yet")];
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -87,14 +87,14 @@ impl ConfigTrial {
         self.valid += 1;
         let Ok(Value::Object(lead)) = serde_json::from_str::<Value>(body) else { return };
         self.opted_out += usize::from(lead.get(LeadKey::OptOut.name()) == Some(&Value::Bool(true)));
-        // The fullest of all shows most.
+        // The fullest lead shows most.
         if self.sample.as_ref().is_none_or(|known| known.len() < lead.len()) {
             self.sample = Some(lead);
         }
     }
 }
 
-/// Of a person, only what tells that the right column was found: off a terminal, output ends up in logs.
+/// Shows of a person only enough to recognise the right column: without a terminal, output ends up in logs.
 fn mask(key: &str, value: &mut Value) {
     use LeadKey::{ClientId, ConversationId, Id, LeadSource, LeadStatus, LeadType, RepId};
     let Value::String(text) = value else { return };
@@ -123,7 +123,7 @@ fn mask(key: &str, value: &mut Value) {
     };
 }
 
-/// A Lead object as it may be shown.
+/// The lines that show a Lead object.
 pub fn lines(lead: &Map<String, Value>) -> Vec<String> {
     let line = |(key, value): (&String, &Value)| format!("  {}: {}", printable(key), printable(&value.to_string()));
     lead.iter().map(line).collect()

@@ -1,6 +1,6 @@
 //! The configuration as text: a proposal in TOML, with its reasons and doubts as comments. Pure.
 //!
-//! No value of a row is in it. Names come from the database, and stand in it as TOML and comments allow: one with a line
+//! The file holds no value of a row. Names come from the database, and are escaped for TOML and for comments: a name with a line
 //! break cannot end a comment.
 
 use std::fmt::Write as _;
@@ -14,10 +14,10 @@ use crate::console::printable;
 use crate::conversica::lead::LeadKey;
 use crate::setup::propose::proposal::{RowsPlace, SourceProposal, UnmappedColumn};
 
-/// Where comments end.
+/// Comments wrap at this width.
 const WIDTH: usize = 120;
 
-/// What goes into the file beside the proposal.
+/// Input for the file besides the proposal.
 pub struct ConfigSettings<'a> {
     pub source: &'a InitSource,
     pub target: &'a ConfigTarget,
@@ -179,7 +179,7 @@ fn listed(text: &mut String, title: &str, lines: &[String]) {
     lines.iter().for_each(|line| comment(text, &format!("- {line}")));
 }
 
-/// A comment, broken between words.
+/// A comment, wrapped between words.
 fn comment(text: &mut String, words: &str) {
     let mut line = String::from("#");
     for word in harmless(words).split(' ') {
@@ -193,12 +193,12 @@ fn comment(text: &mut String, words: &str) {
     let _ = writeln!(text, "{line}");
 }
 
-/// Without what ends a line or acts on a terminal; TOML allows no control character in a comment.
+/// Removes line ends and terminal control characters; TOML allows no control character in a comment.
 fn harmless(words: &str) -> String {
     printable(words).into_owned()
 }
 
-/// On lines of its own where TOML can hold it as it is; else on one, escaped.
+/// On several lines where TOML can hold the text unescaped; else escaped on one line.
 fn several_lines(value: &str) -> String {
     let plain = !value.contains("'''") && !value.ends_with('\'') && value.chars().all(|c| c == '\n' || !c.is_control());
     if plain { format!("'''\n{value}\n'''") } else { quoted(value) }

@@ -1,4 +1,5 @@
-//! `lead ID --erase`: everything that is held of a person goes, and they are never written to again; `--allow` takes that back.
+//! `lead ID --erase`: deletes everything that is stored about a person and never writes to them again; `--allow` reverses the
+//! ban.
 
 use std::time::{Duration, Instant};
 
@@ -33,11 +34,11 @@ pub struct Args {
     pub yes: bool,
 }
 
-/// Between two looks.
+/// Pause between two checks.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long Conversica is waited for, and what is on its way.
+/// How long the command waits for Conversica and for requests in flight.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long others who read an SQLite state are waited for.
+/// How long it waits for other readers of an SQLite state.
 const SCRUB_WITHIN: Duration = Duration::from_secs(15);
 
 pub async fn run(args: &Args, id: &str, client: Option<&str>, settings: &ServiceSettings) -> anyhow::Result<ExitCode> {
@@ -50,7 +51,7 @@ pub async fn run(args: &Args, id: &str, client: Option<&str>, settings: &Service
     if args.allow { allow(args, &state, &lead).await } else { erase(args, &state, &lead).await }
 }
 
-/// Also who is not known here: they are not to be written to when their row is read one day.
+/// Works for unknown leads too: a row that appears later must not be sent.
 async fn whom(state: &StateDb, id: &str, client: Option<&str>, settings: &ServiceSettings) -> anyhow::Result<LeadId> {
     let named = |client: &str| LeadId { id: id.to_owned(), client_id: client.to_owned() };
     match (which(state, id, client).await?, client) {
@@ -96,7 +97,7 @@ async fn erase(args: &Args, state: &StateDb, lead: &LeadId) -> anyhow::Result<Ex
                 (ErasureReach::Stopping, PATIENCE)
             }
             ErasureOutcome::Refused(ErasureReach::Stopping) if args.stop_first => {
-                // Unless it was told to stop for another reason: then the tombstone is still to be made.
+                // Unless Conversica was told to stop for another reason: then the tombstone is still missing.
                 if tombstone::since(state, lead).await?.is_none() {
                     erase::stop_first(state, lead, now).await?;
                 }
@@ -129,7 +130,8 @@ async fn erase(args: &Args, state: &StateDb, lead: &LeadId) -> anyhow::Result<Ex
     Ok(ExitCode::Done)
 }
 
-/// Where Conversica may still write to them, nobody would know any more whom it must be told to stop messaging.
+/// Refuses while Conversica may still write to the person: after the erasure, the program could no longer tell Conversica to
+/// stop.
 fn refuse(lead: &LeadId, reach: ErasureReach) -> Result<(), SetupError> {
     let (why, cure) = match reach {
         ErasureReach::Never | ErasureReach::Stopped | ErasureReach::InFlight => return Ok(()),

@@ -1,4 +1,4 @@
-//! `lead ID --export`: everything that the state holds of one person, as one JSON document. Looks only.
+//! `lead ID --export`: everything that the state holds about one person, as one JSON document. Reads only.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ pub struct Args {
     pub output: Option<PathBuf>,
 }
 
-/// What no document made here can have.
+/// Data that this document cannot include.
 const NOT_HERE: [&str; 5] = [
     "the CRM: its own rows, and what was written to it (conversica_leads, conversica_messages, conversica_chat_leads, or by \
      statements of [writeback])",
@@ -42,7 +42,7 @@ const NOT_HERE: [&str; 5] = [
     "contents sent before this program kept them: they say so",
 ];
 
-/// Everything, but for what is to be hidden of it. `about` is what `lead ID --json` says of the lead.
+/// The whole document, before secrets are hidden. `about` is the output of `lead ID --json`.
 pub async fn document(
     state: &StateDb,
     lead: &LeadId,
@@ -92,7 +92,7 @@ pub async fn document(
     }))
 }
 
-/// Of a test lead: a last name that it does not have now may have been a token that is not in the settings any more.
+/// For a test lead: a last name that differs from the present one may be an old Test Lead Token.
 pub fn hide_earlier_tokens(document: &mut Value) {
     let own = document["lead"]["desired"]["lastName"].clone();
     let hide = |content: &mut Value| {
@@ -117,7 +117,7 @@ fn object(body: &str) -> Map<String, Value> {
     serde_json::from_str(body).unwrap_or_default()
 }
 
-/// An attempt, with what it said of consent and what was known of it when it left.
+/// An attempt with the consent that it sent and the consent entries known when it left.
 fn sent(outcome: &RecordedOutcome, contents: &HashMap<Vec<u8>, String>, ledger: &[LedgerEntry]) -> Value {
     let left_at = outcome.at - TimeDelta::milliseconds(outcome.duration_ms.unwrap_or(0));
     let known = ledger.iter().filter(|entry| entry.heard_at <= left_at);
@@ -148,7 +148,7 @@ fn word(entry: &LedgerEntry) -> Value {
     })
 }
 
-/// A post to the byte: a text where it is one, else as base64.
+/// The exact bytes of a post: as text if it is UTF-8, else as base64.
 fn post(heard: &HeardEvent, waits: Option<&OnItsWay>) -> Value {
     let (encoding, body) = match std::str::from_utf8(&heard.body) {
         Ok(text) => ("text", text.to_owned()),

@@ -14,7 +14,7 @@ use crate::story::name;
 pub fn in_words(row: &MappedRow) -> String {
     match &row.desired {
         Ok(_) => "which makes a valid lead".to_owned(),
-        // They name keys and columns, never values.
+        // The reasons name keys and columns, never values.
         Err(reasons) => format!("which makes no valid lead: {}", printable(&reasons.join("; "))),
     }
 }
@@ -30,7 +30,7 @@ pub fn document(row: &MappedRow) -> Value {
     })
 }
 
-/// The whole document of a lead that was not read yet.
+/// The whole document of a lead that no poll has read yet.
 pub fn unread_document(row: &MappedRow) -> Value {
     json!({
         "id": row.lead.id, "client_id": row.lead.client_id, "status": null, "desired": null, "delivered": null,

@@ -13,13 +13,13 @@ use crate::rules::plan_totals::{PlanTotals, RowReason};
 use crate::send::plan::PlannedLead;
 use crate::wording::{counted, first_contacts, roughly};
 
-/// Conversations, and keys, that are named one by one.
+/// Conversations, and keys, that are listed one by one.
 const NAMED: usize = 10;
-/// Old values are set in a column of this width; a longer one stands out.
+/// Width of the column of old values; a longer value exceeds it.
 const OLD_CHARS: usize = 30;
 /// The longest name of an action, `assumed_known`, and two blanks.
 const ACTION_CHARS: usize = 15;
-/// What takes less needs no word.
+/// A shorter time is not worth mentioning.
 const SECONDS_WORTH_A_WORD: u64 = 10;
 
 pub fn headline(totals: &PlanTotals) -> String {
@@ -71,7 +71,7 @@ fn count(text: &mut String, count: u64, what: &str) {
     let _ = writeln!(text, "  {:>10}  {what}", number(count));
 }
 
-/// What makes all that follows another thing than it seems.
+/// Warnings that change the meaning of the rest.
 fn warnings(totals: &PlanTotals) -> String {
     let mut text = String::new();
     if let Some(halt) = &totals.halt {
@@ -101,7 +101,7 @@ fn warnings(totals: &PlanTotals) -> String {
     text
 }
 
-/// Those with the most people; the others together.
+/// The conversations with the most people; the others in sum.
 fn conversations(totals: &PlanTotals) -> String {
     let mut all: Vec<(&String, u64)> =
         totals.new_people_by_conversation.iter().map(|(name, people)| (name, *people)).collect();
@@ -132,7 +132,7 @@ fn invalid_reasons(totals: &PlanTotals) -> String {
     text
 }
 
-/// What of valid leads is not as the row has it.
+/// Values in valid leads that differ from the row.
 fn notes(totals: &PlanTotals) -> String {
     let mut text = String::new();
     if totals.notes.is_empty() {
@@ -157,7 +157,7 @@ fn reasons(reasons: &[RowReason]) -> String {
     text
 }
 
-/// A key that changes for nearly everybody was mapped to another column, or should be.
+/// A key that changes for nearly every lead was mapped to another column, or should be.
 fn changed_keys(totals: &PlanTotals) -> String {
     let mut keys: Vec<(&String, u64)> = totals.changed_keys.iter().map(|(key, leads)| (key, *leads)).collect();
     if keys.is_empty() {

@@ -1,4 +1,4 @@
-//! The reconciliation as one page for a browser, complete in itself: no network, no script, fit to be printed.
+//! The reconciliation as one self-contained HTML page: no network, no script, printable.
 
 use askama::Template;
 use chrono::{Days, NaiveDate, NaiveTime, TimeDelta};
@@ -17,7 +17,7 @@ struct ReportPage {
     headline: String,
     agrees: bool,
     totals: Vec<VerdictTotal>,
-    /// What is to be said of leads that are only assumed known.
+    /// The note about leads that are only assumed known.
     assumed: Option<String>,
     groups: Vec<ShownLine>,
     chart: OutcomeChart,
@@ -29,7 +29,7 @@ struct VerdictTotal {
     name: &'static str,
     meaning: &'static str,
     leads: String,
-    /// Of the widest, in percent.
+    /// Relative to the widest, in percent.
     width: f64,
     is_matched: bool,
 }
@@ -46,7 +46,7 @@ struct ShownLine {
 const DAYS: u32 = 30;
 
 /// # Errors
-/// Those of the template.
+/// The template's errors.
 pub fn page(report: &ReconcileReport, ignored: &[LeadVerdict], outcomes: &[OutcomeStretch]) -> anyhow::Result<String> {
     let differences = report.differences(ignored);
     let headline = match (report.leads(), differences) {
@@ -98,7 +98,7 @@ fn shown(group: &VerdictGroup) -> ShownLine {
     }
 }
 
-/// The last days up to `today`.
+/// The chart of the last days up to `today`.
 fn chart(today: NaiveDate, outcomes: &[OutcomeStretch]) -> OutcomeChart {
     let first = today.checked_sub_days(Days::new(u64::from(DAYS) - 1)).unwrap_or(today);
     let first = first.and_time(NaiveTime::MIN).and_utc();

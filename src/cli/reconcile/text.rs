@@ -1,4 +1,4 @@
-//! The reconciliation for people at a terminal: totals, then what needs a person, by reason.
+//! The reconciliation as text: totals first, then leads that need the operator, by reason.
 
 use std::fmt::Write as _;
 
@@ -76,7 +76,7 @@ pub fn text(report: &ReconcileReport, ignored: &[LeadVerdict]) -> String {
     text
 }
 
-/// The first of a group, and how many more.
+/// The first leads of a group, and the number of the others.
 pub(super) fn examples(group: &VerdictGroup) -> String {
     let names: Vec<String> = group.examples.iter().map(name).collect();
     let more = group.leads - group.examples.len() as u64;

@@ -1,4 +1,4 @@
-//! Settings loaded as a user's would be: layers, messages, secrets.
+//! Settings loaded as an operator's would be: layers, messages, secrets.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -40,7 +40,7 @@ fn loaded(toml: &str, variables: &[(&str, &str)]) -> LoadedConfig {
     load_with(toml, variables).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-/// Loads MINIMAL with a line changed, and returns what is said.
+/// Loads MINIMAL with one line changed, and returns the error message.
 fn refused(from: &str, to: &str) -> String {
     assert!(MINIMAL.contains(from), "{from}");
     load_with(&MINIMAL.replacen(from, to, 1), &[]).expect_err(to).to_string()

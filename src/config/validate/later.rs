@@ -1,4 +1,4 @@
-//! What is set and cannot take effect as the other settings stand: it gets a warning.
+//! Warns of settings that have no effect in combination with the others.
 
 use crate::config::validate::report::ValidationReport;
 use crate::config::{OnAmbiguous, ServiceSettings};

@@ -1,18 +1,18 @@
-//! `[lead]`: whether the mapping makes leads that Conversica can take.
+//! `[lead]`: checks that the mapping makes leads that Conversica accepts.
 
 use crate::config::merged::origin;
 use crate::config::validate::report::ValidationReport;
 use crate::config::{FieldRule, ServiceSettings, WhenNull};
 use crate::conversica::lead::{LeadKey, ValueKind};
 
-/// A key of `[lead]` that followed from a key of `[source]`.
+/// A key of `[lead]` that was derived from a key of `[source]`.
 pub struct CompletedKey {
     pub key: LeadKey,
     pub column: String,
     pub from: &'static str,
 }
 
-/// Fills in what `[source]` already says: `id` is its key, `clientId` its client.
+/// Fills in keys that follow from `[source]`: `id` is its key, `clientId` its client.
 pub fn complete(settings: &mut ServiceSettings) -> Vec<CompletedKey> {
     let wanted = [
         (LeadKey::Id, Some(settings.source.key.clone()), "source.key"),
@@ -84,8 +84,8 @@ fn required(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
     }
 }
 
-/// Conversica updates by `id`, and our own record of a lead is kept by `source.key` and `source.client`: another
-/// column, a default or a translation would let two rows be one lead.
+/// Conversica updates by `id`, and the state stores a lead by `source.key` and `source.client`: another column, a default or a
+/// translation would let two rows become one lead.
 fn identity(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
     let pairs = [
         (LeadKey::Id, Some(&settings.source.key), "source.key"),

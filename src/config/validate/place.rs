@@ -1,4 +1,4 @@
-//! URLs: which schemes, which hosts, whether the way there is encrypted, whether two of them are the same file.
+//! Checks URLs: schemes, hosts, encryption, and whether two of them name the same file.
 
 use std::fs;
 use std::net::IpAddr;
@@ -32,13 +32,13 @@ pub(super) fn endpoint(endpoint: &Url, report: &mut ValidationReport<'_>) {
     }
 }
 
-/// Where people are told: what it is given is personal data.
+/// The address for alerts: their documents contain personal data.
 pub(super) fn alerts(url: &Url, report: &mut ValidationReport<'_>) {
     let is_local = url.host_str().is_some_and(is_loopback_host);
     if url.scheme() == "https" || (url.scheme() == "http" && is_local) {
         return;
     }
-    // The whole of it may be a secret: nothing of it is shown.
+    // The whole address may be a secret, so no part of it is shown.
     report.problem(
         "alerts.url",
         "`alerts.url` is not HTTPS: personal data would travel in the open",
@@ -95,7 +95,7 @@ fn database(key: &str, url: &str, report: &mut ValidationReport<'_>) {
         "postgres" | "postgresql" => postgres(key, url, report),
         _ => report.problem(
             key,
-            // What stands there may be a password in the wrong place: not even a part of it is shown.
+            // The value may be a misplaced password, so no part of it is shown.
             format!("`{key}` is neither a SQLite nor a PostgreSQL URL"),
             "Write it like sqlite:///var/lib/crm/crm.db or postgres://user@host/database",
         ),
@@ -128,7 +128,7 @@ fn postgres(key: &str, text: &str, report: &mut ValidationReport<'_>) {
     }
 }
 
-/// The file of a SQLite URL, as absolute and as real as can be told.
+/// The file of an SQLite URL, absolute and with links resolved as far as possible.
 fn sqlite_file(url: &str) -> Option<PathBuf> {
     let rest = url.strip_prefix("sqlite:")?;
     let path = rest.strip_prefix("//").unwrap_or(rest).split('?').next().unwrap_or("");

@@ -6,7 +6,7 @@ use crate::config::check::ConfigProblems;
 use crate::config::duration;
 use crate::config::merged::MergedConfig;
 
-/// Where complaints go, each with the place that its key stands at.
+/// Collects problems, each with the place of its key.
 pub(crate) struct ValidationReport<'a> {
     pub(crate) merged: &'a MergedConfig,
     pub(crate) problems: &'a mut ConfigProblems,
@@ -14,7 +14,7 @@ pub(crate) struct ValidationReport<'a> {
 }
 
 impl ValidationReport<'_> {
-    /// Says nothing about a key that was complained about already.
+    /// Skips a key that has a message already.
     pub(crate) fn problem(&mut self, key: &str, what: impl AsRef<str>, cure: impl Into<String>) {
         if !self.problems.is_spoiled(key) {
             self.problems.add(&self.merged.place(key), what, cure);

@@ -1,7 +1,7 @@
-//! A working day in the sample CRM, in rounds: salespeople change leads, a new one comes in, somebody opts out.
+//! A working day in the sample CRM, in rounds: salespeople change leads, a new lead comes in, a person opts out.
 //!
-//! Each round is one transaction, and each change sets `updated_at`, as a CRM does. Faulty leads are left alone, so that
-//! the demo's numbers stay explainable.
+//! Each round is one transaction, and each change sets `updated_at`, as a CRM does. Faulty leads do not change, so that the
+//! demo's numbers stay explainable.
 
 use std::path::Path;
 
@@ -18,19 +18,19 @@ use crate::demo::crm::table::{DemoRow, FAULTS, insert, open, stamp};
 /// Leads whose status or owner changes in a round.
 const CHANGED_A_ROUND: usize = 3;
 
-/// Every so many rounds somebody opts out.
+/// A person opts out once in this many rounds.
 const OPT_OUT_EVERY: u64 = 4;
 
-/// What a round did.
+/// The changes of a round.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DemoChanges {
     /// Leads whose status or owner changed.
     pub changed: u64,
     pub added: u64,
     pub opted_out: u64,
-    /// Rows written without changing anything that Conversica is told.
+    /// Rows written without a change that Conversica receives.
     pub touched: u64,
-    /// The same for people: "lead 17: status New → Sold". Ids only, no names of leads.
+    /// The same in words: "lead 17: status New → Sold". Ids only, no names of leads.
     pub told: Vec<String>,
 }
 
@@ -90,7 +90,7 @@ pub async fn change_some(path: &Path, round: u64, now: DateTime<Utc>) -> anyhow:
     Ok(changes)
 }
 
-/// Open leads move on; closed ones are handed to another salesperson.
+/// Open leads progress; closed ones go to another salesperson.
 fn changed(rng: &mut StdRng, mut lead: DemoLead, told: &mut Vec<String>) -> DemoLead {
     let id = lead.id;
     if let open @ 1..=2 = lead.status {

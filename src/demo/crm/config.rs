@@ -1,4 +1,4 @@
-//! The configuration that fits the sample CRM: what a user of the demo reads first, so it explains itself. Pure.
+//! The configuration for the sample CRM: an operator of the demo reads it first, so it explains itself. Pure.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -64,7 +64,7 @@ mode = "tables"
 listen = {admin}
 "#;
 
-/// What differs from run to run.
+/// The values that differ from run to run.
 #[derive(Debug, Clone, Copy)]
 pub struct DemoPlaces<'a> {
     /// Files of the sample CRM and of the program's own state.
@@ -73,7 +73,7 @@ pub struct DemoPlaces<'a> {
     pub endpoint: &'a str,
     pub username: &'a str,
     pub password: &'a str,
-    /// Where Conversica's posts are taken; the sandbox has to know the port.
+    /// The receiver's address; the sandbox has to know the port.
     pub receive: SocketAddr,
     /// Where the dashboard listens; port 0 picks a free one.
     pub admin: SocketAddr,
@@ -90,7 +90,7 @@ pub fn config_text(places: &DemoPlaces<'_>) -> String {
         ("{receive}", places.receive.to_string()),
         ("{admin}", places.admin.to_string()),
     ];
-    // Line by line and once a line: a value that looks like a place must not be filled in again.
+    // Line by line and once per line: a value that looks like a placeholder must not be replaced again.
     let fill = |line: &str| match values.iter().find(|(place, _)| line.ends_with(place)) {
         Some((place, value)) => line.replace(place, &toml::Value::from(value.as_str()).to_string()),
         None => line.to_owned(),
@@ -98,7 +98,7 @@ pub fn config_text(places: &DemoPlaces<'_>) -> String {
     CONFIG.lines().map(|line| fill(line) + "\n").collect()
 }
 
-/// Only what would end the path, or be decoded, needs escaping.
+/// Escapes only characters that would end the path or be decoded.
 fn sqlite_url(path: &Path) -> String {
     let mut url = "sqlite://".to_owned();
     for letter in path.to_string_lossy().chars() {

@@ -1,7 +1,7 @@
 //! Invented people, cars and notes that make the sample CRM believable. Pure.
 //!
-//! Nobody real may ever be reached: addresses are at example.com, .org and .net only, and telephone numbers are from the
-//! 555-01xx range that is kept for fiction.
+//! No real person may ever be reached: addresses are at example.com, .org and .net only, and telephone numbers are from the
+//! 555-01xx range, which is reserved for fiction.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -113,7 +113,7 @@ pub struct DemoPerson {
     pub notes: Option<&'static str>,
 }
 
-/// A believable person with nothing wrong; `number` keeps addresses apart.
+/// A believable person without faults; `number` makes addresses unique.
 pub fn person(rng: &mut StdRng, number: i64) -> DemoPerson {
     let (first_name, last_name) = (pick(rng, &FIRST_NAMES), pick(rng, &LAST_NAMES));
     let domain = pick(rng, &["example.com", "example.org", "example.net"]);

@@ -14,7 +14,7 @@ use sqlx::sqlite::SqliteJournalMode;
 
 use crate::demo::crm::people::DemoPerson;
 
-/// Which leads are faulty.
+/// The faulty leads.
 pub(crate) const FAULTS: [(i64, RowFault); 8] = [
     (17, RowFault::NoEmail),
     (52, RowFault::EmailWithoutAt),
@@ -51,13 +51,13 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, rows: Vec<DemoRow>
 }
 
 pub(crate) async fn open(path: &Path, create: bool) -> anyhow::Result<SqliteConnection> {
-    // With a write-ahead log the daemon reads on while the CRM is being changed.
+    // With a write-ahead log the daemon can read while the CRM changes.
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(create);
     let connection = options.journal_mode(SqliteJournalMode::Wal).connect().await;
     connection.with_context(|| format!("cannot open the sample CRM {}", path.display()))
 }
 
-/// As SQLite's own `datetime()` writes it: UTC, to the second, without saying so.
+/// In the format of SQLite's own `datetime()`: UTC, to the second, without a zone.
 pub(crate) fn stamp(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S").to_string()
 }

@@ -1,7 +1,7 @@
-//! Writes what was heard to the CRM's database: from the queue in the state, in the order of each lead, once in effect.
+//! Writes received events to the CRM's database: from the queue in the state, in the order of each lead, each effectively once.
 //!
-//! The CRM knows which events it has (by the keys of our tables, or by a marker in the same transaction as the user's own
-//! statement), so that an event whose row in the queue outlives its writing is not written again.
+//! The CRM's database records which events it has (by the keys of our tables, or by a marker in the same transaction as the
+//! operator's own statement). So an event whose queue row outlives its writing is not written twice.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,23 +27,23 @@ use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_cure;
 use crate::store::writeback::{self as queue, FailedEvent};
 
-/// An event that was refused so often waits for a person.
+/// An event that the CRM rejected this many times waits for the operator.
 const TRIES: i64 = 5;
-/// Between two looks at a queue that nobody has spoken of: another instance may have filled it.
+/// Pause between two checks without a signal: another instance may have filled the queue.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// The longest pause while the CRM's database is away or does not fit.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// What one step came to.
+/// The result of one step.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct WritebackStep {
     pub written: usize,
     pub failed: usize,
-    /// When an event that waits for its next try is due.
+    /// When the next event that waits for a retry is due.
     pub next_due_at: Option<DateTime<Utc>>,
 }
 
-/// What keeps everything waiting.
+/// A failure that delays all events.
 #[derive(Debug, thiserror::Error)]
 pub enum WritebackError {
     #[error("the state cannot be read or written: {0}")]
@@ -69,10 +69,10 @@ impl WritebackError {
     }
 }
 
-/// Whether the settings can be understood, without a look at the database.
+/// Checks the settings without the database.
 ///
 /// # Errors
-/// [`SetupError`] for a statement that cannot be read.
+/// [`SetupError`] for a statement that cannot be parsed.
 pub fn check(settings: &ServiceSettings) -> Result<(), SetupError> {
     match settings.writeback.mode {
         WritebackMode::Sql => {
@@ -82,8 +82,8 @@ pub fn check(settings: &ServiceSettings) -> Result<(), SetupError> {
     }
 }
 
-/// Writes what is due, some hundreds of events at most; `None` while another instance is at it, or has taken it over. What both
-/// have written is there once: the CRM knows which events it has.
+/// Writes due events, some hundreds at most; `None` while another instance does so, or has taken over. Events that both have
+/// written exist once: the CRM's database records which ones it has.
 pub async fn step(
     state: &StateDb,
     writer: &mut CrmWriter,
@@ -126,7 +126,7 @@ async fn step_in_turn(
     Ok(stepped)
 }
 
-/// Says what was refused, and when it is tried again.
+/// Logs rejected events and plans their retries.
 fn judged(
     waiting: &[WaitingEvent],
     failed: Vec<(i64, String)>,
@@ -173,7 +173,7 @@ pub async fn run(settings: Arc<ServiceSettings>, state: StateDb, ReceiveLoop { s
     let (mut troubles, mut said) = (0, String::new());
     loop {
         let now = clock::now();
-        // A step that is cut off leaves events that the CRM may have: it knows them.
+        // An interrupted step leaves events that the CRM may have already: its database recognises them.
         let stepped = tokio::select! {
             stepped = step(&state, &mut writer, retry, now) => stepped,
             () = stop.cancelled() => break,
@@ -181,7 +181,7 @@ pub async fn run(settings: Arc<ServiceSettings>, state: StateDb, ReceiveLoop { s
         };
         let mut in_trouble = false;
         let pause = match stepped {
-            // What that instance meets says nothing of what we would.
+            // The other instance's result says nothing about ours.
             Ok(None) => LOOK_INTERVAL,
             Ok(Some(stepped)) => {
                 if std::mem::take(&mut troubles) > 0 {

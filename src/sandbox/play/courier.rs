@@ -1,5 +1,5 @@
-//! Posts to the receiver as Conversica does, and again until it is acknowledged. It follows no redirect and gives up on what
-//! the receiver calls wrong.
+//! Posts to the receiver as Conversica does, and retries until the receiver acknowledges. It follows no redirect, and gives up on
+//! posts that the receiver rejects.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,21 +12,21 @@ use url::Url;
 
 use crate::conversica::post::PostKind;
 
-/// Posts under way at once.
+/// Posts under way at the same time.
 const AT_ONCE: usize = 16;
-/// Until an answer is no longer waited for.
+/// The time limit for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two tries of a post that was not acknowledged, at first and at most.
+/// Pauses between retries of a post without acknowledgement: the first and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// Where posts go to.
+/// The receiver of the posts.
 #[derive(Debug, Clone)]
 pub struct PlayReceiver {
     /// Its address without a path: `http://127.0.0.1:8443`.
     pub url: Url,
     pub username: String,
     pub password: String,
-    /// PEM of the authority that signed its certificate, where the system does not know it.
+    /// PEM of the authority that signed its certificate, if the system does not know it.
     pub certificate: Option<Vec<u8>>,
 }
 
@@ -42,7 +42,7 @@ pub struct PostCourier {
 
 impl PostCourier {
     /// # Errors
-    /// For a certificate that is none.
+    /// For an invalid certificate.
     pub fn new(receiver: PlayReceiver) -> anyhow::Result<Self> {
         let mut http = reqwest::Client::builder()
             .redirect(redirect::Policy::none())
@@ -59,7 +59,7 @@ impl PostCourier {
         Ok(Self { http, receiver, turn: Semaphore::new(AT_ONCE), posts, acknowledged, refused, conversations })
     }
 
-    /// Returns once it is acknowledged, or refused for good.
+    /// Returns once the post is acknowledged, or rejected for good.
     pub async fn deliver(&self, kind: PostKind, body: &str) {
         let path = match kind {
             PostKind::LeadUpdate => "/conversica/lead",
@@ -92,7 +92,7 @@ impl PostCourier {
     }
 }
 
-/// Whether the same post may be taken later.
+/// Whether a retry of the same post may succeed.
 fn passes(status: StatusCode) -> bool {
     matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }

@@ -1,7 +1,7 @@
-//! Plays Conversica's part after a lead was accepted: posts the conversation that follows to the receiver.
+//! Plays Conversica's part after a lead was accepted: posts a conversation to the receiver.
 //!
-//! Every lead has one conversation, from its first acceptance on; consent that is withdrawn meanwhile ends it. Repeats and
-//! disorder come on request, as they come from Conversica unasked.
+//! Every lead has one conversation, from its first acceptance on; withdrawn consent ends it. Repeats and disorder come on
+//! request; from Conversica they come unasked.
 
 mod courier;
 mod script;
@@ -23,10 +23,10 @@ pub use self::courier::PlayReceiver;
 use self::courier::PostCourier;
 use self::script::{ScriptPerson, ScriptStep, conversation, plot, stopped};
 
-/// Conversations at once; leads on top wait their turn.
+/// Conversations at the same time; further leads wait.
 const AT_ONCE: usize = 1000;
 
-/// What is played, and to whom.
+/// Options for playing conversations.
 #[derive(Debug, Clone)]
 pub struct PlayOptions {
     pub receiver: PlayReceiver,
@@ -38,15 +38,15 @@ pub struct PlayOptions {
     pub disordered: u8,
 }
 
-/// What was played so far.
+/// Counts of the playback so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct PlayedCounts {
     /// Posts to the receiver, repeats and further tries included.
     pub posts: u64,
     pub acknowledged: u64,
-    /// Given up, because the receiver called them wrong.
+    /// Given up, because the receiver rejected them.
     pub refused: u64,
-    /// Played to their end, or ended before it.
+    /// Conversations that were finished or ended early.
     pub conversations: u64,
 }
 
@@ -72,10 +72,10 @@ impl ConversationPlayer {
         Ok(Self { leads, courier })
     }
 
-    /// A Lead object was accepted.
+    /// Handles an accepted Lead object.
     pub fn accepted(&self, body: &[u8]) {
         if let Some(person) = ScriptPerson::of(body) {
-            // Whoever has stopped playing plays no more.
+            // A stopped player accepts no more leads.
             let _ = self.leads.send(person);
         }
     }
@@ -95,7 +95,7 @@ struct PlayStage {
     courier: Arc<PostCourier>,
     options: PlayOptions,
     seed: u64,
-    /// Client and id of every lead met; the token ends its conversation, and `None` says that it was told so.
+    /// Client and id of every lead so far; the token ends its conversation, and `None` means that its end was posted.
     parts: HashMap<(String, String), Option<CancellationToken>>,
 }
 
@@ -127,7 +127,7 @@ impl PlayStage {
                 (stopped(person, now), CancellationToken::new())
             }
             Some(token) if is_new => (conversation(person, plot(person, self.seed), now, beat), token.clone()),
-            // An update changes nothing that the assistant says.
+            // An update does not change the conversation.
             Some(_) | None => return,
         };
         let dice = StdRng::seed_from_u64(self.seed ^ self.parts.len() as u64);

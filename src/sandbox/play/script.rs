@@ -1,7 +1,7 @@
-//! What becomes of a lead that the sandbox has accepted: the Lead Updates and Messages of one believable conversation. Pure.
+//! The conversation of an accepted lead: believable Lead Updates and Messages. Pure.
 //!
-//! The same seed and lead always meet the same plot. Bodies have Conversica's keys and vocabulary, nothing else: what is
-//! taken here has to be taken from Conversica.
+//! The same seed and lead always give the same plot. Bodies have Conversica's keys and vocabulary only: a receiver that accepts
+//! them has to accept Conversica's.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -12,20 +12,20 @@ use serde_json::{Map, Value, json};
 
 use crate::conversica::post::PostKind;
 
-/// Whom it is about, as the accepted Lead object says.
+/// The person of the conversation, from the accepted Lead object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScriptPerson {
     pub id: String,
-    /// Blank where the Lead object has none; the account's own is written then.
+    /// Blank where the Lead object has none; bodies then have the account's own.
     pub client_id: String,
     pub first_name: String,
     pub rep_name: String,
-    /// `optOut` or `stopMessaging`: nobody may be written to.
+    /// `optOut` or `stopMessaging`: the assistant must not write to this person.
     pub stopped: bool,
 }
 
 impl ScriptPerson {
-    /// Reads a Lead object that was accepted.
+    /// Reads an accepted Lead object.
     pub fn of(body: &[u8]) -> Option<Self> {
         let lead: Map<String, Value> = serde_json::from_slice(body).ok()?;
         let text = |key: &str| lead.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -40,7 +40,7 @@ impl ScriptPerson {
     }
 }
 
-/// How a conversation goes.
+/// The course of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScriptPlot {
     /// They answer, and want to come by.
@@ -51,7 +51,7 @@ pub enum ScriptPlot {
     OptOut,
     /// The address does not exist.
     Bounced,
-    /// They ask for something that a person has to do.
+    /// They ask for something that a salesperson has to do.
     ActionRequired,
     /// They are unhappy.
     AtRisk,
@@ -61,7 +61,7 @@ pub enum ScriptPlot {
     Excluded,
 }
 
-/// Each plot, and of how many in a hundred leads it is.
+/// Each plot, and its share of leads in percent.
 pub const PLOTS: [(ScriptPlot, u32); 8] = [
     (ScriptPlot::HotLead, 25),
     (ScriptPlot::Silence, 28),
@@ -73,7 +73,7 @@ pub const PLOTS: [(ScriptPlot, u32); 8] = [
     (ScriptPlot::Excluded, 5),
 ];
 
-/// One post, so many beats after the lead was accepted.
+/// One post, a number of beats after the lead was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptStep {
     pub beat: u32,
@@ -81,7 +81,7 @@ pub struct ScriptStep {
     pub body: String,
 }
 
-/// Which plot that lead meets.
+/// The plot for that lead.
 pub fn plot(person: &ScriptPerson, seed: u64) -> ScriptPlot {
     let mut hasher = DefaultHasher::new();
     (seed, &person.client_id, &person.id).hash(&mut hasher);
@@ -95,7 +95,7 @@ pub fn plot(person: &ScriptPerson, seed: u64) -> ScriptPlot {
     ScriptPlot::Silence
 }
 
-/// The whole conversation, in order. `beat` lies between two steps.
+/// The whole conversation, in order. `beat` is the time between two steps.
 pub fn conversation(person: &ScriptPerson, plot: ScriptPlot, start: DateTime<Utc>, beat: TimeDelta) -> Vec<ScriptStep> {
     let mut script =
         PlayScript { person, start, beat, next: 0, subject: "Your online request".to_owned(), steps: Vec::new() };
@@ -167,7 +167,7 @@ pub fn conversation(person: &ScriptPerson, plot: ScriptPlot, start: DateTime<Utc
     script.steps
 }
 
-/// What is said of a conversation that the CRM has ended.
+/// The update about a conversation that the CRM has ended.
 pub fn stopped(person: &ScriptPerson, start: DateTime<Utc>) -> Vec<ScriptStep> {
     let script =
         PlayScript { person, start, beat: TimeDelta::zero(), next: 0, subject: String::new(), steps: Vec::new() };
@@ -184,7 +184,7 @@ struct PlayScript<'a> {
 }
 
 impl PlayScript<'_> {
-    /// Of the next step, as Conversica writes it.
+    /// The date of the next step, in Conversica's format.
     fn date(&self) -> String {
         let at = self.start + self.beat * i32::try_from(self.next).unwrap_or(i32::MAX);
         at.format("%Y-%m-%dT%H:%M:%S%.3f+00:00").to_string()

@@ -1,4 +1,4 @@
-//! The deliverer: what it knows between two steps.
+//! The deliverer and the state it carries from step to step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::store::claim::{FinishedAttempt, LeadClaim};
 use crate::store::control::StoredHalt;
 use crate::store::state_db::StateDb;
 
-/// How long the queue is left alone when nothing in it was due: operator commands in other processes are noticed then.
+/// How long the deliverer leaves the queue alone when nothing was due; then it notices operator commands of other processes.
 pub(crate) const RECHECK: Duration = Duration::from_secs(1);
 
 /// Claims leads, posts them and records the answers.
@@ -26,26 +26,26 @@ pub struct LeadDeliverer {
     pub(crate) settings: ServiceSettings,
     /// Fingerprint of the credentials in use.
     pub(crate) account: String,
-    /// Whether these credentials have ever had a 2xx; until then, one request at a time.
+    /// Whether these credentials have ever had a 2xx; until then, the deliverer sends one request at a time.
     pub(crate) verified: bool,
     pub(crate) halt: Option<StoredHalt>,
     /// A halt, a first 2xx or a pause that is not on the disk yet.
     pub(crate) unwritten: Vec<UnwrittenFact>,
-    /// `None` where the claim was too old when its request was to be written.
+    /// `None` where the claim was too old when its request was about to be written.
     pub(crate) requests: JoinSet<(LeadClaim, Option<RequestAttempt>)>,
     pub(crate) finished: Vec<FinishedAttempt>,
     pub(crate) throttle: DeliveryThrottle,
-    /// Who may be claimed, by caps and Test Lead Token.
+    /// Limits claims by caps and by the Test Lead Token.
     pub(crate) admit: ClaimFilter,
-    /// What is in the queue was made by another mapping, until a poll has been through.
+    /// Fingerprint of the mapping in use.
     pub(crate) mapping: String,
     pub(crate) remapping: bool,
-    /// Halt and mapping are looked at again then: other processes change them.
+    /// When the deliverer next reads halt and mapping, which other processes change.
     pub(crate) look_at: DateTime<Utc>,
-    /// Conversica answers again: withdrawals of consent are to be tried at once.
+    /// Conversica answers again: retry withdrawals of consent at once.
     pub(crate) hurry: bool,
     pub(crate) capped_until: Option<DateTime<Utc>>,
-    /// Nothing was due when last looked; look again then.
+    /// Nothing was due at the last check; check again at this time.
     pub(crate) idle_until: Option<DateTime<Utc>>,
     pub(crate) tally: Arc<RunTally>,
     pub(crate) wake: Arc<Notify>,
@@ -55,6 +55,6 @@ pub struct LeadDeliverer {
 pub(crate) enum UnwrittenFact {
     Halt(StoredHalt),
     Verified,
-    /// Conversica asked for silence until then.
+    /// Conversica asked for a pause until this time.
     Pause(DateTime<Utc>),
 }

@@ -1,4 +1,4 @@
-//! How delivering ends: it waits for the requests that are on their way, and writes their outcomes down, up to a deadline.
+//! Shutdown of the deliverer: it waits, up to a deadline, for the requests in flight and records their outcomes.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tracing::warn;
 use super::{ClaimIntake, LeadDeliverer};
 
 impl LeadDeliverer {
-    /// Waits for what is in flight, writes it down, begins nothing. Requests that are still on their way at `deadline` are
-    /// left as claims, which the next start records as ambiguous.
+    /// Waits for requests in flight and records them; starts none. Requests still in flight at `deadline` stay claimed, and the
+    /// next start records them as ambiguous.
     pub async fn drain(&mut self, deadline: tokio::time::Instant) -> anyhow::Result<()> {
         loop {
             let step = self.step(ClaimIntake::Closed, crate::clock::now());

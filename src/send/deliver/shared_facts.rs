@@ -1,5 +1,5 @@
-//! What the deliverer tells all processes that share the state, and what it takes over from them: halts, pauses that Conversica
-//! asked for, the mapping in use, the first success of the credentials.
+//! Facts that all processes on one state share with this deliverer: halts, pauses that Conversica asked for, the mapping in use,
+//! the first success of the credentials.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::store::state_db::StateDb;
 use crate::store::{ahead, pause};
 use crate::{clock, horizon};
 
-/// How long a request's task tries to announce a pause: its outcome waits meanwhile.
+/// How long a request's task tries to announce a pause; the outcome of its request waits meanwhile.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Tells the other instances at once, before anything else is done about the answer. The deliverer writes the same pause once
-/// more with the outcome, so that nothing is lost where this fails. An SQLite state has no other instance.
+/// Tells the other instances of a pause before anything else happens with the answer. The deliverer writes the same pause again
+/// with the outcome, so a failure here loses nothing. An SQLite state has no other instance.
 pub(crate) async fn announce_pause(state: &StateDb, wait: Duration) {
     if matches!(state, StateDb::Postgres(_)) {
         let now = clock::now();
@@ -26,14 +26,14 @@ pub(crate) async fn announce_pause(state: &StateDb, wait: Duration) {
     }
 }
 
-/// A claim whose lease was written with a clock that was further off is not sent: another instance may take it for its own too
-/// early. A machine that was paused learns the time only here.
+/// A claim is not sent if the clock was off by more than this when its lease was written: another instance may see the lease as
+/// expired too early. A machine that was suspended learns the time only here.
 const CLAIM_CLOCK_ERROR: TimeDelta = TimeDelta::seconds(5);
 
 impl LeadDeliverer {
-    /// Gives claims back unsent where Conversica has asked for a pause since they were made: until a claim is on the disk, many
-    /// requests' time may pass. The deliverer gives them back as well if its clock was wrong when it made them. If the state does
-    /// not answer, the requests are sent: their permits end in time.
+    /// Releases claims unsent if Conversica asked for a pause after they were made: writing a claim to disk may take as long as
+    /// many requests. Also releases them if the deliverer's clock was wrong when it made them. If the state does not answer, the
+    /// requests are sent: their permits expire in time.
     pub(crate) async fn withhold_in_pause(&mut self, claims: Vec<LeadClaim>) -> Vec<LeadClaim> {
         let StateDb::Postgres(pool) = &self.state else { return claims };
         if claims.is_empty() {
@@ -51,7 +51,7 @@ impl LeadDeliverer {
         Vec::new()
     }
 
-    /// Facts go to the disk before the outcomes that brought them about: after a crash in between, a halt still stands.
+    /// Facts reach the disk before the outcomes that caused them: after a crash between the two, the halt is still in force.
     pub(crate) async fn write_facts(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         while let Some(fact) = self.unwritten.first() {
             match fact {
@@ -69,8 +69,8 @@ impl LeadDeliverer {
         Ok(())
     }
 
-    /// What other processes may have changed: a halt that `resume` lifts or another instance has met, the mapping whose
-    /// leads are in the queue, the credentials' first success.
+    /// Reads changes by other processes: a halt that `resume` lifted or another instance recorded, the mapping of the queued
+    /// leads, the first success of the credentials.
     pub(crate) async fn look_at_state(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         self.look_at_halt(now).await?;
         let longest = retry::longest_wait(&self.settings.delivery);
@@ -78,7 +78,7 @@ impl LeadDeliverer {
         let in_use = control::read::<MappingInUse>(&self.state).await?;
         let remapping = in_use.is_some_and(|in_use| in_use.fingerprint != self.mapping);
         if remapping != self.remapping {
-            // Content made by another mapping is stale: the poll that is to come makes it anew.
+            // Content made by another mapping is stale: the next poll makes it again.
             self.idle_until = None;
             if remapping {
                 info!("[lead] has changed: queued leads wait until a poll has built them anew");
@@ -95,11 +95,11 @@ impl LeadDeliverer {
         Ok(())
     }
 
-    /// The halt as the state has it: `resume` in another process lifts it, other credentials lift it here.
+    /// Reads the halt from the state: `resume` in another process lifts it, and new credentials lift it here.
     async fn look_at_halt(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         let stored = control::read::<StoredHalt>(&self.state).await?;
         match stored {
-            // With a date that lies in the future, no later `resume` would count.
+            // If the halt's date stayed in the future, no later `resume` would count.
             Some(halt) if halt.account == self.account => {
                 self.halt = Some(StoredHalt { since: horizon::as_of_now(halt.since, now), ..halt });
             }
@@ -110,8 +110,8 @@ impl LeadDeliverer {
             }
             None => {
                 let Some(halt) = &self.halt else { return Ok(()) };
-                // An instance with other credentials takes a halt away that is not its own. These credentials stay refused
-                // until a person says otherwise.
+                // An instance with other credentials removes a halt that is not its own. These credentials stay refused until an
+                // operator resumes.
                 if control::read::<ResumedAt>(&self.state).await?.is_some_and(|resumed| resumed.at >= halt.since) {
                     self.halt = None;
                     self.idle_until = None;

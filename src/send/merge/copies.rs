@@ -1,5 +1,5 @@
-//! Rows that share a key: no rule says which of them is the lead, so the lead is invalid until one is left. What any of them
-//! withdraws counts all the same.
+//! Rows that share a key: no rule says which of them is the lead, so the lead is invalid until one row is left. A withdrawal of
+//! consent in any of them counts.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,10 +10,11 @@ use crate::rules::read_scope::ReadScope;
 use crate::source::crm::{ConnectedCrm, FittingSource};
 use crate::source::read::PreparedReading;
 
-/// The longest key, and the longest client, that is taken. No key is that long; an index of PostgreSQL ends at some 2,700.
+/// The longest key, and the longest client, that the poll accepts. No real key is that long; a PostgreSQL index entry ends at
+/// some 2,700 bytes.
 pub const MAX_KEY_BYTES: usize = 1000;
 
-/// What the reason of such a lead says, behind the number of its rows.
+/// The reason of such a lead, after the number of its rows.
 pub const SHARED: &str = "rows of the source have this key";
 
 /// The rows of one key, counted; memory does not grow with their number.
@@ -57,8 +58,8 @@ impl RowCopies {
     }
 }
 
-/// Which of these leads have several rows. An incremental poll reads the rows that have changed, of which the others may be
-/// older.
+/// Finds which of these leads have several rows. An incremental poll reads only the changed rows, and the other rows of the key
+/// may be older.
 ///
 /// # Errors
 /// The source's.
@@ -87,7 +88,7 @@ pub fn named(line: RowLine<'_>) -> Option<()> {
     is_name(line, &key?, client.as_deref().unwrap_or_default()).then_some(())
 }
 
-/// The same of a row whose key and client have been read.
+/// The same for a row whose key and client have been read already.
 pub fn is_name(line: RowLine<'_>, key: &str, client: &str) -> bool {
     let fits = |text: &str| text.len() <= MAX_KEY_BYTES && !text.contains('\0');
     let is_replaced = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);

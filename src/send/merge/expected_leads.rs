@@ -9,16 +9,16 @@ use crate::store::packed::ComparedLead;
 
 /// The state's side.
 pub(crate) enum ExpectedLeads {
-    /// Every lead.
+    /// All leads of the state, in this order.
     InOrder(IdOrder, KnownLeads),
-    /// The leads of the rows that are read: nothing is missing.
+    /// Only the leads of the rows that are read: none can be missing.
     LookedUp,
     /// These leads, in byte order.
     Asked(VecDeque<LeadId>),
 }
 
 impl ExpectedLeads {
-    /// In which the rows come: narrow scopes in byte order.
+    /// The order of the rows: narrow scopes use byte order.
     pub fn order(&self) -> IdOrder {
         match self {
             ExpectedLeads::InOrder(order, _) => *order,
@@ -26,7 +26,7 @@ impl ExpectedLeads {
         }
     }
 
-    /// The next lead that is to be found in the source, and the order in which they come.
+    /// The next lead that the source should have, and the order of the leads.
     pub async fn front(&mut self) -> Result<Option<(IdOrder, (&str, &str))>, sqlx::Error> {
         Ok(match self {
             ExpectedLeads::InOrder(order, known) => {
@@ -38,7 +38,7 @@ impl ExpectedLeads {
         })
     }
 
-    /// It was found. What its row was like is not known of leads that were merely asked for.
+    /// The source has this lead. For leads of a narrow scope the earlier row hash is unknown.
     pub fn pop(&mut self) -> Option<ComparedLead> {
         match self {
             ExpectedLeads::InOrder(_, known) => known.pop(),
@@ -49,7 +49,7 @@ impl ExpectedLeads {
         }
     }
 
-    /// It has no row.
+    /// The source has no row for this lead.
     pub fn is_missing(&mut self, interest: MergeInterest) -> Option<LeadId> {
         let known = self.pop()?;
         (interest.is_in_the_missing() || !known.gone).then_some(known.lead)

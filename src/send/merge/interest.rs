@@ -1,20 +1,20 @@
-//! Which rows a merge returns.
+//! Selects the rows that a merge returns.
 
 use crate::store::compare::DoubtedLeads;
 
-/// What the merge passes over in silence.
+/// The rows and leads that the merge skips.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MergeInterest {
-    /// Rows that say what they said before, and leads that have been missing for long.
+    /// Skips unchanged rows and leads that have been missing for long.
     Differences,
-    /// Rows that say what they said before and whose leads are not in doubt.
+    /// Skips unchanged rows whose leads are not in doubt.
     Doubts(DoubtedLeads),
-    /// Nothing.
+    /// Skips nothing.
     Everything,
 }
 
 impl MergeInterest {
-    /// Whether leads that have been missing for long are told of.
+    /// Whether the merge reports leads that have been missing for long.
     pub(crate) const fn is_in_the_missing(self) -> bool {
         !matches!(self, MergeInterest::Differences)
     }

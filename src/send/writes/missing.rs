@@ -1,4 +1,4 @@
-//! What becomes of leads whose rows are missing: gone, or held, because so many at once are more likely a mistake.
+//! Leads whose rows are missing: the poll marks them gone, or holds them because so large a number is more likely a mistake.
 
 use crate::config::OnDelete;
 use crate::conversica::lead::LeadId;
@@ -34,7 +34,7 @@ impl PollWriter<'_> {
         if self.missing.len() >= UNDECIDED { self.withhold().await } else { Ok(()) }
     }
 
-    /// Holds the missing leads that are kept in memory. When it turns out that they are really gone, they are let go.
+    /// Holds the missing leads that are in memory. If they turn out to be really gone, the poll releases them.
     async fn withhold(&mut self) -> anyhow::Result<()> {
         self.fence.check(self.state).await?;
         for leads in std::mem::take(&mut self.missing).chunks(BATCH_ROWS) {
@@ -43,22 +43,22 @@ impl PollWriter<'_> {
         Ok(())
     }
 
-    /// Whether so much is missing that it would be held, and nothing of it has been written yet. Of a part only, with so many met
-    /// in it.
+    /// Whether the poll would hold the missing leads because of their number, with none of them written yet. For a partial
+    /// compare, `present` counts the leads found in that part.
     pub(crate) fn misses_much(&self, present: u64) -> bool {
         let found = ExpectedCount { present, ..self.found };
         self.withheld == 0 && self.losses.verdict(found) == MissingVerdict::Hold
     }
 
-    /// Most leads are missing. With them is held whatever this poll has kept back: were it the key that has changed, everybody
-    /// would be contacted anew.
+    /// Most leads are missing. The poll also holds its undecided sends: if the key column has changed, each person would
+    /// otherwise be contacted again.
     pub(crate) async fn hold_missing(&mut self) -> anyhow::Result<()> {
         let standing = control::read::<StandingHold>(self.state).await?;
         if standing.is_none_or(|hold| hold.reason != FIRST_RUN && hold.reason != SOURCE_SHRANK) {
             let hold = StandingHold { reason: SOURCE_SHRANK.to_owned(), since: self.now };
             control::write(self.state, &hold, self.now).await?;
         }
-        // A person is asked now, and what is lost after their word counts from there.
+        // The operator decides now; losses after that decision count from zero.
         control::clear::<UnaskedLosses>(self.state).await?;
         self.hold_stands = true;
         self.flush().await?;
@@ -77,7 +77,7 @@ impl PollWriter<'_> {
         Ok(())
     }
 
-    /// Also who nobody would miss may have been approved, and contacted, since this poll has looked.
+    /// A missing lead may have been approved and contacted since this poll read it.
     pub(crate) async fn take_for_gone(&self, leads: &[LeadId]) -> anyhow::Result<StopOutcome> {
         match self.settings.source.on_delete {
             OnDelete::Ignore => {
@@ -106,8 +106,7 @@ impl PollWriter<'_> {
         if self.found.back > 0 { self.end_hold().await } else { Ok(()) }
     }
 
-    /// The rows are back, and those that had come up in between are leads like others: sent, unless they are more than may be
-    /// sent unasked.
+    /// The rows are back. Leads that appeared meanwhile are like any others: sent, unless they exceed the limit without approval.
     async fn end_hold(&mut self) -> anyhow::Result<()> {
         let joined = HeldSelection::reason(SOURCE_SHRANK);
         let leads = held::look(self.state, &joined).await?.leads;

@@ -1,4 +1,4 @@
-//! Withdrawals by odd opt-out values: kept back until the poll knows how many there are. See [`crate::rules::odd_opt_out`].
+//! Withdrawals by odd opt-out values: undecided until the poll knows how many there are. See [`crate::rules::odd_opt_out`].
 
 use std::collections::BTreeSet;
 
@@ -28,11 +28,11 @@ impl PollWriter<'_> {
         if self.odd.waiting.len() < UNDECIDED {
             return Ok(());
         }
-        // Far too many, whatever the other rows hold.
+        // Too many already, whatever the other rows hold.
         self.decide_odd(0).await
     }
 
-    /// Sends the withdrawals of the keys that have few of them, among so many rows; the others wait for the operator.
+    /// Sends the withdrawals of keys that have few of them among `rows` rows; the others wait for the operator.
     pub(crate) async fn decide_odd(&mut self, rows: u64) -> anyhow::Result<()> {
         let many = self.odd.counts.iter().filter(|(_, odd)| are_too_many(**odd, rows)).map(|(key, _)| *key);
         let many: BTreeSet<LeadKey> = many.collect();
@@ -53,7 +53,7 @@ impl PollWriter<'_> {
         Ok(())
     }
 
-    /// Remembers which keys wait for the operator. A comparison of every row that found no odd value of a key ends its wait.
+    /// Records which keys wait for the operator. A full compare that finds no odd value of a key ends its wait.
     pub(crate) async fn record_odd(&self) -> anyhow::Result<()> {
         let mut columns = self.odd.columns.clone();
         if self.losses.is_of_everything() {

@@ -1,5 +1,5 @@
-//! What a database holds, as plain data: tables, columns, types, keys, references, and a bounded sample of values. It only
-//! reads, with few statements; what it finds is for [`crate::setup::propose`] to judge.
+//! The contents of a database as plain data: tables, columns, types, keys, references, and a bounded sample of values. It only
+//! reads, with few statements; [`crate::setup::propose`] judges the findings.
 //!
 //! Samples are personal data: they stay in memory.
 
@@ -11,11 +11,11 @@ use crate::db::{self, discreet};
 use crate::setup::introspect::table::InspectedTable;
 use crate::source::source_db::SourceDb;
 
-/// Rows of a table that are looked at.
+/// Rows sampled per table.
 pub const SAMPLE_ROWS: usize = 200;
-/// Characters of a value that are looked at.
+/// Characters sampled per value.
 const SAMPLE_CHARS: usize = 300;
-/// Where counting ends: beyond it a table is just large.
+/// Counting ends here: a table with more rows is just large.
 pub const COUNT_UP_TO: i64 = 10_000;
 
 /// Every table and view that this user may read, without samples.
@@ -28,7 +28,7 @@ pub async fn tables(db: &SourceDb) -> Result<Vec<InspectedTable>, sqlx::Error> {
         SourceDb::Postgres(pool) => postgres::tables(pool).await,
     }
     .map_err(discreet::of_source)?;
-    // What we have made ourselves is nobody's CRM.
+    // Tables that conversica-sync created belong to no CRM.
     tables.retain(|table| {
         table.schema.as_deref() != Some("conversica_sync")
             && !table.name.starts_with("conversica_")
@@ -37,7 +37,7 @@ pub async fn tables(db: &SourceDb) -> Result<Vec<InspectedTable>, sqlx::Error> {
     Ok(tables)
 }
 
-/// Takes samples of a table, and counts its rows up to a bound. What cannot be read (a view that fails) has none.
+/// Samples a table, and counts its rows up to a bound. An unreadable table (a view that fails) gets no samples.
 pub async fn sample(db: &SourceDb, table: &mut InspectedTable) {
     if table.rows.is_some() {
         return;
@@ -50,7 +50,7 @@ pub async fn sample(db: &SourceDb, table: &mut InspectedTable) {
     }
     let text = |index: &usize| {
         let name = db::quote(&table.columns[*index].name);
-        // PostgreSQL's `left` counts characters as `substr` does; both engines have `substr`.
+        // PostgreSQL's `left` is missing in SQLite; both engines have `substr`, which counts characters.
         format!("substr(cast(t.{name} as text), 1, {SAMPLE_CHARS})")
     };
     let list = readable.iter().map(text).collect::<Vec<_>>().join(", ");

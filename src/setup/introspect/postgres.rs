@@ -4,12 +4,12 @@ use crate::rules::source_column::{RelationKind, TypeFamily};
 use crate::setup::introspect::table::{ForeignKey, InspectedTable, TableColumn, UniqueKey};
 use crate::source::guest::SourcePool;
 
-/// Relations that are looked at: what is beyond is no CRM that a person could choose from.
+/// The most relations that are read: a database with more is no CRM in which an operator could choose a table.
 const MAX_TABLES: i64 = 5000;
 
 pub(crate) async fn tables(pool: &SourcePool) -> Result<Vec<InspectedTable>, sqlx::Error> {
-    // Partitions belong to their table. `public` is on nearly every search path; other schemas are always named, because the
-    // path belongs to the session, and ours may have another one tomorrow.
+    // Partitions belong to their table. `public` is on nearly every search path. Tables of other schemas are always qualified,
+    // because the path belongs to the session, and ours may have another one tomorrow.
     let relations: Vec<(i64, String, String, String, bool)> = sqlx::query_as(
         "select c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, \
                 n.nspname = 'public' and pg_catalog.pg_table_is_visible(c.oid) \
@@ -58,7 +58,7 @@ async fn columns(
     tables: &mut [InspectedTable],
     place: &impl Fn(i64) -> Option<usize>,
 ) -> Result<(), sqlx::Error> {
-    // A domain is what it is made of.
+    // A domain counts as its base type.
     let columns: Vec<(i64, String, String, String, bool)> = sqlx::query_as(
         "select a.attrelid::int8, a.attname::text, coalesce(b.typname, t.typname)::text, \
                 coalesce(b.typcategory, t.typcategory)::text, a.attnotnull \
@@ -76,7 +76,8 @@ async fn columns(
         tables[index].columns = group
             .iter()
             .map(|(_, name, kind, category, required)| {
-                // A array, C composite, G geometric, P pseudo, R range, V bit string; of the user-defined ones, these two.
+                // A array, C composite, G geometric, P pseudo, R range, V bit string; the named types below have no plain text
+                // either.
                 let readable = !["A", "C", "G", "P", "R", "V"].contains(&category.as_str())
                     && !["bytea", "tsvector", "tsquery"].contains(&kind.as_str());
                 // E is an enum.

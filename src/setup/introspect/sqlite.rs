@@ -5,7 +5,7 @@ use sqlx::SqlitePool;
 use crate::rules::source_column::{RelationKind, TypeFamily};
 use crate::setup::introspect::table::{ForeignKey, InspectedTable, TableColumn, UniqueKey};
 
-/// A view that does not work any more makes a joined look at all of them fail, so views are looked at one by one.
+/// A broken view makes a joined query over all views fail, so each view is read alone.
 const MAX_VIEWS: i64 = 200;
 
 pub(crate) async fn tables(pool: &SqlitePool) -> Result<Vec<InspectedTable>, sqlx::Error> {
@@ -36,7 +36,7 @@ pub(crate) async fn tables(pool: &SqlitePool) -> Result<Vec<InspectedTable>, sql
     Ok(tables)
 }
 
-/// The columns of the primary key of the last table, which have been collected, become one.
+/// Combines the collected primary-key columns of the last table into one key.
 fn end_of_key(tables: &mut [InspectedTable], keys: &mut Vec<(i64, String)>) {
     keys.sort();
     let columns: Vec<String> = keys.drain(..).map(|(_, column)| column).collect();
@@ -53,7 +53,7 @@ async fn uniques(pool: &SqlitePool, tables: &mut [InspectedTable]) -> Result<(),
     .fetch_all(pool)
     .await?;
     for group in indexes.chunk_by(|a, b| (&a.0, &a.1) == (&b.0, &b.1)) {
-        // A column without a name is an expression.
+        // An index column without a name is an expression.
         let columns: Option<Vec<String>> = group.iter().map(|(_, _, column)| column.clone()).collect();
         if let (Some(columns), Some(table)) = (columns, tables.iter_mut().find(|table| table.name == group[0].0)) {
             table.unique.push(UniqueKey { columns, primary: false });
@@ -123,7 +123,7 @@ fn read(name: String, declared: String, not_null: bool) -> TableColumn {
     TableColumn { name, type_name: declared.to_lowercase(), family, readable, not_null, samples: Vec::new() }
 }
 
-/// Of a type as it was declared: any words at all, read by what they contain, as SQLite itself does.
+/// The family of a declared type. SQLite accepts any words as a type and reads them by what they contain; so does this.
 fn family(declared: &str) -> TypeFamily {
     let declared = declared.to_ascii_uppercase();
     let has = |words: &[&str]| words.iter().any(|word| declared.contains(word));

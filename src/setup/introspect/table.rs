@@ -12,7 +12,7 @@ pub struct TableColumn {
     /// Whether its values have a plain text: not arrays, composites, binary.
     pub readable: bool,
     pub not_null: bool,
-    /// One value a sampled row.
+    /// One value per sampled row.
     pub samples: Vec<Option<String>>,
 }
 
@@ -28,14 +28,14 @@ pub struct ForeignKey {
     pub column: String,
     pub schema: Option<String>,
     pub table: String,
-    /// `None`: its primary key.
+    /// `None` means its primary key.
     pub target: Option<String>,
 }
 
-/// A table or view with what is known of it.
+/// A table or view and its properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InspectedTable {
-    /// `None` where the name alone finds it.
+    /// `None` where the name alone identifies the table.
     pub schema: Option<String>,
     pub name: String,
     pub relation: RelationKind,
@@ -44,14 +44,14 @@ pub struct InspectedTable {
     pub unique: Vec<UniqueKey>,
     /// References of one column to one column.
     pub references: Vec<ForeignKey>,
-    /// How many rows there are, at most `COUNT_UP_TO` and one; `None` where nobody has counted.
+    /// The number of rows, at most `COUNT_UP_TO` plus one; `None` where the rows were not counted.
     pub rows: Option<i64>,
-    /// How many rows the samples are of.
+    /// The number of sampled rows.
     pub sampled: usize,
 }
 
 impl InspectedTable {
-    /// As `[source] table` names it.
+    /// The name for `[source] table`.
     pub fn setting(&self) -> String {
         let part = |name: &str| match name.contains(['.', '"']) || name.trim() != name || name.is_empty() {
             true => db::quote(name),
@@ -63,7 +63,7 @@ impl InspectedTable {
         }
     }
 
-    /// As SQL names it.
+    /// The name in SQL.
     pub fn sql(&self) -> String {
         match &self.schema {
             Some(schema) => format!("{}.{}", db::quote(schema), db::quote(&self.name)),
@@ -76,7 +76,7 @@ impl InspectedTable {
         exact.or_else(|| self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)))
     }
 
-    /// The primary key, where it is one column.
+    /// The primary key, if it is one column.
     pub fn primary_key(&self) -> Option<&str> {
         let primary = self.unique.iter().find(|unique| unique.primary)?;
         match primary.columns.as_slice() {

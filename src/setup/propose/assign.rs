@@ -1,4 +1,4 @@
-//! Which column fills which key: the surest name first, each column once, and no name against what the values say. Pure.
+//! Assigns columns to keys: the surest name first, each column once, and no name that contradicts its values. Pure.
 
 use crate::conversica::lead::{LeadKey, ValueKind};
 use crate::rules::source_column::TypeFamily;
@@ -9,7 +9,7 @@ use crate::setup::propose::names;
 use crate::setup::propose::proposal::{GivenValue, OperatorWishes};
 use crate::setup::propose::shape::{self, ShapeFit, is_time_column};
 
-/// What a person has said goes before everything.
+/// The operator's choices take precedence.
 pub fn given(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) {
     for (key, given) in &wishes.given {
         let name = |asked: &str| draft.base.column(asked).map_or(asked.to_owned(), |column| column.name.clone());
@@ -31,7 +31,7 @@ pub fn given(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) {
                 part.default = Some("true".to_owned());
                 draft.fill(*key, part);
             }
-            // Beside a column that is found, it is what stands in for a blank; see `defaults`.
+            // With a column, the given value only replaces blanks; see `defaults`.
             GivenValue::Value(value) if *key == LeadKey::ConversationId => {
                 draft.fill(*key, DraftPart::new(PartOrigin::Value(value.clone()), "as you said"));
             }
@@ -41,7 +41,7 @@ pub fn given(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) {
     }
 }
 
-/// Values that a person has given: for every lead, or where the column that was found is blank.
+/// Values that the operator gave: for every lead, or where the chosen column is blank.
 pub fn defaults(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) {
     for (key, given) in &wishes.given {
         let GivenValue::Value(value) = given else { continue };
@@ -61,7 +61,7 @@ pub fn by_name(draft: &mut ProposalDraft<'_>) {
     for column in &free {
         for key in LeadKey::ALL.iter().copied().filter(|key| key.kind() != ValueKind::Boolean) {
             let Some(likeness) = names::likeness(&column.name, names::of(key)) else { continue };
-            // A state is a place beside a city, and else how far a lead has come.
+            // `state` is a place beside a city, and otherwise the progress of a lead.
             if names::folded(&column.name) == "state" && (key == LeadKey::State) != has_address {
                 continue;
             }
@@ -75,7 +75,7 @@ pub fn by_name(draft: &mut ProposalDraft<'_>) {
             }
         }
     }
-    // Stable: of equals, the first column.
+    // Stable: between equals, the first column wins.
     pairs.sort_by_key(|(score, ..)| std::cmp::Reverse(*score));
     for (_, key, column, why) in pairs {
         if draft.wants(key) && !draft.is_taken(&column.name) {
@@ -107,7 +107,7 @@ fn takes_numbers(key: LeadKey) -> bool {
     is_id(key) || key.kind() != ValueKind::Text || matches!(key, HomePhone | WorkPhone | CellPhone | Zip | Year)
 }
 
-/// Whether a text key is called so, though its column holds no text of its own.
+/// Whether a column has the name of a text key but holds no text of its own.
 fn is_only_called(table: &InspectedTable, key: LeadKey, column: &TableColumn) -> bool {
     let numbers = is_numeric(column) || column.family == TypeFamily::Uuid;
     !is_id(key)
@@ -116,7 +116,7 @@ fn is_only_called(table: &InspectedTable, key: LeadKey, column: &TableColumn) ->
         && names::likeness(&column.name, names::of(key)).is_some()
 }
 
-/// Says of each column that is called like a text, and holds an id or a number, that it is left out.
+/// Adds a doubt for each column that is left out because it has the name of a text but holds an id or a number.
 pub fn name_left_out(draft: &mut ProposalDraft<'_>) {
     for column in draft.free() {
         let start = format!("\"{}\" ", column.name);
@@ -139,9 +139,9 @@ pub fn name_left_out(draft: &mut ProposalDraft<'_>) {
     }
 }
 
-/// What the values add to the name (nothing, where there are too few), or why they speak against it.
+/// The reason that the values add to the name (empty where there are too few), or the reason against it.
 fn fits(table: &InspectedTable, key: LeadKey, column: &TableColumn) -> Result<&'static str, Option<&'static str>> {
-    // What a reference or a number means is in another table, if anywhere.
+    // The meaning of a reference or a number is in another table, if anywhere.
     if is_reference(table, column) && !is_id(key) || is_numeric(column) && !takes_numbers(key) {
         return Err(None);
     }
@@ -182,14 +182,14 @@ fn fits(table: &InspectedTable, key: LeadKey, column: &TableColumn) -> Result<&'
         }
         FirstName | LastName | RepName if number || column.family == TypeFamily::Uuid => Err(None),
         FirstName | LastName => said(shape::fit(column, shape::is_words), "", "its values are no words"),
-        // An id in a text is for a join.
+        // An id in a text column needs a join.
         RepName
             if shape::fit(column, shape::is_words) == ShapeFit::Misfits
                 || shape::fit(column, shape::is_uuid) == ShapeFit::Fits && some =>
         {
             Err(None)
         }
-        // An id or a code kept as a text is no word either.
+        // An id or a code stored as text is no word either.
         LeadSource | LeadStatus | LeadType | LeadSubStatus | State | City | Address
             if column.family == TypeFamily::Uuid || shape::fit(column, is_code) == ShapeFit::Fits && some =>
         {
@@ -199,7 +199,7 @@ fn fits(table: &InspectedTable, key: LeadKey, column: &TableColumn) -> Result<&'
     }
 }
 
-/// Digits alone, or the id of a row.
+/// Whether a text is digits alone, or a UUID.
 fn is_code(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit()) || shape::is_uuid(text)
 }
@@ -226,7 +226,7 @@ fn has_last_name(draft: &ProposalDraft<'_>) -> bool {
     draft.base.columns.iter().any(|column| names::likeness(&column.name, names::of(LeadKey::LastName)).is_some())
 }
 
-/// An address under a name that nobody has heard of.
+/// Finds a column of e-mail addresses that has an unknown name.
 pub fn email_by_shape(draft: &mut ProposalDraft<'_>) {
     if !draft.wants(LeadKey::Email) {
         return;
@@ -252,7 +252,7 @@ pub fn email_by_shape(draft: &mut ProposalDraft<'_>) {
     draft.fill(LeadKey::Email, part);
 }
 
-/// First and last name out of one column, where there is no other.
+/// Fills first and last name from one column, where there is no other.
 pub fn person(draft: &mut ProposalDraft<'_>) {
     if !draft.wants(LeadKey::FirstName) {
         return;

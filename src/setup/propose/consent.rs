@@ -1,4 +1,4 @@
-//! Who wants no messages: the one thing that must not be guessed at the wrong way round. Pure.
+//! Finds opt-outs. A proposal must never read a consent column the wrong way round. Pure.
 
 use crate::config::{FieldRule, WhenNull};
 use crate::conversica::lead::LeadKey;
@@ -11,7 +11,7 @@ use crate::setup::propose::names;
 use crate::setup::propose::proposal::{OperatorWishes, RowsKept, UnmappedColumn};
 use crate::setup::propose::shape::{self, ShapeFit, is_time_column};
 
-/// Columns of the table itself. Of several that say the same, one `true` is enough.
+/// Uses columns of the table itself. If several mean the same, one `true` is enough.
 pub fn by_name(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) {
     let is_given = wishes.given.iter().any(|(key, _)| *key == LeadKey::OptOut);
     for key in [LeadKey::OptOut, LeadKey::SmsOptOut, LeadKey::SmsOptIn] {
@@ -65,7 +65,7 @@ pub fn by_name(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) {
     }
 }
 
-/// Names every column that is left and speaks of consent, or of rows out of use; the names of all others.
+/// Lists every remaining column about consent or rows out of use as unmapped; returns the names of all other remaining columns.
 pub fn name_leftovers(draft: &mut ProposalDraft<'_>) -> Vec<String> {
     let has_opt_out = draft.fields.contains_key(&LeadKey::OptOut);
     let mut unmapped = Vec::new();
@@ -107,7 +107,7 @@ pub fn name_leftovers(draft: &mut ProposalDraft<'_>) -> Vec<String> {
     unmapped
 }
 
-/// How a yes-or-no column fills optOut. What is neither a plain yes nor a plain no is an opt-out.
+/// The rule by which a yes-or-no column fills optOut. A value that is neither a plain yes nor a plain no is an opt-out.
 fn opt_out_rule(column: &TableColumn, inverted: bool) -> FieldRule {
     let mut map = shape::truth_map(column, inverted);
     if inverted {
@@ -165,18 +165,18 @@ pub fn is_true(name: &str, column: &TableColumn, dialect: SqlDialect) -> String 
             SqlDialect::Sqlite => format!("coalesce({name}, '') <> ''"),
         };
     }
-    // Whatever is not a plain no counts as an opt-out: a word that nobody has thought of must not let messages through.
+    // Any value that is not a plain no counts as an opt-out: an unforeseen word must not let messages through.
     format!("lower(trim(coalesce(CAST({name} AS text), ''))) NOT IN ('', {NO_WORDS})")
 }
 
-/// Opt-outs that well-known CRMs keep in other tables, with the instant at which they changed.
+/// Opt-outs that well-known CRMs keep in other tables, with the time of their last change.
 pub fn elsewhere(draft: &mut ProposalDraft<'_>) {
     blacklist(draft);
     address_book(draft);
     name_tables_of_excluded_people(draft);
 }
 
-/// A table that may say who is not to be written to is at least named: the operator decides what is made of it.
+/// Names every table that may list people who want no messages: the operator decides how to use it.
 fn name_tables_of_excluded_people(draft: &mut ProposalDraft<'_>) {
     let tables = draft.catalog.iter().enumerate();
     let unused = tables.filter(|(index, table)| names::may_list_excluded_people(&table.name) && !draft.is_read(*index));
@@ -200,7 +200,7 @@ fn sibling(draft: &ProposalDraft<'_>, name: &str, columns: &[&str]) -> Option<us
     })
 }
 
-/// Odoo: one blacklist of addresses for all records.
+/// Odoo has one blacklist of addresses for all records.
 fn blacklist(draft: &mut ProposalDraft<'_>) {
     let Some(table) = sibling(draft, "mail_blacklist", &["email", "active", "write_date"]) else { return };
     if draft.base.column("email_normalized").is_none() || !draft.wants(LeadKey::OptOut) {
@@ -217,7 +217,7 @@ fn blacklist(draft: &mut ProposalDraft<'_>) {
     draft.stamps.push(format!("{alias}.\"write_date\""));
 }
 
-/// SuiteCRM and SugarCRM: addresses in a table of their own, each with its opt-out.
+/// SuiteCRM and SugarCRM keep addresses in a table of their own, each with its opt-out.
 fn address_book(draft: &mut ProposalDraft<'_>) {
     let Some(tables) = address_tables(draft.catalog, draft.base) else { return };
     let key = draft.base.primary_key().unwrap_or("id").to_owned();
@@ -269,7 +269,7 @@ pub fn address_tables(catalog: &[InspectedTable], owner: &InspectedTable) -> Opt
 pub fn join_addresses(draft: &mut ProposalDraft<'_>, tables: AddressTables, key: &str, hint: &str) -> (String, String) {
     let AddressTables { book, entries, module } = tables;
     let (entries_sql, yes, no) = (draft.catalog[entries].sql(), "1", "0");
-    // At most one row a lead: two primary addresses would make two leads of one key.
+    // At most one row per lead: two primary addresses would make two leads of one key.
     let entry = draft.join(entries, &format!("{hint}_entry"), |alias| {
         format!(
             "{alias}.\"id\" = (SELECT min(e.\"id\") FROM {entries_sql} AS e WHERE e.\"bean_id\" = {key} \
@@ -284,7 +284,7 @@ pub fn join_addresses(draft: &mut ProposalDraft<'_>, tables: AddressTables, key:
     (alias, entry)
 }
 
-/// A flag as a number, whether the copy has it as a number or as a boolean.
+/// A flag as a number, whether the copied table has a number or a boolean.
 fn number(alias: &str, column: &str) -> String {
     format!("coalesce(CAST({alias}.{} AS integer), 0)", db::quote(column))
 }

@@ -1,5 +1,5 @@
-//! The person behind a record that has no address of its own: an opportunity of a contact, or of a party whose addresses are
-//! among its contact mechanisms, one row each, with a type. Pure.
+//! Finds the person behind a record that has no address of its own: an opportunity that refers to a contact, or to a party whose
+//! addresses are contact mechanisms, one row each, with a type. Pure.
 
 use crate::conversica::lead::LeadKey;
 use crate::db;
@@ -10,10 +10,10 @@ use crate::setup::propose::proposal::RowsKept;
 use crate::setup::propose::shape::{self, is_time_column};
 use crate::setup::propose::{assign, consent, flag, join, names, staff, stamp};
 
-/// What the columns are called by which a record refers to its person, the surest first.
+/// Names of columns by which a record refers to its person, the surest first.
 const PERSON: &str = "contactid contact personid person partyid party leadpersonid customerid customer clientid client partnerid partner prospectid \
     primarycontactid maincontactid kontaktid kontakt kundeid kundenid clienteid contactoid personaid";
-/// What the columns of a contact mechanism are called.
+/// Names of the columns of a contact mechanism.
 const TYPE: &str = "type kind contacttype mechanism mechanismtype channel typ art tipo";
 const VALUE: &str = "value data contact wert valeur valor detail";
 
@@ -64,7 +64,7 @@ pub fn find_contact<'a>(
         let has_address = find_text(&catalog[person], names::of(LeadKey::Email)).is_some();
         (has_address || mechanism.is_some()).then_some((column, person, mechanism))
     });
-    // Several references to the same kind of person: one that is always filled serves every record.
+    // Several references may lead to the same kind of person: prefer a column that is filled.
     let mut found: Vec<_> = found.collect();
     found.sort_by_key(|(column, ..)| column.values().next().is_none());
     let (column, person, mechanism) = found.into_iter().next()?;
@@ -82,13 +82,13 @@ fn find_mechanism(catalog: &[InspectedTable], person: usize) -> Option<ContactMe
         let (kind, value, key) = (of(TYPE)?, of(VALUE)?, table.primary_key()?);
         let holders = table.references.iter().filter(|reference| leads_to(reference, &catalog[person]));
         let holder = holders.map(|reference| reference.column.as_str()).next()?;
-        // Before its values have been seen, it may be one.
+        // A table without samples yet may be a contact mechanism.
         let fits = table.rows.is_none() || find_kind(kind, "mail").is_some();
         (fits && index != person).then_some(ContactMechanism { table: index, key, holder, kind, value: &value.name })
     })
 }
 
-/// The word by which a mechanism says its kind, as the rows have it.
+/// The word in the rows that names a mechanism's kind.
 fn find_kind<'a>(kind: &'a TableColumn, part: &str) -> Option<&'a str> {
     kind.samples.iter().flatten().map(String::as_str).find(|word| names::folded(word).contains(part))
 }
@@ -134,7 +134,7 @@ pub fn follow_contact(draft: &mut ProposalDraft<'_>, index: usize) {
         }
         let word = match (find_kind(mechanism.kind, part), part) {
             (Some(word), _) => word,
-            // Proposed once more after its values have been seen.
+            // Before the table's values are sampled; the proposal is made again afterwards.
             (None, "mail") => "email",
             (None, _) => continue,
         };
@@ -211,7 +211,7 @@ fn fill_from_person(draft: &mut ProposalDraft<'_>, person: &InspectedTable, alia
     draft.fill(LeadKey::LastName, last);
 }
 
-/// The person's own word counts for each of the records; what else speaks of consent there is named.
+/// The person's own opt-out counts for each of their records; other columns about consent there become doubts.
 fn take_consent(draft: &mut ProposalDraft<'_>, person: &InspectedTable, alias: &str) {
     let is_refusal = |column: &&TableColumn| {
         names::likeness(&column.name, names::of(LeadKey::OptOut)).is_some()
@@ -257,7 +257,7 @@ fn ways_out(table: &InspectedTable) -> impl Iterator<Item = (&TableColumn, RowsK
     readable.filter_map(|column| Some((column, stamp::find_way_out(table, column)?)))
 }
 
-/// A person in the trash gets nothing, whatever the record says.
+/// Leaves out deleted persons, whatever the record says.
 fn keep_only_persons_in_use(draft: &mut ProposalDraft<'_>, person: &InspectedTable, alias: &str) {
     for (column, kept) in ways_out(person) {
         let condition = flag::write_condition(column, kept, draft.dialect, &format!("{alias}."));

@@ -1,6 +1,6 @@
 //! The dialect of SQL that a proposal is written in.
 
-/// Whose SQL is written.
+/// The engine whose SQL the proposal uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SqlDialect {
     Sqlite,

@@ -1,5 +1,5 @@
-//! A proposal in the making, and how it becomes one: a table where columns suffice, a query where anything is joined or
-//! computed. Pure.
+//! A proposal under construction, and its final form: a table where columns suffice, a query where it joins or computes anything.
+//! Pure.
 
 use std::collections::BTreeMap;
 
@@ -28,15 +28,15 @@ pub struct ProposalDraft<'a> {
     pub joins: Vec<DraftJoin>,
     pub filters: Vec<RowFilter>,
     pub exclusions: Vec<RowExclusion>,
-    /// Further conditions of the query, over what is joined, and why.
+    /// Further conditions of the query, over the joined tables, and why.
     pub conditions: Vec<(String, String)>,
-    /// The type of the instant that a change is known by.
+    /// The type of the change stamp.
     pub stamp_family: Option<TypeFamily>,
-    /// Instants of other tables that belong to a change of a lead, in SQL.
+    /// Change stamps of joined tables, in SQL.
     pub stamps: Vec<String>,
     pub doubts: Vec<String>,
     pub consent: Vec<UnmappedColumn>,
-    /// Keys that a person wants left out.
+    /// Keys that the operator wants left out.
     pub barred: Vec<LeadKey>,
     taken: Vec<String>,
     reads: Vec<usize>,
@@ -54,7 +54,7 @@ pub struct DraftPart {
 pub enum PartOrigin {
     /// A column of the table.
     Column(String),
-    /// An expression, over [`BASE`] and the joined tables, and what to call it.
+    /// An expression over [`BASE`] and the joined tables, and its name in the query.
     Sql(String, &'static str),
     Value(String),
 }
@@ -73,7 +73,7 @@ pub struct RowFilter {
     pub why: String,
 }
 
-/// Rows that are left out because another table has them, too.
+/// Rows that are left out because another table also has them.
 pub struct RowExclusion {
     pub column: String,
     /// The values of the column whose rows are left out, as a query.
@@ -101,7 +101,7 @@ impl<'a> ProposalDraft<'a> {
     ) -> Self {
         let ancestors = &lineage.ancestors;
         let homes = ancestors.iter().map(|ancestor| (ancestor.alias.clone(), ancestor.table));
-        // A record whose parent row is missing is no record any more: no LEFT JOIN.
+        // A record whose parent row is missing is incomplete: no LEFT JOIN.
         let joins = ancestors.iter().map(|ancestor| DraftJoin {
             alias: ancestor.alias.clone(),
             table: catalog[ancestor.table].sql(),
@@ -129,7 +129,7 @@ impl<'a> ProposalDraft<'a> {
         }
     }
 
-    /// The column has found its use.
+    /// Marks the column as used.
     pub fn take(&mut self, column: &str) {
         self.taken.push(column.to_owned());
     }
@@ -138,7 +138,7 @@ impl<'a> ProposalDraft<'a> {
         self.taken.iter().any(|taken| taken == column) || self.client.as_deref() == Some(column)
     }
 
-    /// Whether a key is still to be filled.
+    /// Whether a key still needs a source.
     pub fn wants(&self, key: LeadKey) -> bool {
         !self.fields.contains_key(&key) && !self.barred.contains(&key)
     }
@@ -153,7 +153,7 @@ impl<'a> ProposalDraft<'a> {
         }
     }
 
-    /// The columns that have no use yet, and have a text.
+    /// The unused readable columns.
     pub fn free(&self) -> Vec<&'a TableColumn> {
         let base: &'a InspectedTable = self.base;
         base.columns.iter().filter(|column| column.readable && !self.is_taken(&column.name)).collect()
@@ -201,7 +201,7 @@ impl<'a> ProposalDraft<'a> {
         self.find_columns(name).into_iter().map(of).collect()
     }
 
-    /// A table joined, once for each condition; `on` is given the alias.
+    /// Joins a table once for each condition; `on` receives the alias.
     pub fn join(&mut self, table: usize, hint: &str, on: impl Fn(&str) -> String) -> String {
         let name = self.catalog[table].sql();
         let same = |join: &&DraftJoin| join.table == name && join.on == on(&join.alias);
@@ -231,7 +231,7 @@ impl<'a> ProposalDraft<'a> {
             );
         }
         self.write_suggestions(is_query);
-        // Only what is mapped is read: of a table nobody joins, a mere column.
+        // The query reads only mapped columns; a table without joins needs no query.
         let mut output = QueryOutput::default();
         let (place, key, changed_at) = if is_query {
             self.query(&mut output, key, stamp)
@@ -290,7 +290,7 @@ impl<'a> ProposalDraft<'a> {
         own.chain(excluded).chain(self.conditions.iter().map(|(condition, _)| condition.clone())).collect()
     }
 
-    /// What an operator may write for a column that is only named; of what fills optOut already, only the condition.
+    /// Writes the suggestions for columns that are only named; if optOut has a source already, only the condition.
     fn write_suggestions(&mut self, is_query: bool) {
         let has_opt_out = self.fields.contains_key(&LeadKey::OptOut);
         let mut consent = std::mem::take(&mut self.consent);
@@ -312,7 +312,7 @@ impl<'a> ProposalDraft<'a> {
         key: Option<ProposedChoice>,
         stamp: Option<ChangeStamp>,
     ) -> (RowsPlace, Option<ProposedChoice>, Option<ProposedChoice>) {
-        // Plain columns first: they keep their names, and what is computed gets another one.
+        // Plain columns first: they keep their names, and computed ones get other names.
         for name in key.iter().map(|key| &key.what).chain(&self.client) {
             output.column(name, self.qualified(name));
         }
@@ -327,7 +327,7 @@ impl<'a> ProposalDraft<'a> {
                 output.names.insert(*key, name);
             }
         }
-        // What a comment advises to map has to be there to be mapped.
+        // Columns that a comment suggests to map must be in the query.
         for unmapped in self.consent.iter().filter(|unmapped| unmapped.rule.is_some()) {
             output.column(&unmapped.column, self.qualified(&unmapped.column));
         }
@@ -359,14 +359,14 @@ impl<'a> ProposalDraft<'a> {
         (RowsPlace::Query(query), key, changed_at)
     }
 
-    /// The latest of the table's own instant and those of others, any of which may be NULL.
+    /// The latest of the table's own stamp and those of joined tables; each may be NULL.
     fn latest(&self, own: &str) -> String {
         if self.stamps.is_empty() {
             return own.to_owned();
         }
         match self.dialect {
             SqlDialect::Postgres => format!("greatest({own}, {})", self.stamps.join(", ")),
-            // SQLite's `max` is NULL where one of them is: each is the first of all that is not, beginning with itself.
+            // SQLite's `max` is NULL if any argument is. So each argument falls back to the first other stamp that is not NULL.
             SqlDialect::Sqlite => {
                 let all: Vec<&str> = std::iter::once(own).chain(self.stamps.iter().map(String::as_str)).collect();
                 let turned = (0..all.len()).map(|start| {
@@ -379,7 +379,7 @@ impl<'a> ProposalDraft<'a> {
     }
 }
 
-/// What a query selects, each name once.
+/// The columns that a query selects, each name once.
 #[derive(Default)]
 struct QueryOutput {
     list: Vec<String>,

@@ -1,7 +1,6 @@
-//! Yes-or-no columns whose names speak of consent, or of rows that are out of use, and the SQL by which such rows are left
-//! out. Pure.
+//! Yes-or-no columns whose names suggest consent or rows out of use, and the SQL conditions that leave out such rows. Pure.
 //!
-//! Only what is plain is used; everything else of this kind is named, so that a person decides.
+//! The proposal uses only clear cases; it names every other column of this kind, so that the operator decides.
 
 use crate::db;
 use crate::rules::source_column::TypeFamily;
@@ -11,7 +10,7 @@ use crate::setup::propose::names;
 use crate::setup::propose::proposal::RowsKept;
 use crate::setup::propose::shape::{self, ShapeFit, is_time_column};
 
-/// What a yes in a column seems to mean.
+/// The likely meaning of a yes in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlagMeaning {
     /// The person wants no messages.
@@ -31,7 +30,7 @@ const REFUSALS: &str = "unsubscri optout optedout donot dont nocontact nocall no
     desabon desinscri refus nepas noncontact nocontactar norecib nomolest noenviar nodesea desuscri debaja \
     descadastr naocontat naoenvi semcontat disiscri nonscrivere afgemeld uitgeschreven nietmailen geenmail nietcontact geencontact";
 const REFUSAL_WORDS: &str = "dnc dne dnm baja stop";
-/// Words that deny what follows: `no_contact`, not `phone_no`.
+/// Words that negate the next word: `no_contact`, not `phone_no`.
 const DENIALS: &str = "no not kein keine nicht ne pas sin sem nao non senza geen niet";
 const PERMISSIONS: &str = "optin optedin newsletter massmail mailing subscri contactable contactok emailok mailok smsok phoneok consent gdpr \
     dsgvo rgpd lgpd marketing allow permi accept agree mayemail maycontact maymail cancontact canemail canmail \
@@ -47,18 +46,18 @@ const IN_USE: &str = "active activ aktiv actif activo ativo attivo actief enable
 const STAFF_MARKS: &str = "user users staff superuser employee admin administrator agent operator internal colleague benutzer mitarbeiter intern \
     utilisateur employe usuario empleado funcionario utente dipendente gebruiker medewerker interne interno";
 
-/// Words for no that a column may hold, in lower case, as a list of SQL.
+/// Words for no that a column may hold, in lower case, as an SQL list.
 pub const NO_WORDS: &str =
     "'0', '0.0', 'f', 'false', 'n', 'no', 'off', 'nein', 'non', 'falsch', 'faux', 'falso', 'nee', 'nao', 'não', '-'";
 const YES_WORDS: &str = "'1', '1.0', 't', 'true', 'y', 'yes', 'on', 'x', 'ja', 'j', 'wahr', 'o', 'oui', 'vrai', 's', 'si', 'sí', 'sì', 'sim', \
                          'verdadero', 'vero'";
 
-/// Whether a column holds yes and no: by its type, or by all that was seen of its values.
+/// Whether a column holds yes and no: by its type, or by all its sampled values.
 pub fn is_yes_or_no(column: &TableColumn) -> bool {
     let truths = shape::fit(column, |text| shape::truth(text).is_some());
     match column.family {
         TypeFamily::Boolean => true,
-        // A number without any value may be anything; what a reference is called ends in id.
+        // A number column without values may hold anything; a name that ends in id is a reference.
         TypeFamily::Integer => {
             truths != ShapeFit::Misfits && names::words(&column.name).last().is_none_or(|last| last != "id")
         }
@@ -71,7 +70,7 @@ pub fn is_yes_or_no(column: &TableColumn) -> bool {
     }
 }
 
-/// What a yes there seems to mean, by the name; `None` where the name speaks of nothing of the kind.
+/// The likely meaning of a yes, from the column's name; `None` where the name suggests none.
 pub fn find_meaning(column: &TableColumn) -> Option<FlagMeaning> {
     let is_time = is_time_column(column);
     if !is_yes_or_no(column) && !is_time {
@@ -81,7 +80,7 @@ pub fn find_meaning(column: &TableColumn) -> Option<FlagMeaning> {
     let holds = |parts: &str| parts.split_whitespace().any(|part| folded.contains(part));
     let is_word =
         |list: &str| list.split_whitespace().any(|known| folded == known || words.iter().any(|word| word == known));
-    // `last_active_at` and `mailing_date` are times of something else.
+    // `last_active_at` and `mailing_date` are times with another meaning.
     if is_time {
         return if holds(REFUSALS) || is_word("dnc dne baja") {
             Some(FlagMeaning::Refusal)
@@ -101,7 +100,7 @@ pub fn find_meaning(column: &TableColumn) -> Option<FlagMeaning> {
         Some(FlagMeaning::Permission)
     } else {
         is_word(IN_USE).then_some(FlagMeaning::InUse).or_else(|| {
-            // `isactive` has no mark between its words.
+            // `isactive` has no separator between its words.
             let rest = folded.strip_prefix("is").or_else(|| folded.strip_prefix("ist"))?;
             IN_USE.split(' ').any(|known| known == rest).then_some(FlagMeaning::InUse)
         })
@@ -123,7 +122,7 @@ pub fn is_staff_mark(name: &str) -> bool {
     rest.is_some()
 }
 
-/// The condition by which a row stays, for a column in the table of this prefix.
+/// The condition that keeps a row, for a column in the table with this prefix.
 pub fn write_condition(column: &TableColumn, kept: RowsKept, dialect: SqlDialect, prefix: &str) -> String {
     let name = format!("{prefix}{}", db::quote(&column.name));
     if kept == RowsKept::WithoutReference {
@@ -134,7 +133,7 @@ pub fn write_condition(column: &TableColumn, kept: RowsKept, dialect: SqlDialect
             (SqlDialect::Postgres, TypeFamily::Date | TypeFamily::Timestamp | TypeFamily::TimestampTz) => {
                 format!("{name} IS NULL")
             }
-            // A text may be blank instead, and copies of other engines' tables write a time that is none.
+            // A text may be blank instead of NULL, and tables copied from other engines may hold a zero time.
             _ => format!("coalesce(CAST({name} AS text), '') IN ('', '0', '0000-00-00', '0000-00-00 00:00:00')"),
         };
     }
@@ -145,7 +144,7 @@ pub fn write_condition(column: &TableColumn, kept: RowsKept, dialect: SqlDialect
             RowsKept::Set | RowsKept::WithoutReference => format!("{name} IS TRUE"),
         },
         (TypeFamily::Integer | TypeFamily::Number, SqlDialect::Postgres) => write_number_condition(&name, kept),
-        // SQLite keeps any value in a column of any type: a boolean may be 0, 'f' or 'false'.
+        // SQLite stores any value in a column of any type: a boolean may be 0, 'f' or 'false'.
         (TypeFamily::Boolean | TypeFamily::Integer | TypeFamily::Number, SqlDialect::Sqlite)
             if holds_numbers(column) =>
         {
@@ -154,7 +153,7 @@ pub fn write_condition(column: &TableColumn, kept: RowsKept, dialect: SqlDialect
         _ => {
             let word = format!("lower(trim(coalesce(CAST({name} AS text), '')))");
             match kept {
-                // A word that was not thought of counts against the row: nothing is sent where it is unclear.
+                // An unforeseen word counts against the row: in doubt, no message is sent.
                 RowsKept::Unset => format!("{word} IN ('', {NO_WORDS})"),
                 RowsKept::NotDenied => format!("{word} NOT IN ({NO_WORDS})"),
                 RowsKept::Set | RowsKept::WithoutReference => format!("{word} IN ({YES_WORDS})"),

@@ -1,7 +1,7 @@
-//! What stands in other tables: whose lead it is, and the words behind numbers. Pure.
+//! Reads other tables: the owner of a lead, and the words behind numbers. Pure.
 //!
-//! Followed are the references that the database declares, and where it declares none (many CRMs do not), those that the
-//! names give away: `owner_id` to `users`.
+//! The proposal follows references that the database declares. If it declares none (in many CRMs), it follows those that names
+//! suggest: `owner_id` to `users`.
 
 use crate::conversica::lead::LeadKey;
 use crate::db;
@@ -28,7 +28,7 @@ const LABEL: [&str; 11] = [
     "value",
 ];
 
-/// Who has written a row does not own its lead.
+/// The person who wrote a row does not own its lead.
 const CLERKS: [&str; 11] = [
     "created",
     "updated",
@@ -43,7 +43,7 @@ const CLERKS: [&str; 11] = [
     "modifi",
 ];
 
-/// Where a column leads to.
+/// The table and column that a column refers to.
 struct JoinTarget {
     table: usize,
     column: String,
@@ -59,7 +59,7 @@ fn target(
     let usable = |index: usize, name: Option<&str>| {
         let table: &InspectedTable = &catalog[index];
         let found = table.column(name.or_else(|| table.primary_key())?)?;
-        // A number and a text are never equal on PostgreSQL.
+        // On PostgreSQL a number never equals a text.
         (found.family == column.family && found.readable).then(|| found.name.clone())
     };
     let declared = from.references.iter().find(|reference| reference.column == column.name);
@@ -82,14 +82,14 @@ fn target(
         .find_map(|table| Some(JoinTarget { table, column: usable(table, None)?, declared: false }))
 }
 
-/// A person's name and address, in SQL, as a table holds them.
+/// SQL for a person's name and e-mail address in a table.
 #[derive(Default)]
 struct PersonColumns {
     name: Option<String>,
     email: Option<String>,
 }
 
-/// Whose lead it is: id, name and e-mail address.
+/// Fills the lead's owner: id, name and e-mail address.
 pub fn owner(draft: &mut ProposalDraft<'_>) {
     if !draft.wants(LeadKey::RepName) && !draft.wants(LeadKey::RepEmail) {
         return;
@@ -103,7 +103,7 @@ pub fn owner(draft: &mut ProposalDraft<'_>) {
         draft.take(&column.name);
         return;
     }
-    // Whose company it is.
+    // The owner of the lead's company.
     let is_company = |table: &InspectedTable| ["companies", "accounts"].contains(&names::folded(&table.name).as_str());
     let company = base.columns.iter().filter(|column| COMPANY.contains(&names::folded(&column.name).as_str()));
     for column in company {
@@ -138,7 +138,7 @@ fn owner_column<'t>(draft: &ProposalDraft<'_>, table: &'t InspectedTable) -> Opt
     named.or_else(|| sole_reference_to_staff(draft.catalog, table))
 }
 
-/// No name says whose lead it is, but one declared reference alone leads to the people who work there.
+/// Without a telling name: the only declared reference to a table of staff.
 fn sole_reference_to_staff<'t>(
     catalog: &[InspectedTable],
     table: &'t InspectedTable,
@@ -178,7 +178,7 @@ fn person(draft: &mut ProposalDraft<'_>, index: usize, alias: &str) -> PersonCol
     let table: &InspectedTable = &draft.catalog[index];
     let mut found = own_person(table, alias);
     if found.name.is_none() {
-        // A user who is a partner, as Odoo has it; or a record that inherits from a person.
+        // A user may link to a partner, as in Odoo; or a record inherits from a person.
         let key = table.primary_key();
         let is_link = |column: &&TableColumn| {
             is_person(&column.name) || key == Some(column.name.as_str()) && assign::is_reference(table, column)
@@ -203,7 +203,7 @@ fn person(draft: &mut ProposalDraft<'_>, index: usize, alias: &str) -> PersonCol
     found
 }
 
-/// Whether what is in a column can be read by people: no number, no id, no reference.
+/// Whether people can read a column's values: no number, no id, no reference.
 pub fn is_text_of_its_own(table: &InspectedTable, column: &TableColumn) -> bool {
     column.readable
         && matches!(column.family, TypeFamily::Text | TypeFamily::Json | TypeFamily::Other(_))
@@ -224,7 +224,7 @@ fn own_person(table: &InspectedTable, alias: &str) -> PersonColumns {
     PersonColumns { name, email: best(names::of(LeadKey::Email)) }
 }
 
-/// The words behind `source_id`, `stage_id`, `state_id`, and behind whatever else refers to a table and is called like a text.
+/// Joins the words behind `source_id`, `stage_id`, `state_id`, and behind every other reference with the name of a text key.
 pub fn labels(draft: &mut ProposalDraft<'_>) {
     let kinds: [(LeadKey, &str, &[&str], &[&str]); 8] = [
         (
@@ -283,16 +283,16 @@ pub fn labels(draft: &mut ProposalDraft<'_>) {
     }
 }
 
-/// Whether a reference is called like this key, with or without "id" at either end.
+/// Whether a reference has this key's name, with or without "id" at either end.
 fn is_called(folded: &str, key: LeadKey) -> bool {
     let stem = folded.strip_suffix("id").or_else(|| folded.strip_prefix("id"));
     let mut called = [Some(folded), stem].into_iter().flatten();
-    // A reference to a state leads to a place.
+    // A reference named `state` leads to a place.
     called
         .any(|name| names::likeness(name, names::of(key)).is_some() && (key != LeadKey::LeadStatus || name != "state"))
 }
 
-/// The column of a table that a person reads. An address has none: its parts are for [`addresses`].
+/// The column of a table that a person reads. An address table has none: [`addresses`] uses its parts.
 fn find_label<'t>(table: &'t InspectedTable, key: LeadKey, target: &JoinTarget) -> Option<&'t TableColumn> {
     let named = |list: &&str| {
         let mut columns = table.columns.iter();
@@ -303,7 +303,7 @@ fn find_label<'t>(table: &'t InspectedTable, key: LeadKey, target: &JoinTarget) 
     {
         return Some(label);
     }
-    // Where the key itself is a word, it is what people read.
+    // If the values of the key itself are words, people read the key.
     let is_word = |column: &&TableColumn| {
         is_text_of_its_own(table, column)
             && column.values().next().is_some()
@@ -312,7 +312,7 @@ fn find_label<'t>(table: &'t InspectedTable, key: LeadKey, target: &JoinTarget) 
     table.column(&target.column).filter(is_word)
 }
 
-/// Street, city, state and postcode of an address that is in a table of its own.
+/// Joins street, city, state and postcode of an address table.
 pub fn addresses(draft: &mut ProposalDraft<'_>) {
     const COLUMNS: [&str; 12] = [
         "address",
@@ -371,7 +371,7 @@ pub fn addresses(draft: &mut ProposalDraft<'_>) {
     }
 }
 
-/// A label as text: of several languages, English before any other. `None` where it is JSON of another kind.
+/// A label as text: English first if there are several languages. `None` for JSON of another kind.
 fn text(label: &TableColumn, dialect: SqlDialect) -> Option<impl Fn(&str) -> String + use<>> {
     let translated = shape::fit(label, shape::is_translations) == ShapeFit::Fits && label.values().next().is_some();
     if label.family == TypeFamily::Json && !translated {

@@ -1,5 +1,6 @@
-//! Joined inheritance: where the primary key of a table is itself a reference to the key of another (Django's multi-table
-//! inheritance, SQLAlchemy, Doctrine, Hibernate), both rows are one record, and the parent's columns are the table's own. Pure.
+//! Joined inheritance: the primary key of a table is also a reference to the key of another table (Django's multi-table
+//! inheritance, SQLAlchemy, Doctrine, Hibernate). Both rows are one record, and the parent's columns count as the table's own.
+//! Pure.
 
 use std::borrow::Cow;
 
@@ -29,7 +30,7 @@ pub fn trace_ancestors(catalog: &[InspectedTable], base: usize) -> RecordLineage
     lineage
 }
 
-/// Of a table of staff, only what takes a record out of use counts: nothing of it is sent.
+/// From a table of staff the record inherits only columns that take rows out of use: staff data is never sent.
 fn inherit_columns(table: &mut InspectedTable, parent: &InspectedTable, is_staff: bool) {
     let key = parent.primary_key();
     for column in &parent.columns {
@@ -58,7 +59,7 @@ fn find_parent(catalog: &[InspectedTable], child: usize) -> Option<(String, usiz
         let target = reference.target.as_deref().unwrap_or(primary);
         return target.eq_ignore_ascii_case(primary).then(|| (key.to_owned(), parent, primary.to_owned()));
     }
-    // A copy may have lost its references; Django's name for this one says enough.
+    // A copied table may have lost its references; Django's column name is enough evidence.
     let folded = names::folded(key);
     let stem = folded.strip_suffix("ptrid").filter(|stem| !stem.is_empty())?;
     let fits = |index: &usize| {
@@ -79,7 +80,7 @@ fn free_alias(name: &str, ancestors: &[RecordAncestor]) -> String {
     let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
     let starts_well = plain.starts_with(|c: char| c.is_ascii_alphabetic());
     let plain = if starts_well && plain.len() > 1 { plain.to_ascii_lowercase() } else { "parent".to_owned() };
-    // No word of SQL ends so: `order_base`, `user_base`.
+    // No SQL keyword ends in `_base`: `order_base`, `user_base`.
     let hint = format!("{plain}_base");
     let numbered = (2..).map(|number| format!("{hint}_{number}"));
     let is_free = |alias: &String| ancestors.iter().all(|ancestor| ancestor.alias != *alias);

@@ -1,8 +1,8 @@
-//! What to sync, proposed from the names and sampled values of a database: table, key, change column, filter, and which
-//! column fills which key of the Lead object; each with the reason, and with what is unsure about it. Pure.
+//! Proposes a configuration from the names and sampled values of a database: table, key, change column, filter, and the column
+//! for each key of the Lead object. Each part has its reason and its doubts. Pure.
 //!
-//! A proposal is a guess that says so. Consent is never guessed at the wrong way round: a column that says yes to messages
-//! is not taken for an opt-out, and whatever smells of consent and is not mapped is named.
+//! A proposal is a guess and says so. It never reads consent the wrong way round: a column that says yes to messages is no
+//! opt-out, and it names every unmapped column that may concern consent.
 
 mod assign;
 mod consent;
@@ -26,7 +26,7 @@ use crate::setup::propose::proposal::{OperatorWishes, SourceProposal};
 pub use crate::setup::propose::dialect::SqlDialect;
 use draft::ProposalDraft;
 
-/// What is proposed for the table at this index of the catalog.
+/// The proposal for the table at this index of the catalog.
 pub fn propose(
     catalog: &[InspectedTable],
     base: usize,

@@ -1,7 +1,7 @@
-//! The names that CRMs give to what Conversica asks for, in the languages they are written in. Pure.
+//! Column and table names that CRMs use for Conversica's keys, in several languages. Pure.
 //!
-//! Names are compared folded: without case, separators and accents. A list is one text, its words parted by blanks; the first
-//! is the surest.
+//! Names are compared folded: without case, separators and accents. A list is one text with its words separated by blanks; the
+//! first word is the surest.
 
 use crate::conversica::lead::LeadKey;
 
@@ -39,12 +39,12 @@ pub fn words(name: &str) -> Vec<String> {
     spaced.split_whitespace().map(folded).collect()
 }
 
-/// Whose name may stand in front: `lead_email`, `kunde_vorname`.
+/// Words for a person that may precede a name: `lead_email`, `kunde_vorname`.
 const OWNERS: &str = "lead contact customer client person prospect primary main kunden kunde interessent cliente contacto cust \
     name txt str";
 
-/// How sure a name is: 100 for the first of a list, less further down and with somebody's name in front. `None` where it is
-/// not in the list.
+/// How sure a name is: 100 for the first of a list, less further down and with a prefix from `OWNERS`. `None` where it is not in
+/// the list.
 pub fn likeness(name: &str, list: &str) -> Option<u32> {
     let place = |name: &str| {
         let place = list.split(' ').position(|known| known == name && !name.is_empty())?;
@@ -57,13 +57,13 @@ pub fn likeness(name: &str, list: &str) -> Option<u32> {
     OWNERS.split(' ').find_map(|owner| place(folded.strip_prefix(owner)?)).map(|place| 60 - place.min(40))
 }
 
-/// Whether a name is in a list, with nothing in front.
+/// Whether a name is in a list, without a prefix.
 pub fn is_listed(name: &str, list: &str) -> bool {
     let folded = folded(name);
     list.split_whitespace().any(|known| known == folded)
 }
 
-/// Names for a published key; empty where only a person can know.
+/// Names for a published key; empty where only the operator can know.
 pub fn of(key: LeadKey) -> &'static str {
     match key {
         LeadKey::ConversationId => "conversationid conversicaconversation conversicaconversationid conversation",
@@ -171,11 +171,11 @@ pub fn of(key: LeadKey) -> &'static str {
     }
 }
 
-/// One name for a whole person.
+/// Names of a column with a person's full name.
 pub const FULL_NAME: &str = "fullname contactname personname name displayname leadname customername realname nameandsurname \
     nombrecompleto nombreyapellidos nomcomplet nomprenom vollername kundenname ansprechpartner";
 
-/// The time of the last change.
+/// Names of the time of the last change.
 pub const CHANGED_AT: &str = "updatedat modifiedat changedat lastmodified lastmodifieddate lastmodifiedat modifieddate datemodified \
     writedate updated modified changed updatedon modifiedon changedon lastupdate lastupdated lastupdatedat \
     lastchange lastchanged lastchangedat dateupdated updatedate modifydate systemmodstamp modtime mtime tstamp \
@@ -185,10 +185,10 @@ pub const CHANGED_AT: &str = "updatedat modifiedat changedat lastmodified lastmo
     ultimamodificacion fechaactualizacion modifiedtime datamodifica dataaggiornamento atualizadoem modificadoem \
     datamodificacao dataatualizacao gewijzigdop bijgewerktop laatstgewijzigd";
 
-/// The key of a row, where the catalog names none.
+/// Names of a row's key, where the catalog declares none.
 pub const KEY: &str = "id leadid uuid guid recordid contactid nr nummer kundennummer idlead";
 
-/// A row with this flag set, or this time filled in, is no longer there for the people who use the CRM.
+/// A row with this flag set, or this time filled in, is deleted for the users of the CRM.
 pub const DELETED: &str = "deleted isdeleted deletedat deletedon deletiondate trashed trashedat removed isremoved archived isarchived \
     archivedat archivedon geloescht geloscht geloeschtam geloschtam loeschkennzeichen supprime supprimele eliminado borrado \
     borradoen eliminadoel trash istrash istrashed intrash trashedon softdeleted softdeletedat deletedflag deleteflag delflag isdel datedeleted \
@@ -196,10 +196,10 @@ pub const DELETED: &str = "deleted isdeleted deletedat deletedon deletiondate tr
     archivele papierkorb corbeille papelera lixeira archivado eliminato eliminatoil cancellato cestino excluido excluidoem \
     apagado apagadoem removido arquivado verwijderd verwijderdop gearchiveerd";
 
-/// A row with this flag not set may be out of use; or just not active.
+/// A row without this flag may be out of use; or just not active.
 pub const ACTIVE: &str = "active isactive aktiv istaktiv actif activo enabled isenabled attivo ativo actief inuse";
 
-/// The opposite of an opt-out: who said yes.
+/// The opposite of an opt-out: a yes to messages.
 pub const OPT_IN: &str = "optin emailoptin newsletter newsletterok newsletteroptin subscribed issubscribed consent marketingconsent \
     emailconsent gdprconsent hasconsent mayemail maycontact canemail cancontact allowemail allowmarketing \
     allowcontact acceptsmarketing marketingok emailok mailok contactok marketing marketingoptin emailallowed \
@@ -211,8 +211,8 @@ pub const OPT_IN: &str = "optin emailoptin newsletter newsletterok newsletteropt
 pub const OTHER_CONSENT: &str = "donotcall nocall phoneoptout donotphone calloptout hasoptedoutoffax donotfax donotsend phoneblacklisted \
     isphoneblacklisted mobileblacklisted invalidemail emailbounced bounced hardbounce";
 
-/// Whether a column that nothing is made of has at least to be named, whatever its values are: consent is not passed over in
-/// silence, and neither is a mark of rows out of use.
+/// Whether the proposal must at least name an unused column, whatever its values are: it always mentions possible consent columns
+/// and marks of rows out of use.
 pub fn speaks_of_consent_or_use(name: &str) -> bool {
     const PARTS: &str = "optout optin unsubscri donot blacklist consent optedout gdpr dsgvo rgpd lgpd werbe einwillig desabon desinscri \
         descadastr disiscri afgemeld consentim suppress newsletter massmail subscri contactable disqualif deceased gesperrt \
@@ -234,12 +234,12 @@ const PEOPLE_TABLES: &str = "contact contacts kontakt kontakte person people per
     personas personne personnes contatto contatti contato contatos persone pessoa pessoas klant klanten contactpersoon \
     contactpersonen abonnes abonnenten member subscriber";
 
-/// Whether a table of this name, or a word of it, means leads.
+/// Whether this word in a table's name means leads.
 pub fn means_leads(word: &str) -> bool {
     is_listed(word, LEAD_TABLES)
 }
 
-/// Whether a table of this name, or a word of it, means people that a business deals with.
+/// Whether this word in a table's name means people that a business deals with.
 pub fn means_people(word: &str) -> bool {
     is_listed(word, PEOPLE_TABLES)
 }
@@ -252,7 +252,7 @@ pub fn may_list_excluded_people(name: &str) -> bool {
     PARTS.split_whitespace().any(|part| folded.contains(part)) || is_of_deleted_rows(name)
 }
 
-/// Whether a table of this name keeps rows that were deleted.
+/// Whether a table of this name keeps deleted rows.
 fn is_of_deleted_rows(name: &str) -> bool {
     const DELETED_WORDS: &str = "deleted trash trashed removed erased geloescht geloeschte supprimes eliminados";
     words(name).iter().any(|word| is_listed(word, DELETED_WORDS))
@@ -282,19 +282,19 @@ pub fn table_likeness(name: &str) -> i32 {
     if LEFT_OVERS.split(' ').any(|part| name.ends_with(part)) {
         score -= 30;
     }
-    // Whatever else speaks for it, such a table is not proposed unasked.
+    // Such a table is never proposed without the operator's choice.
     if is_of_deleted_rows(full_name) {
         score -= 60;
     }
     score
 }
 
-/// Whether a column of this name says which person a row is.
+/// Whether a column of this name refers to the person of a row.
 pub fn is_person(column: &str) -> bool {
     PERSON.contains(&folded(column).as_str())
 }
 
-/// Columns by which a member of staff is a person, or a person belongs to a company.
+/// Columns that link a member of staff to a person, or a person to a company.
 pub(crate) const PERSON: [&str; 8] =
     ["partnerid", "personid", "contactid", "employeeid", "partner", "person", "party", "partyid"];
 
@@ -337,7 +337,7 @@ mod tests {
         let mut seen = std::collections::BTreeMap::new();
         for key in LeadKey::ALL {
             for name in of(*key).split(' ').filter(|name| !name.is_empty()) {
-                // A `state` is a status or a place: the neighbours say which.
+                // A `state` is a status or a place: the other columns decide.
                 if let Some(other) = seen.insert(name, *key) {
                     assert_eq!(name, "state", "{name} is {other} and {key}");
                 }

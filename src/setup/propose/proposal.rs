@@ -1,22 +1,22 @@
-//! What `init` proposes.
+//! The configuration that `init` proposes.
 
 use crate::config::FieldRule;
 use crate::conversica::lead::LeadKey;
 use crate::db;
 use crate::setup::introspect::table::InspectedTable;
 
-/// How a person fills a key.
+/// The operator's choice for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GivenValue {
     Column(String),
-    /// Of a yes-or-no column, the opposite.
+    /// The opposite of a yes-or-no column.
     Inverted(String),
-    /// The same for every lead; of a column that is mapped, where that is blank.
+    /// The same value for every lead; with a mapped column, the value for its blanks.
     Value(String),
     Nothing,
 }
 
-/// What a person has said already.
+/// The operator's choices so far.
 #[derive(Debug, Clone, Default)]
 pub struct OperatorWishes {
     pub key: Option<String>,
@@ -29,17 +29,17 @@ pub struct OperatorWishes {
 pub struct UnmappedColumn {
     pub column: String,
     pub why: String,
-    /// The key that it could fill the other way round.
+    /// The key that the column could fill with its values inverted.
     pub inverse_of: Option<LeadKey>,
-    /// How it would fill optOut, if an operator says that it means that.
+    /// How it would fill optOut, if the operator confirms that meaning.
     pub rule: Option<FieldRule>,
-    /// The condition, in SQL, that would leave out the rows it speaks of.
+    /// The SQL condition that would leave out the marked rows.
     pub condition: Option<String>,
     pub(crate) kept: Option<RowsKept>,
 }
 
 impl UnmappedColumn {
-    /// Whom its condition leaves out, in words.
+    /// The people that its condition leaves out, in words.
     pub fn who_is_left_out(&self) -> &'static str {
         match self.kept {
             Some(RowsKept::Set) => "people without a yes there",
@@ -68,22 +68,22 @@ pub struct ProposedField {
     pub doubt: Option<String>,
 }
 
-/// Where rows come from.
+/// The origin of the rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowsPlace {
     Table { filter: Option<String> },
     Query(String),
 }
 
-/// What is proposed for one table.
+/// The proposal for one table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceProposal {
     /// The CRM that the table looks like.
     pub system: Option<&'static str>,
-    /// As `[source] table` names it.
+    /// The name for `[source] table`.
     pub table: String,
     pub place: RowsPlace,
-    /// `None` where only a person can say.
+    /// `None` where only the operator can decide.
     pub key: Option<ProposedChoice>,
     pub changed_at: Option<ProposedChoice>,
     pub client: Option<String>,
@@ -91,18 +91,18 @@ pub struct SourceProposal {
     pub filters: Vec<String>,
     /// In the order of [`LeadKey::ALL`], each key once.
     pub fields: Vec<ProposedField>,
-    /// What a person should look at.
+    /// Doubts that the operator should check.
     pub doubts: Vec<String>,
-    /// Columns about consent that nothing is made of, with the reason.
+    /// Unused columns about consent, with the reason.
     pub consent: Vec<UnmappedColumn>,
-    /// All other columns that nothing is made of.
+    /// All other unused columns.
     pub unmapped: Vec<String>,
     /// The tables that it reads, as indices of the catalog.
     pub reads: Vec<usize>,
 }
 
 impl SourceProposal {
-    /// The keys without which no lead can be sent, and which nothing fills.
+    /// The required keys that nothing fills.
     pub fn missing(&self) -> Vec<LeadKey> {
         let required = [LeadKey::FirstName, LeadKey::Email, LeadKey::LeadSource, LeadKey::RepName];
         required.into_iter().filter(|key| self.field(*key).is_none()).collect()
@@ -127,7 +127,7 @@ pub fn system(table: &InspectedTable) -> Option<&'static str> {
     }
 }
 
-/// What says when a row has changed.
+/// The change stamp: the column or expression that shows when a row changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeStamp {
     pub(crate) from: StampSource,
@@ -135,7 +135,7 @@ pub struct ChangeStamp {
 }
 
 impl ChangeStamp {
-    /// The column, where it is one alone.
+    /// The column, if the stamp is a single one.
     pub fn column(&self) -> Option<&str> {
         match &self.from {
             StampSource::Column { name, .. } => Some(name),
@@ -143,7 +143,7 @@ impl ChangeStamp {
         }
     }
 
-    /// As `[source] changed_at` names it beside a table.
+    /// The value of `[source] changed_at` for a table.
     pub fn setting(&self) -> String {
         match &self.from {
             StampSource::Column { name, .. } => name.clone(),
@@ -154,7 +154,7 @@ impl ChangeStamp {
         }
     }
 
-    /// As a query selects it.
+    /// The expression in a query.
     pub fn sql(&self) -> String {
         match &self.from {
             StampSource::Column { alias, name } => format!("{alias}.{}", db::quote(name)),
@@ -166,7 +166,7 @@ impl ChangeStamp {
     }
 }
 
-/// Which rows a condition leaves in.
+/// The rows that a condition keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowsKept {
     /// Those without a yes, or without a time.
@@ -175,7 +175,7 @@ pub enum RowsKept {
     NotDenied,
     /// Those with a yes.
     Set,
-    /// Those that refer to nothing.
+    /// Those without the reference.
     WithoutReference,
 }
 
@@ -185,6 +185,6 @@ pub(crate) enum StampSource {
     Column { alias: String, name: String },
     /// The second column of that table where the first is NULL.
     Either { alias: String, first: String, second: String },
-    /// An operator's own words.
+    /// The operator's own expression.
     Expression(String),
 }

@@ -1,4 +1,4 @@
-//! Which of the tables holds the leads. Pure.
+//! Ranks the tables by how likely they hold the leads. Pure.
 
 use crate::conversica::lead::LeadKey;
 use crate::setup::introspect::table::InspectedTable;
@@ -14,15 +14,15 @@ pub struct TableCandidate {
     pub why: String,
 }
 
-/// Less than this is no table of people.
+/// A table below this score holds no people.
 pub const LEAST: i32 = 30;
-/// So much surer than the next must a table be to be taken unasked.
+/// The lead over the next table that a table needs to be chosen without a question.
 pub const AHEAD: i32 = 12;
 
-/// Every table that may hold leads, the likeliest first. Tables of users and staff are none of them.
+/// Every table that may hold leads, the likeliest first, without tables of users and staff.
 pub fn candidates(catalog: &[InspectedTable]) -> Vec<TableCandidate> {
     let mut found: Vec<TableCandidate> = (0..catalog.len()).filter_map(|index| candidate(catalog, index)).collect();
-    // The leads among all persons are surer than all persons.
+    // A table of leads ranks above the table of all persons that it inherits from.
     let inherited: Vec<usize> = found
         .iter()
         .filter(|candidate| names::table_likeness(&catalog[candidate.table].name) > 0)
@@ -37,14 +37,14 @@ pub fn candidates(catalog: &[InspectedTable]) -> Vec<TableCandidate> {
     found
 }
 
-/// The one to take unasked.
+/// The table to choose without a question.
 pub fn clear_winner(candidates: &[TableCandidate]) -> Option<&TableCandidate> {
     let first = candidates.first()?;
     let next = candidates.get(1).map_or(0, |next| next.score);
     (first.score >= LEAST && first.score >= next + AHEAD).then_some(first)
 }
 
-/// Whether there are e-mail addresses anywhere, if only in tables of users and staff.
+/// Whether tables of users and staff have e-mail addresses.
 pub fn has_addresses_of_staff(catalog: &[InspectedTable]) -> bool {
     (0..catalog.len()).any(|index| {
         let table = &catalog[index];
@@ -53,11 +53,11 @@ pub fn has_addresses_of_staff(catalog: &[InspectedTable]) -> bool {
     })
 }
 
-/// So much less likely is a table from which another table of people inherits.
+/// The deduction for a table from which another table of people inherits.
 const FOR_A_CHILD: i32 = 15;
 
 fn candidate(catalog: &[InspectedTable], index: usize) -> Option<TableCandidate> {
-    // Whatever else speaks for it: users and staff are no leads.
+    // Users and staff are never leads, whatever the other evidence.
     if staff::is_staff_in(catalog, index) {
         return None;
     }
@@ -74,7 +74,7 @@ fn candidate(catalog: &[InspectedTable], index: usize) -> Option<TableCandidate>
         why.push("its name");
     }
     let own = has(names::of(LeadKey::Email)) || looks_like_email || consent::address_tables(catalog, table).is_some();
-    // A lead may be known by the person behind it; of an order or a ticket that says nothing.
+    // A lead may have its address through a person; for an order or a ticket that proves nothing.
     let may_borrow = names::table_likeness(&table.name) > 0;
     let email = own || may_borrow && contact::find_contact(catalog, table, index).is_some();
     for (holds, worth, what) in [
@@ -96,6 +96,6 @@ fn candidate(catalog: &[InspectedTable], index: usize) -> Option<TableCandidate>
         score -= 10;
         why.push("but no rows");
     }
-    // What has not been looked at yet may hold addresses under a name that nobody has heard of.
+    // A table without samples yet may hold addresses under an unknown name.
     ((email || table.rows.is_none()) && score > 0).then(|| TableCandidate { table: index, score, why: why.join(", ") })
 }

@@ -6,7 +6,7 @@ use crate::setup::introspect::table::InspectedTable;
 
 /// A table with all that it inherits.
 pub struct RecordLineage<'a> {
-    /// The columns of the table and of its ancestors under one roof, each name once: the nearest table's.
+    /// The columns of the table and of its ancestors combined, each name once, from the nearest table.
     pub table: Cow<'a, InspectedTable>,
     /// The nearest first.
     pub ancestors: Vec<RecordAncestor>,
@@ -17,7 +17,7 @@ pub struct RecordAncestor {
     /// The index in the catalog.
     pub table: usize,
     pub alias: String,
-    /// The condition by which its row is the same record, in SQL.
+    /// The SQL condition that joins its row of the same record.
     pub on: String,
 }
 

@@ -1,4 +1,4 @@
-//! What sampled values look like. Pure.
+//! Shapes of sampled values. Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::rules::source_column::TypeFamily;
 use crate::rules::value;
 use crate::setup::introspect::table::TableColumn;
 
-/// Fewer values than this say nothing about a column.
+/// Fewer values than this prove nothing about a column.
 const ENOUGH: usize = 3;
 
 /// How well values have a shape.
@@ -22,7 +22,7 @@ pub enum ShapeFit {
     Misfits,
 }
 
-/// Whether the values of a column are so.
+/// How well a column's values pass a test.
 pub fn fit(column: &TableColumn, is: impl Fn(&str) -> bool) -> ShapeFit {
     let (mut all, mut fitting) = (0_usize, 0_usize);
     for value in column.values() {
@@ -42,7 +42,7 @@ pub fn is_email(text: &str) -> bool {
     !local.is_empty() && domain.contains('.') && !text.contains(char::is_whitespace) && !domain.starts_with('.')
 }
 
-/// Digits, and what people put between them.
+/// Whether a text is digits and the usual separators.
 pub fn is_phone(text: &str) -> bool {
     let digits = text.chars().filter(char::is_ascii_digit).count();
     let others =
@@ -53,7 +53,7 @@ pub fn is_phone(text: &str) -> bool {
         && value::datetime(text, Tz::UTC).is_none_or(|_| !text.contains(':'))
 }
 
-/// Some letters, and no more digits than letters.
+/// Whether a text has letters, and no more digits than letters.
 pub fn is_words(text: &str) -> bool {
     let letters = text.chars().filter(|c| c.is_alphabetic()).count();
     letters > 0 && text.chars().filter(char::is_ascii_digit).count() <= letters
@@ -81,11 +81,11 @@ pub fn is_translations(text: &str) -> bool {
     !entries.is_empty() && entries.iter().all(|(name, value)| is_language(name) && value.is_string())
 }
 
-/// Words for yes and no that the mapping does not read by itself.
+/// Words for yes and no that the mapping does not know by itself.
 const YES: [&str; 11] = ["ja", "j", "oui", "o", "si", "sí", "s", "x", "wahr", "vrai", "verdadero"];
 const NO: [&str; 6] = ["nein", "non", "falsch", "faux", "falso", "-"];
 
-/// Yes or no, in words that mapping reads or that a map can translate.
+/// Yes or no, in words that the mapping knows or that a map can translate.
 pub fn truth(text: &str) -> Option<bool> {
     value::boolean(text).or_else(|| {
         let lower = text.to_lowercase();
@@ -94,7 +94,7 @@ pub fn truth(text: &str) -> Option<bool> {
     })
 }
 
-/// The entries that a map needs so that every sampled yes and no is read; empty where they are read without one.
+/// The map entries that make every sampled yes and no readable; empty where none are needed.
 pub fn truth_map(column: &TableColumn, inverted: bool) -> BTreeMap<String, String> {
     let mut map = BTreeMap::new();
     let mut needed = inverted;
@@ -107,7 +107,7 @@ pub fn truth_map(column: &TableColumn, inverted: bool) -> BTreeMap<String, Strin
     if !needed {
         return BTreeMap::new();
     }
-    // What has not been met yet, in the spelling of what has.
+    // Adds the counterpart of a sampled word, in the same spelling.
     for (yes, no) in [
         ("1", "0"),
         ("true", "false"),

@@ -1,7 +1,7 @@
-//! Which tables hold the people who work with the CRM, and not the people it is about. Pure.
+//! Recognises tables of the people who work with the CRM, as opposed to the people it is about. Pure.
 //!
-//! A message to a colleague, an administrator or a login account is a message to the wrong person: such a table is never
-//! proposed, and no text advises to take it. An operator can still name it with `--table`.
+//! A message to a colleague, an administrator or a login account goes to the wrong person. So `init` never proposes such a table,
+//! and no text suggests one. An operator can still name it with `--table`.
 
 use crate::conversica::lead::LeadKey;
 use crate::db;
@@ -9,7 +9,7 @@ use crate::setup::introspect::table::{InspectedTable, leads_to};
 use crate::setup::propose::draft::{ProposalDraft, RowExclusion};
 use crate::setup::propose::names::{self, is_person};
 
-/// Words of a table's name that mean people who work there, or who log in.
+/// Words in a table's name that mean staff, or people who log in.
 const STAFF: &str = "user users usr usrs resuser resusers login logins employee employees staff admin admins administrator administrators \
     operator operators agent agents rep reps salesrep salesreps salesman salesmen seller sellers owners manager managers worker \
     workers colleague colleagues superuser superusers workspacemember workspacemembers teammember teammembers teammate \
@@ -17,19 +17,19 @@ const STAFF: &str = "user users usr usrs resuser resusers login logins employee 
     empleado empleados vendedor vendedores asesor asesores utilisateur utilisateurs employe employes vendeur vendeurs conseiller \
     conseillers salarie salaries funcionario funcionarios colaborador colaboradores utilizador utilizadores utente utenti \
     dipendente dipendenti venditore venditori gebruiker gebruikers medewerker medewerkers verkoper verkopers";
-/// Words that end the name of a login's table, however it is composed: `customuser`, `authusers`.
+/// Endings of a table of logins, in any compound: `customuser`, `authusers`.
 const STAFF_ENDINGS: [&str; 4] = ["user", "users", "benutzer", "mitarbeiter"];
-/// People of any kind: the word in front of it says which.
+/// Words for people of any kind: the word in front decides.
 const ANYBODY: &str = "person persons people persona personas member members account accounts";
-/// In front of such a word.
+/// Prefixes that turn such names into names of staff.
 const OF_THE_FIRM: &str = "sales team internal support office company service helpdesk system";
 
-/// Columns that only a login has.
+/// Columns that only a login table has.
 const LOGIN_COLUMNS: &str = "password passwd pwd pass passwort kennwort motdepasse contrasena senha wachtwoord passwordhash hashedpassword \
     encryptedpassword passworddigest pwdhash pwhash passhash userhash cryptpassword userpassword hash salt passwordsalt \
     issuperuser isstaff isadmin superuser superadmin issystemuser resettoken resetpasswordtoken passwordresettoken \
     twofactorsecret otpsecret totpsecret remembertoken";
-/// Columns that a login often has, and other people now and then.
+/// Columns that a login table often has, and other tables sometimes.
 const ACCESS_COLUMNS: &str = "lastlogin lastloginat lastsignin lastsigninat currentsigninat signincount logincount lastlogon datejoined \
     username login loginname userlogin role roles roleid permission permissions privilege privileges accesslevel apikey \
     token sessionid rolle benutzername";
@@ -42,7 +42,7 @@ pub fn is_staff(table: &InspectedTable) -> bool {
     }
 }
 
-/// Whether a table holds staff, also by what other tables say of it.
+/// Whether a table holds staff, also judged by the references of other tables.
 pub fn is_staff_in(catalog: &[InspectedTable], index: usize) -> bool {
     let table = &catalog[index];
     if by_name(&table.name) == Some(false) {
@@ -51,7 +51,7 @@ pub fn is_staff_in(catalog: &[InspectedTable], index: usize) -> bool {
     is_staff(table) || is_owner_elsewhere(catalog, table) || belongs_to_staff(catalog, table)
 }
 
-/// What the name says: `Some(true)` for staff, `Some(false)` for leads and other people, `None` where it says neither.
+/// The evidence of the name: `Some(true)` for staff, `Some(false)` for leads and other people, `None` for neither.
 pub fn by_name(name: &str) -> Option<bool> {
     let words = names::words(name);
     let is = |list: &str, word: &str| list.split(' ').any(|known| known == word);
@@ -60,7 +60,7 @@ pub fn by_name(name: &str) -> Option<bool> {
     if is(STAFF, &whole) || whole.contains("salespe") {
         return Some(true);
     }
-    // The last telling word is what the rows are: `contact_users` are users, `user_contacts` are contacts.
+    // The last known word names the rows: `contact_users` are users, `user_contacts` are contacts.
     for (place, word) in words.iter().enumerate().rev() {
         let before = place.checked_sub(1).map(|before| words[before].as_str()).unwrap_or_default();
         if is(ANYBODY, word) && (is_staff(before) || is(OF_THE_FIRM, before)) || is_staff(word) {
@@ -73,16 +73,16 @@ pub fn by_name(name: &str) -> Option<bool> {
     None
 }
 
-/// Leaves out the people whom a table of staff has, too: employees who are persons, users who are partners.
+/// Leaves out people who are also in a table of staff: employees who are persons, users who are partners.
 pub fn leave_out_staff(draft: &mut ProposalDraft<'_>) {
     let Some(key) = draft.base.primary_key().map(str::to_owned) else { return };
-    // The keys of all tables of a record are one.
+    // All tables of a record share one key.
     for (values, why) in find_staff_among(draft.catalog, &draft.record()) {
         draft.exclusions.push(RowExclusion { column: key.clone(), values, why });
     }
 }
 
-/// The keys of those rows of these tables who are staff, as queries, and why.
+/// The keys of the staff among the rows of these tables, as queries, and why.
 pub fn find_staff_among(catalog: &[InspectedTable], persons: &[usize]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (index, table) in catalog.iter().enumerate() {
@@ -117,11 +117,11 @@ fn by_columns(table: &InspectedTable) -> bool {
         let names = table.columns.iter().map(|column| names::folded(&column.name));
         names.filter(|name| list.split(' ').any(|known| known == name)).count()
     };
-    // One thing that only a login has is enough; of the others it takes two.
+    // One column of a login table is enough; of the others it takes two.
     count(LOGIN_COLUMNS) * 2 + count(ACCESS_COLUMNS) >= 2
 }
 
-/// Whether another table's rows are owned by those of this one: `leads.owner_id` refers to it.
+/// Whether rows of this table own those of another: `leads.owner_id` refers to it.
 fn is_owner_elsewhere(catalog: &[InspectedTable], table: &InspectedTable) -> bool {
     let is_owner = |column: &str| {
         [LeadKey::RepId, LeadKey::RepName].into_iter().any(|key| names::likeness(column, names::of(key)).is_some())
@@ -132,7 +132,7 @@ fn is_owner_elsewhere(catalog: &[InspectedTable], table: &InspectedTable) -> boo
     })
 }
 
-/// Addresses without a name that refer to a login: the mail addresses or invitations of users.
+/// Whether a table has addresses but no names and refers to a login: the mail addresses or invitations of users.
 fn belongs_to_staff(catalog: &[InspectedTable], table: &InspectedTable) -> bool {
     let has = |list: &str| table.columns.iter().any(|column| names::likeness(&column.name, list).is_some());
     let has_name = [names::of(LeadKey::FirstName), names::of(LeadKey::LastName), names::FULL_NAME].into_iter().any(has);

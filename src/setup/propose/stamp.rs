@@ -1,4 +1,4 @@
-//! What identifies a row, what says when it changed, and what says that it is gone. Pure.
+//! Finds the key of a row, its change stamp, and its mark of deletion. Pure.
 
 use crate::conversica::lead::LeadKey;
 use crate::db;
@@ -38,20 +38,20 @@ pub fn key(draft: &ProposalDraft<'_>, wishes: &OperatorWishes) -> Option<Propose
     if let Some(column) = of_family(TypeFamily::Uuid).or(single.first()) {
         return choice(&column.name, "unique and NOT NULL");
     }
-    // A view, or a table without an index: what is called so, and does not repeat itself in the sample.
+    // A view, or a table without an index: a column with a key's name whose sampled values are distinct.
     let named = table.columns.iter().filter(|column| column.readable && is_distinct(column, table.sampled));
     let best = named.filter_map(|column| Some((names::likeness(&column.name, names::KEY)?, column)));
     let (_, column) = best.max_by_key(|(likeness, _)| *likeness)?;
     choice(&column.name, "column name, and no value comes twice in the sample; nothing in the database enforces it")
 }
 
-/// Whether no sampled value is missing or comes twice; with nothing sampled, nothing speaks against it.
+/// Whether all sampled values are present and distinct; true without samples.
 fn is_distinct(column: &TableColumn, sampled: usize) -> bool {
     let values: std::collections::BTreeSet<&str> = column.values().collect();
     values.len() == sampled.min(column.samples.len())
 }
 
-/// The flags that take a row out of use: the table's own, and those that it inherits.
+/// Uses the flags that take a row out of use: the table's own and the inherited ones.
 pub fn deleted(draft: &mut ProposalDraft<'_>) {
     for column in draft.free() {
         let Some((kept, what)) = way_out(draft.base, column) else { continue };
@@ -95,7 +95,7 @@ fn way_out(table: &InspectedTable, column: &TableColumn) -> Option<(RowsKept, &'
     }
 }
 
-/// Which rows stay, of a table that is joined; `None` where the column says nothing of it that can be read.
+/// The rows that stay in a joined table; `None` where the column is no readable flag.
 pub fn find_way_out(table: &InspectedTable, column: &TableColumn) -> Option<RowsKept> {
     way_out(table, column).map(|(kept, _)| kept).filter(|kept| can_be_read(column, *kept))
 }
@@ -106,7 +106,7 @@ fn can_be_read(column: &TableColumn, kept: RowsKept) -> bool {
         || shape::fit(column, |text| shape::truth(text).is_some()) != ShapeFit::Misfits && !is_time_column(column)
 }
 
-/// Whether the values can be compared with a time: not those of which nobody knows the month.
+/// Whether the values can be compared with a time; not if the order of month and day is unclear.
 fn can_be_followed(column: &TableColumn) -> bool {
     match column.family {
         TypeFamily::Timestamp | TypeFamily::TimestampTz | TypeFamily::Date => {
@@ -130,7 +130,7 @@ pub fn changed_at(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) -> Opt
         }
         return Some(ChangeStamp { from, why: "as you said".to_owned() });
     }
-    // A change of an inherited column is a change of the lead: each table of the record has its own instant.
+    // A change of an inherited column is a change of the lead: each table of the record has its own stamp.
     let tables: Vec<(String, &InspectedTable)> =
         draft.record_tables().map(|(alias, table)| (alias.to_owned(), table)).collect();
     let mut first: Option<ChangeStamp> = None;
@@ -150,7 +150,7 @@ pub fn changed_at(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) -> Opt
     first
 }
 
-/// Takes the instant of another table into account, if it can be compared with the table's own.
+/// Adds the stamp of another table, if it is comparable with the table's own.
 pub fn add_moment(draft: &mut ProposalDraft<'_>, table: &InspectedTable, column: &TableColumn, alias: &str) {
     if can_be_followed(column) {
         add_stamp(draft, table, column, format!("{alias}.{}", db::quote(&column.name)));
@@ -170,7 +170,7 @@ fn add_stamp(draft: &mut ProposalDraft<'_>, table: &InspectedTable, column: &Tab
     }
 }
 
-/// Whether the later of two values can be told by the database.
+/// Whether the database can compare two values to find the later one.
 fn are_comparable(one: &TypeFamily, other: &TypeFamily, dialect: SqlDialect) -> bool {
     let is_time = |family: &TypeFamily| match family {
         TypeFamily::Date | TypeFamily::Timestamp => true,
@@ -180,7 +180,7 @@ fn are_comparable(one: &TypeFamily, other: &TypeFamily, dialect: SqlDialect) -> 
     one == other || is_time(one) && is_time(other)
 }
 
-/// The column of one table that says when a row was changed, and the instant made of it.
+/// The change column of one table, and the stamp made from it.
 fn changed_at_of<'t>(
     draft: &mut ProposalDraft<'_>,
     table: &'t InspectedTable,

@@ -1,6 +1,6 @@
 //! The statements that make and remove change log and triggers. Pure: text in, text out.
 //!
-//! What is shown is what runs, letter by letter, and what stands in the database afterwards is compared with it.
+//! The program runs exactly the script that it shows, and later compares the database with that text.
 
 use crate::db::quote;
 
@@ -10,11 +10,11 @@ pub enum SourceEngine {
     Postgres,
 }
 
-/// Whether the triggers wake whoever listens (PostgreSQL only; SQLite has no such thing).
+/// Whether the triggers notify listeners (PostgreSQL only; SQLite has no notifications).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerWake {
     Notify,
-    /// Changes are found at the next poll.
+    /// The next poll finds the changes.
     Silent,
 }
 
@@ -26,7 +26,7 @@ pub struct QualifiedName {
 }
 
 impl QualifiedName {
-    /// As SQL writes it.
+    /// The name in SQL.
     pub fn quoted(&self) -> String {
         match &self.schema {
             Some(schema) => format!("{}.{}", quote(schema), quote(&self.name)),
@@ -35,14 +35,14 @@ impl QualifiedName {
     }
 }
 
-/// A trigger on whatever table.
+/// A trigger on any table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TriggerName {
     pub table: QualifiedName,
     pub name: String,
 }
 
-/// What the triggers write down, and where.
+/// The table that the triggers watch, and the log that they fill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TriggerDesign {
     pub engine: SourceEngine,
@@ -54,19 +54,19 @@ pub struct TriggerDesign {
     pub client: Option<String>,
 }
 
-/// What a trigger answers to; TRUNCATE is known to PostgreSQL alone.
+/// The events of the triggers; only PostgreSQL has TRUNCATE.
 const EVENTS: [&str; 4] = ["insert", "update", "delete", "truncate"];
-/// Bytes that PostgreSQL keeps of a name. The longest of ours has this much behind the log's name.
+/// PostgreSQL truncates names to this many bytes. The longest name that we derive adds this suffix to the log's name.
 const NAME_BYTES: usize = 63;
 const LONGEST_SUFFIX: &str = "_truncate";
 
-/// The longest name that a log may have: PostgreSQL would cut what is made of it.
+/// The longest name for a log: PostgreSQL would truncate longer derived names.
 pub const LOG_NAME_BYTES: usize = NAME_BYTES - LONGEST_SUFFIX.len();
-/// The columns of a log, by which it is known as one of ours.
+/// The columns of a log; they identify a table as our log.
 pub const COLUMNS: [&str; 4] = ["seq", "key", "client", "at"];
 /// A setting of the function: floating-point keys are logged to the last bit, however the CRM's session writes them.
 pub const EXACT_FLOATS: &str = "extra_float_digits = 1";
-/// The longest wait for the table to be free of other people's work: who waits for it keeps their writers waiting.
+/// The longest wait for the lock on the table: while the script waits, writers to the table wait behind it.
 const LOCK_TIMEOUT: &str = "10s";
 
 impl TriggerDesign {
@@ -105,7 +105,7 @@ impl TriggerDesign {
         let mut statements = self.begin();
         match self.engine {
             SourceEngine::Sqlite => {
-                // No AUTOINCREMENT: the table `sqlite_sequence` that it makes could never be removed again.
+                // No AUTOINCREMENT: its table `sqlite_sequence` could never be removed again.
                 statements.push(format!("create table {log} (seq integer primary key, key, client, at)"));
                 statements.extend(self.sqlite_triggers().into_iter().map(|(_, sql)| sql));
             }
@@ -127,12 +127,12 @@ impl TriggerDesign {
                 statements.extend(reader.map(|reader| self.grant(reader)));
             }
         }
-        // A log begins with "anything may have changed": what happened before the triggers were there is looked for once.
+        // A new log begins with "anything may have changed": the poll then searches once for changes from before the triggers.
         statements.push(format!("insert into {log} (key) values (null)"));
         script(statements)
     }
 
-    /// Makes everything again, in one transaction: what waited in the log is found by the full compare that follows.
+    /// Creates everything again, in one transaction; the full compare that follows finds the changes that waited in the log.
     /// `elsewhere` are triggers on other tables that would keep the function.
     pub fn replace(&self, reader: Option<&str>, wake: ListenerWake, elsewhere: &[TriggerName]) -> String {
         let begin = self.begin();
@@ -146,13 +146,13 @@ impl TriggerDesign {
         script([self.begin(), self.drops(elsewhere)].concat())
     }
 
-    /// The function runs with its owner's rights, and the CRM's casts run within it: whoever owns the table can define a type
-    /// and a cast for its key. So function and log belong to the table's owner, also where a superuser runs the script.
+    /// The function runs with its owner's rights and calls the CRM's casts: the owner of the table can define a type and a cast
+    /// for its key. So function and log belong to the table's owner, even if a superuser runs the script.
     fn become_owner(&self) -> Option<String> {
         self.owner.as_ref().map(|owner| format!("set local role {}", quote(owner)))
     }
 
-    /// Takes away what the owner's default privileges give others of every new table and function.
+    /// Revokes the rights that the owner's default privileges grant others on every new table and function.
     fn revoke(&self) -> String {
         let log = self.log.quoted().replace('\'', "''");
         format!(
@@ -167,7 +167,7 @@ impl TriggerDesign {
         )
     }
 
-    /// The rights of whoever drains the log, and no others.
+    /// Grants the rights that the reader of the log needs, and no others.
     pub fn grant(&self, reader: &str) -> String {
         format!("grant select, delete on {} to {}", self.log.quoted(), quote(reader))
     }
@@ -178,7 +178,7 @@ impl TriggerDesign {
             SourceEngine::Postgres => vec![
                 "begin".to_owned(),
                 format!("set local lock_timeout = '{LOCK_TIMEOUT}'"),
-                // All names below are qualified: a function that another role has made under a name of PostgreSQL's is not called.
+                // All names below are qualified, so that no function of another role can take the place of PostgreSQL's own.
                 "set local search_path = pg_catalog, pg_temp".to_owned(),
             ],
         }
@@ -215,7 +215,8 @@ impl TriggerDesign {
             let values: Vec<String> = key_columns.iter().map(|column| format!("{row}.{}", quote(column))).collect();
             format!("{}, {now}", values.join(", "))
         };
-        // As text and byte by byte, as leads are told apart: the column itself may take A for a, or 1 for 1.0.
+        // As text and byte by byte, as the program distinguishes leads: the column itself may treat A and a, or 1 and 1.0, as
+        // equal.
         let text = |row: &str, column: &str| format!("cast({row}.{} as text) collate binary", quote(column));
         let moved: Vec<String> = key_columns
             .iter()
@@ -254,8 +255,8 @@ impl TriggerDesign {
         )
     }
 
-    /// One insert a statement, however many rows it touched. Keys are kept as text, as leads have them: the type of the
-    /// column may change under the log, and the names stay exact where the type itself takes A for a, or 1.0 for 1.
+    /// One insert per statement, however many rows it touched. Keys are stored as text, as in the state: the column's type may
+    /// change later, and text stays exact where the type treats A and a, or 1.0 and 1, as equal.
     pub fn function_body(&self, wake: ListenerWake) -> String {
         let log = self.log.quoted();
         let columns = if self.client.is_some() { "key, client" } else { "key" };

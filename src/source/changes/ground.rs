@@ -1,12 +1,12 @@
-//! What stands around the table in the database, and matters to triggers on it: what they cannot do there, what they would do
-//! to others, and what is left of earlier ones. It only looks. PostgreSQL has nearly all of it.
+//! Checks the surroundings of the table that matter to triggers: limits of triggers on it, side effects on others, and remains of
+//! earlier ones. It only reads. Nearly all of it concerns PostgreSQL.
 
 use crate::db::{self, discreet};
 use crate::error::SetupError;
 use crate::source::changes::ddl::{COLUMNS, ListenerWake, QualifiedName, TriggerDesign, TriggerName};
 use crate::source::source_db::SourceDb;
 
-/// Triggers that call our function from another table: this one was renamed, and another has its name now.
+/// Triggers that call our function from another table: this table was renamed, and another one has its name now.
 ///
 /// # Errors
 /// The database's.
@@ -28,8 +28,8 @@ pub async fn elsewhere(db: &SourceDb, design: &TriggerDesign) -> Result<Vec<Trig
     Ok(found.into_iter().map(trigger).collect())
 }
 
-/// Other logs of conversica-sync that are filled from this table: of another configuration, or of this one before the table
-/// had its name.
+/// Other logs of conversica-sync that are filled from this table: of another configuration, or of this one before the table got
+/// its present name.
 ///
 /// # Errors
 /// The database's.
@@ -72,7 +72,7 @@ pub async fn other_logs(db: &SourceDb, design: &TriggerDesign) -> Result<Vec<Qua
     }
 }
 
-/// What is to be said of another log.
+/// The message about another log.
 pub fn other_log(design: &TriggerDesign, other: &QualifiedName) -> SetupError {
     let (table, other) = (design.table.quoted(), other.quoted());
     SetupError::new(
@@ -82,10 +82,10 @@ pub fn other_log(design: &TriggerDesign, other: &QualifiedName) -> SetupError {
     )
 }
 
-/// Refuses what would make the CRM's own writes fail.
+/// Refuses a setup that would make the CRM's own writes fail.
 ///
 /// # Errors
-/// [`SetupError`] for a table with foreign tables below it; the database's error when it is away.
+/// [`SetupError`] for a table with foreign tables below it; the database's error when it is unreachable.
 pub async fn refuse_foreign_parts(db: &SourceDb, design: &TriggerDesign) -> anyhow::Result<()> {
     match foreign_part(db, design).await? {
         None => Ok(()),
@@ -119,10 +119,10 @@ async fn foreign_part(db: &SourceDb, design: &TriggerDesign) -> Result<Option<St
     .map_err(discreet::of_source)
 }
 
-/// Refuses an installation that would not be the table owner's own: log and function belong to that role, or are not made.
+/// Refuses an installation in which the table's owner could not own log and function.
 ///
 /// # Errors
-/// [`SetupError`] where the owner may not create in the log's schema; the database's error when it is away.
+/// [`SetupError`] where the owner may not create in the log's schema; the database's error when it is unreachable.
 pub async fn refuse_powerless_owner(db: &SourceDb, design: &TriggerDesign) -> anyhow::Result<()> {
     let (SourceDb::Postgres(pool), Some(owner)) = (db, &design.owner) else { return Ok(()) };
     let schema = design.log.schema.clone().unwrap_or_default();
@@ -160,10 +160,11 @@ pub async fn refuse_powerless_owner(db: &SourceDb, design: &TriggerDesign) -> an
 /// Refuses a key whose cast to text another role can define: the triggers call it with the rights of the table's owner.
 ///
 /// # Errors
-/// [`SetupError`] where the type belongs to a role that has not the owner's rights anyway; the database's error when it is away.
+/// [`SetupError`] where the type's owner does not already have the rights of the table's owner; the database's error when it is
+/// unreachable.
 pub async fn refuse_foreign_type(db: &SourceDb, design: &TriggerDesign) -> anyhow::Result<()> {
     let (SourceDb::Postgres(pool), Some(owner)) = (db, &design.owner) else { return Ok(()) };
-    // A cast takes a domain for the type that it is made of.
+    // A cast treats a domain as its base type.
     let found: Option<(String, String, String)> = sqlx::query_as(
         "with recursive kind (name, oid, base, maker, owner) as (\
            select a.attname, y.oid, y.typbasetype, y.typowner, t.relowner from pg_catalog.pg_class t \
@@ -194,10 +195,10 @@ pub async fn refuse_foreign_type(db: &SourceDb, design: &TriggerDesign) -> anyho
     .into())
 }
 
-/// Refuses to make a table that replication would take to servers which do not have it.
+/// Refuses to create a table that replication would publish to servers without that table.
 ///
 /// # Errors
-/// [`SetupError`] where the log would be published; the database's error when it is away.
+/// [`SetupError`] where the log would be published; the database's error when it is unreachable.
 pub async fn refuse_published(db: &SourceDb, design: &TriggerDesign) -> anyhow::Result<()> {
     match publications(db, design).await?.as_slice() {
         [] => Ok(()),
@@ -219,14 +220,14 @@ fn published(design: &TriggerDesign, names: &[String]) -> SetupError {
     )
 }
 
-/// Publications that every table of the log's schema belongs to by itself.
+/// Publications that include every table of the log's schema automatically.
 async fn publications(db: &SourceDb, design: &TriggerDesign) -> Result<Vec<String>, sqlx::Error> {
     let SourceDb::Postgres(pool) = db else { return Ok(Vec::new()) };
     let by_schema: bool = sqlx::query_scalar("select to_regclass('pg_catalog.pg_publication_namespace') is not null")
         .fetch_one(pool)
         .await
         .map_err(discreet::of_source)?;
-    // By schema since version 15; before, nothing is.
+    // Publications by schema exist since version 15.
     let of_schema = match by_schema {
         true => {
             "exists (select 1 from pg_catalog.pg_publication_namespace s join pg_catalog.pg_namespace n on n.oid = s.pnnspid \
@@ -256,7 +257,7 @@ pub async fn has_two_phase_commit(db: &SourceDb) -> Result<bool, sqlx::Error> {
         .map_err(discreet::of_source)
 }
 
-/// What does not keep the triggers from standing and is worth a word, each with what to do about it.
+/// Findings that do not prevent the triggers but deserve a warning, each with its cure.
 ///
 /// # Errors
 /// The database's.

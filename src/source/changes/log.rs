@@ -1,6 +1,6 @@
-//! The change log as it is drained: read in the order of its rows, and what was read is taken out once the state holds what
-//! came of it, exactly that and nothing else. A transaction that commits late has lower numbers than what was read before;
-//! so nothing is ever remembered of how far reading came.
+//! Drains the change log. The poll reads the log in the order of its rows. It deletes exactly the rows that it read, once the
+//! state holds the resulting changes. A transaction that commits late has lower numbers than rows that were read before, so the
+//! program stores no position in the log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -24,27 +24,27 @@ pub struct ChangeLog {
     reader: SourceDb,
     /// Deletes, and nothing else.
     writer: SourceDb,
-    /// The writer has been found able to.
+    /// Whether the writer has proved that it can delete.
     tried: Arc<AtomicBool>,
 }
 
-/// Rows of the log that were read, and what they say.
+/// Log rows that were read, and the leads that they name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogRead {
     seqs: Vec<i64>,
     pub touched: TouchedLeads,
-    /// Rows without a key were touched as well, which are no leads.
+    /// The log also names rows without a key, which are no leads.
     pub has_keyless: bool,
-    /// The same of keys that name no lead: not valid UTF-8, or too long.
+    /// The log also names rows whose key is no lead's: not valid UTF-8, or too long.
     pub has_unnamed: bool,
 }
 
-/// What has changed.
+/// The rows that changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TouchedLeads {
     /// The rows of these leads, in order, each once.
     Leads(Vec<LeadId>),
-    /// Whatever there is: somebody truncated the table; or, where the log cannot tell it from that, a row without a key.
+    /// Any row: a session truncated the table, or a row without a key was touched and the log cannot tell the two apart.
     Anything,
 }
 
@@ -54,11 +54,11 @@ impl Default for TouchedLeads {
     }
 }
 
-/// How much waits in the log.
+/// The backlog of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogBacklog {
     pub rows: i64,
-    /// Of the oldest row; by the database's clock, as the row's own.
+    /// Age of the oldest row, by the database's clock, which also stamped the row.
     pub oldest_seconds: i64,
 }
 
@@ -68,16 +68,16 @@ struct LogEntry {
     /// The bytes of the texts.
     key: Option<Vec<u8>>,
     client: Option<Vec<u8>>,
-    /// It is that of a row without a key.
+    /// The entry is about a row without a key.
     is_keyless: bool,
-    /// SQLite: what stands there is a floating-point number without a fraction, which is written as a whole one.
+    /// SQLite: the value is a floating-point number without a fraction; this is its text as a whole number.
     whole_key: Option<Vec<u8>>,
     whole_client: Option<Vec<u8>>,
 }
 
 impl LogEntry {
-    /// The leads that it names: none where no state can hold the key. A whole number in a floating-point column is a lead of
-    /// one of two names, of which the other one names no row.
+    /// The leads that the entry names: none where no state can hold the key. A whole number in a floating-point column yields two
+    /// possible lead names; one of them matches no row.
     fn leads(&self) -> Vec<LeadId> {
         let plain = lead(self.key.as_deref(), self.client.as_deref());
         let is_whole = self.whole_key.is_some() || self.whole_client.is_some();
@@ -88,11 +88,11 @@ impl LogEntry {
     }
 }
 
-/// Rows of the log that are read at a time.
+/// Log rows per batch.
 const LOG_ROWS: i64 = 5_000;
 
 impl ChangeLog {
-    /// Finds the table; whether log and triggers are there is not looked at.
+    /// Finds the table; does not check log and triggers.
     ///
     /// # Errors
     /// [`crate::error::SetupError`] where the source can have no triggers.
@@ -111,7 +111,7 @@ impl ChangeLog {
         Ok(Self { design: self.design.clone(), reader: reader.clone(), writer, tried: Arc::default() })
     }
 
-    /// How log and triggers stand, as the reader sees them.
+    /// The condition of log and triggers, as the reader sees them.
     pub async fn look(&self) -> Result<TriggerStanding, sqlx::Error> {
         standing::look(&self.reader, &self.design).await
     }
@@ -120,12 +120,12 @@ impl ChangeLog {
         &self.reader
     }
 
-    /// The session that may write.
+    /// The session that deletes rows.
     pub(crate) fn writer(&self) -> &SourceDb {
         &self.writer
     }
 
-    /// How to connect in order to be notified; `None` on SQLite, which notifies in no such way.
+    /// The options of a connection for notifications; `None` on SQLite, which has none.
     pub fn listener_options(&self) -> Option<Arc<PgConnectOptions>> {
         match &self.writer {
             SourceDb::Sqlite(_) => None,
@@ -133,14 +133,14 @@ impl ChangeLog {
         }
     }
 
-    /// Whether nothing waits.
+    /// Whether the log is empty.
     pub async fn is_empty(&self) -> Result<bool, sqlx::Error> {
         let sql = format!("select not exists (select 1 from {})", self.design.log.quoted());
         on_source!(&self.reader, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
             .map_err(discreet::of_source)
     }
 
-    /// Whether so many rows and more wait; no more are looked at.
+    /// Whether the log has more than `rows` rows; it counts no further.
     pub async fn has_more_than(&self, rows: u64) -> Result<bool, sqlx::Error> {
         let sql = format!("select exists (select 1 from {} limit 1 offset $1)", self.design.log.quoted());
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
@@ -160,17 +160,17 @@ impl ChangeLog {
         Ok(LogBacklog { rows, oldest_seconds: age.max(0) })
     }
 
-    /// Whether the session that takes rows out of the log may write.
+    /// Checks whether the deleting session may write.
     pub async fn try_writing(&self) -> Result<(), sqlx::Error> {
         let sql = format!("delete from {} where seq is null", self.design.log.quoted());
         on_source!(&self.writer, pool => sqlx::query(db::trusted(sql)).execute(pool).await.map(drop))
             .map_err(discreet::of_source)
     }
 
-    /// Makes sure, once, that what is read can be taken out again: else it would be read, and looked at, for ever.
+    /// Checks once that rows can be deleted after they are read: otherwise every poll would read the same rows.
     ///
     /// # Errors
-    /// [`crate::error::SetupError`] where it cannot; the database's error when it is away.
+    /// [`crate::error::SetupError`] where they cannot; the database's error when it is unreachable.
     pub async fn make_sure_of_writing(&self) -> anyhow::Result<()> {
         if !self.tried.load(Relaxed) {
             self.try_writing().await.map_err(|error| self.unwritable(error))?;
@@ -183,15 +183,14 @@ impl ChangeLog {
         let is_outage = db::is_outage(&error);
         // A standby: it may become the primary.
         let is_read_only = error.as_database_error().and_then(|error| error.code()).as_deref() == Some("25006");
-        // Whoever keeps a lock, and a server that is away, are no question of rights.
+        // A lock of another session, or a server that is unreachable, is no lack of rights.
         if is_outage && !is_read_only {
             return error.into();
         }
         db::away_or_unfit(is_outage, standing::unwritable(&self.design, &error))
     }
 
-    /// A column as the bytes of its text. A database in SQL_ASCII keeps whatever it is given, and would refuse to hand it over
-    /// as UTF-8.
+    /// A column as the bytes of its text. A database in SQL_ASCII stores any bytes, and would fail to convert them to UTF-8.
     fn as_bytes(&self, column: &str) -> String {
         match self.reader {
             SourceDb::Sqlite(_) => format!("cast({column} as text)"),
@@ -212,7 +211,7 @@ impl ChangeLog {
 
     /// The oldest rows of the log. The source has to be read after this, never before.
     pub async fn read(&self) -> Result<LogRead, sqlx::Error> {
-        // "Anything may have changed" has no client either, and on SQLite no time.
+        // The entry "anything may have changed" has no client either, and on SQLite no time.
         let is_told = match self.reader {
             SourceDb::Sqlite(_) => "client is not null or at is not null",
             SourceDb::Postgres(_) => "client is not null",
@@ -226,7 +225,7 @@ impl ChangeLog {
         );
         let rows: Result<Vec<LogEntry>, sqlx::Error> = on_source!(&self.reader, pool => {
             let rows = sqlx::query(db::trusted(sql)).fetch_all(pool).await.map_err(discreet::of_source)?;
-            // As bytes: a text need not be UTF-8, and one of those must not stop the log.
+            // As bytes: a text need not be UTF-8, and one such text must not stop the drain.
             rows.iter()
                 .map(|row| {
                     Ok(LogEntry {
@@ -258,7 +257,7 @@ impl ChangeLog {
         Ok(LogRead { seqs, touched, has_keyless, has_unnamed })
     }
 
-    /// Takes out what was read.
+    /// Deletes the rows that were read.
     ///
     /// # Errors
     /// As [`Self::make_sure_of_writing`].
@@ -294,7 +293,7 @@ impl LogRead {
         self.seqs.len() as u64
     }
 
-    /// Whether there may be more.
+    /// Whether more rows may be waiting.
     pub fn is_full(&self) -> bool {
         self.seqs.len() as i64 >= LOG_ROWS
     }

@@ -1,9 +1,9 @@
-//! Changes as the CRM's own transactions write them down: [`ddl`] makes the statements for triggers and their log, [`log`]
-//! reads the log and takes out what has been read, [`watch`] waits until something is in it. [`standing`] compares what is
-//! there with what would be made, [`ground`] looks at what else stands around.
+//! Changes that the CRM's own transactions record: [`ddl`] makes the statements for triggers and their log, [`log`] reads and
+//! empties the log, [`watch`] waits for new log rows. [`standing`] compares the database with the designed triggers, [`ground`]
+//! checks the rest of the database.
 //!
-//! A row of the log says "this key was touched", never what became of it: that is read from the source afterwards, in a
-//! later snapshot, so that a row of the log that is read twice, or late, does no harm.
+//! A log row says only that this key was touched. The poll reads the row's content from the source afterwards, in a later
+//! snapshot, so a log row that is read twice or late does no harm.
 
 pub mod ddl;
 pub mod ground;

@@ -1,4 +1,4 @@
-//! How log and triggers stand in the database: there as designed, missing, different, or somebody else's.
+//! The condition of log and triggers in the database: as designed, missing, different, or a table of another program.
 
 use sqlx::Row as _;
 
@@ -15,29 +15,29 @@ use crate::source::source_db::SourceDb;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TriggerStanding {
-    /// Everything is there, as it would be made today. `generation` changes when any of it is made again, or was switched
-    /// off in between, and when the table was given other columns or was written anew: no trigger fires for what that does
-    /// to the values.
+    /// Everything exists as it would be created today. `generation` changes when a part is recreated or was disabled in between,
+    /// and when the table got other columns or was rewritten: no trigger fires for the values that this changes.
     Complete {
         generation: String,
         wake: ListenerWake,
-        /// PostgreSQL: in words, where the function or the log belongs to another role than the table. It works, and it is unsafe.
+        /// PostgreSQL: a description, where the function or the log belongs to another role than the table. It works, and it is
+        /// unsafe.
         misowned: Option<String>,
     },
     Absent,
-    /// In words, what is missing or different.
+    /// The missing or different parts, in words.
     Incomplete(String),
-    /// A table of that name is there, and no log of ours.
+    /// A table of that name exists and is not our log.
     Foreign,
 }
 
 const CURE: &str = "conversica-sync triggers install";
 
 impl TriggerStanding {
-    /// The generation of a log that can be relied upon.
+    /// The generation of a reliable log.
     ///
     /// # Errors
-    /// [`SetupError`] with what is wrong and the command that mends it.
+    /// [`SetupError`] with the fault and the command that fixes it.
     pub fn complete(self, design: &TriggerDesign) -> Result<String, SetupError> {
         let what = match self {
             TriggerStanding::Complete { generation, .. } => return Ok(generation),
@@ -62,13 +62,13 @@ pub fn unwritable(design: &TriggerDesign, error: &sqlx::Error) -> SetupError {
     )
 }
 
-/// Whether nobody is woken at a commit, where somebody could be.
+/// Whether no listener is notified at a commit although PostgreSQL could do so.
 pub fn is_silent(standing: &TriggerStanding, design: &TriggerDesign) -> bool {
     design.engine == SourceEngine::Postgres
         && matches!(standing, TriggerStanding::Complete { wake: ListenerWake::Silent, .. })
 }
 
-/// The message for a change log that is somebody else's table.
+/// The message for a change log whose name is another program's table.
 pub fn foreign(design: &TriggerDesign) -> SetupError {
     SetupError::new(
         format!("[source] change_log: {} is there, and is not a change log of conversica-sync", design.log.quoted()),
@@ -79,7 +79,7 @@ pub fn foreign(design: &TriggerDesign) -> SetupError {
 /// Finds the table, as the reader's session sees it.
 ///
 /// # Errors
-/// [`SetupError`] for what no triggers can be put on; the database's error when it is away.
+/// [`SetupError`] for a source that cannot have triggers; the database's error when it is unreachable.
 pub async fn design(db: &SourceDb, source: &SourceSettings) -> anyhow::Result<TriggerDesign> {
     let Some(table) = &source.table else {
         return Err(SetupError::new(
@@ -127,7 +127,7 @@ pub async fn design(db: &SourceDb, source: &SourceSettings) -> anyhow::Result<Tr
         }
     };
     let described = columns::describe(db, source).await?;
-    // The column's own spelling: SQLite ignores case, the trigger's text is compared letter by letter.
+    // The column's own spelling: SQLite ignores case, but the trigger's text is compared letter by letter.
     let column = |name: &str| -> Result<String, SetupError> {
         let column = columns::find(db, &described, name).ok_or_else(|| {
             SetupError::new(
@@ -149,7 +149,7 @@ pub async fn design(db: &SourceDb, source: &SourceSettings) -> anyhow::Result<Tr
     Ok(TriggerDesign { engine, table, owner, log, key, client })
 }
 
-/// The same, to remove what was made: the table, its key and its client may be there no more.
+/// The design for the removal of triggers: the table, its key and its client may no longer exist.
 ///
 /// # Errors
 /// As [`design`].
@@ -165,7 +165,7 @@ pub async fn design_of_removal(db: &SourceDb, source: &SourceSettings) -> anyhow
         SourceDb::Sqlite(_) => (SourceEngine::Sqlite, None),
         SourceDb::Postgres(pool) => {
             let log = source.change_log.clone().unwrap_or_else(|| db::quote(&format!("conversica_sync_{name}")));
-            // Where its function is found, as the table was.
+            // In the schema where the reader finds the function, as for the table.
             let schema: Option<String> = sqlx::query_scalar(
                 "select coalesce($2, (select n.nspname::text from pg_catalog.pg_class c \
                  join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)), \
@@ -218,7 +218,7 @@ fn no_triggers(source: &SourceSettings, what: &str) -> SetupError {
     )
 }
 
-/// Looks at what is there, and compares it with what would be made.
+/// Compares the database with the triggers that would be created today.
 pub async fn look(db: &SourceDb, design: &TriggerDesign) -> Result<TriggerStanding, sqlx::Error> {
     match db {
         SourceDb::Sqlite(pool) => look_sqlite(pool, design).await,
@@ -229,7 +229,7 @@ pub async fn look(db: &SourceDb, design: &TriggerDesign) -> Result<TriggerStandi
 
 async fn look_sqlite(pool: &sqlx::SqlitePool, design: &TriggerDesign) -> Result<TriggerStanding, sqlx::Error> {
     let mut connection = pool.acquire().await?;
-    // Grows with every change of the schema, and with VACUUM: a full compare too many does no harm.
+    // Grows with every change of the schema, and with VACUUM: one unnecessary full compare does no harm.
     let (generation,): (i64,) = sqlx::query_as("pragma schema_version").fetch_one(&mut *connection).await?;
     let columns: Vec<String> = sqlx::query_scalar("select name from pragma_table_info($1)")
         .bind(&design.log.name)
@@ -299,7 +299,7 @@ async fn look_postgres(pool: &SourcePool, design: &TriggerDesign) -> Result<Trig
     .bind(design.key_columns())
     .fetch_one(pool)
     .await?;
-    // `xmin` changes when a trigger is switched off and on again, for a bulk load say: what happened meanwhile was missed.
+    // `xmin` changes when a trigger is disabled and enabled again, for a bulk load say: the log missed the changes in between.
     let triggers: Vec<(String, String, bool, String)> = sqlx::query_as(
         "select g.tgname::text, g.tgenabled::text, g.tgfoid = coalesce(to_regprocedure($3 || '()'), 0), \
          g.oid || ' ' || g.xmin::text from pg_catalog.pg_trigger g \

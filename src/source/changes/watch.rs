@@ -1,6 +1,6 @@
-//! Waits until something is in the change log: on PostgreSQL the triggers notify whoever listens, on SQLite the file and its
-//! write-ahead log are watched from outside, without a connection. Only a hint, to be early: the poll interval stands behind
-//! it, whatever happens to it.
+//! Waits for rows in the change log. On PostgreSQL the triggers notify listeners; on SQLite the program watches the file and its
+//! write-ahead log from outside, without a connection. A notification only makes the poll earlier: if it is lost, the poll
+//! interval still applies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::source::guest::SourcePool;
 use crate::source::source_db::SourceDb;
 use crate::source::source_file::SourceStamp;
 
-/// Tells when the log may hold something new. What happens before anybody waits is not forgotten.
+/// Signals that the log may have new rows. A signal that comes before the wait begins is kept.
 #[derive(Debug)]
 pub struct LogWaiter {
     changed: Arc<Notify>,
@@ -27,23 +27,24 @@ pub struct LogWaiter {
     _watching: AbortOnDropHandle<()>,
 }
 
-/// Between two looks at an SQLite file: its size and the time of its last change. The file system's clock ticks every 10 ms or
+/// Between two checks of an SQLite file: its size and the time of its last change. The file system's clock ticks every 10 ms or
 /// more often.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
-/// A connection that the network has swallowed says nothing: asked after so long a silence, it has so long to answer.
+/// A connection that the network has dropped stays silent: after this much silence the listener asks the server, which has the
+/// second time to answer.
 const SILENCE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(5);
-/// After a failure, before the next try.
+/// Wait after a failure.
 const RETRY: Duration = Duration::from_secs(1);
-/// Behind a pooler that shares sessions, before the next look whether it still does.
+/// Wait before the next check whether a pooler still shares sessions.
 const POOLER_RETRY: Duration = Duration::from_secs(600);
 
 /// Why watching has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WatchEnd {
-    /// The connection, or the file, is another one now.
+    /// The connection or the file has been replaced.
     Interrupted,
-    /// A listener behind a pooler would leave its LISTEN in a session of the CRM's, and hear nothing.
+    /// A listener behind a pooler would leave its LISTEN in a session of the CRM, and hear nothing.
     SharedSession,
 }
 
@@ -78,13 +79,13 @@ impl LogWaiter {
         Self { changed, _watching: AbortOnDropHandle::new(watching) }
     }
 
-    /// Returns when there may be something new since the last time it returned.
+    /// Returns when the log may have new rows since the last return.
     pub async fn changed(&mut self) {
         self.changed.notified().await;
     }
 }
 
-/// What is said of notifications behind such a pooler.
+/// The warning about notifications behind such a pooler.
 pub const SHARED_SESSION: &str = "[source] url leads to a connection pooler in transaction or statement mode, through which no notification \
                                   comes: changes are found at the next poll";
 pub const SHARED_SESSION_CURE: &str = "nothing, if [source] poll_interval is soon enough; else name the PostgreSQL server itself in \
@@ -95,13 +96,13 @@ async fn listen(pool: &SourcePool, channel: &str, changed: &Notify) -> Result<Wa
     if pooler::session_kind(&options).await? == SessionKind::Shared {
         return Ok(WatchEnd::SharedSession);
     }
-    // A pool of its own, that ends with it: a connection that the network has swallowed never says good-bye, and until it does
-    // its place is taken. Out of the pool that drains the log, some silent listeners would leave nobody to do that.
+    // A pool of its own, which ends with the listener: a connection that the network has dropped never closes, and occupies its
+    // place until then. In the pool that drains the log, a few silent listeners would leave no connection for the drain.
     let own = PgPoolOptions::new().max_connections(1).acquire_timeout(ANSWER).connect_lazy_with((*options).clone());
     let mut listener = PgListener::connect_with(&own).await?;
     listener.eager_reconnect(false);
     listener.listen(channel).await?;
-    // What came before anybody listened told nobody.
+    // Changes before `listen` sent no notification.
     changed.notify_one();
     loop {
         match tokio::time::timeout(SILENCE, listener.try_recv()).await {
@@ -125,13 +126,13 @@ async fn look(pool: &SqlitePool, log: &ChangeLog, changed: &Notify) -> Result<Wa
         let now = SourceStamp::at(&path);
         let id = now.file.map(|file| file.id());
         if id.is_some() && id != opened {
-            // Another file has taken its place: the poll opens it.
+            // Another file has replaced it: the poll opens the new one.
             changed.notify_one();
             return Ok(WatchEnd::Interrupted);
         }
         let is_other = before.as_ref() != Some(&now);
-        // A commit within the same tick of the clock as the one before may leave the same stamp: one more look finds it. Most
-        // commits are none of ours.
+        // A commit within the same clock tick as the one before may leave the same stamp: one more check finds it. Most commits
+        // do not concern the log.
         if id.is_some() && (is_other || is_fresh) && has_rows(pool, log).await? {
             changed.notify_one();
         }

@@ -1,8 +1,8 @@
-//! Streams the source's rows, as text, in an order that our state can be read in too, in batches, inside one snapshot, in
-//! constant memory.
+//! Streams the source's rows as text, in batches, from one snapshot, in constant memory, in an order in which the state can be
+//! read too.
 //!
-//! It reads and never judges: duplicates and missing keys are for whoever merges the rows with the state. `statement`
-//! writes the SQL, `postgres` and `sqlite` run it, [`crate::rules::line`] has the rows.
+//! It only reads; the merge handles duplicates and missing keys. `statement` writes the SQL, `postgres` and `sqlite` run it,
+//! [`crate::rules::line`] has the rows.
 
 pub mod number;
 mod postgres;
@@ -22,9 +22,9 @@ use crate::source::crm::{ConnectedCrm, FittingSource, SourceSchema};
 use crate::source::source_db::SourceDb;
 use statement::ReadStatements;
 
-/// Rows a batch: large enough that a statement a batch costs little, small enough that three batches are nothing.
+/// Rows per batch: large enough that the statement per batch costs little, small enough that a few batches need little memory.
 pub const BATCH_ROWS: usize = 1000;
-/// Batches read ahead while one is being worked on.
+/// Batches read ahead while the poll works on one.
 const BATCHES_AHEAD: usize = 6;
 
 /// A prepared way of reading.
@@ -66,13 +66,13 @@ impl PreparedReading {
         self
     }
 
-    /// At that moment: what lies in the future then is told from what does not.
+    /// Sets the present moment, so that the reader recognises stamps in the future.
     pub fn at(mut self, now: DateTime<Utc>) -> Self {
         self.now = Some(now);
         self
     }
 
-    /// Starts reading. Dropping the [`Batches`] stops it.
+    /// Starts reading. Dropping the [`RowBatches`] stops it.
     pub fn start(self, db: &SourceDb) -> RowBatches {
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let (opened_sender, opened) = oneshot::channel();
@@ -81,7 +81,7 @@ impl PreparedReading {
             SourceDb::Sqlite(_) => {
                 tokio::task::spawn_blocking(move || {
                     if let Err(error) = self.read_sqlite(&sender, opened_sender) {
-                        // The receiver may be gone: then nobody wants to know.
+                        // The receiver may be gone: then the error is irrelevant.
                         let _ = sender.blocking_send(Err(discreet::of_source(error)));
                     }
                 });
@@ -99,7 +99,7 @@ impl PreparedReading {
     }
 }
 
-/// Rows that mean something else have other hashes: with another mapping, or as another version of the program reads them.
+/// A salt that changes all row hashes if rows get another meaning: with another mapping or another version of the program.
 fn salt(crm: &ConnectedCrm, statements: &ReadStatements) -> u64 {
     let meaning = (crm.mapping.fingerprint(), &statements.list, env!("CARGO_PKG_VERSION"));
     let ContentFingerprint(bytes) = ContentFingerprint::of(format!("{meaning:?}").as_bytes());
@@ -108,16 +108,16 @@ fn salt(crm: &ConnectedCrm, statements: &ReadStatements) -> u64 {
 
 type BatchSender = mpsc::Sender<Result<RowBatch, sqlx::Error>>;
 
-/// What is known once the snapshot stands, before the first row.
+/// Facts about the reading that are known once its snapshot exists, before the first row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenedReading {
-    /// The order in which the rows come.
+    /// The order of the rows.
     pub order: IdOrder,
-    /// The newest `changed_at` in this snapshot; `None` where there is none.
+    /// The newest `changed_at` in this snapshot; `None` where no row has one.
     pub newest: Option<NewestStamp>,
-    /// Whether rows are left out that another reading has seen: see [`Scope::From`].
+    /// Whether this reading skips rows that another reading has seen: see [`ReadScope::From`].
     pub resumed: bool,
-    /// On PostgreSQL, what the source is like in this snapshot; not for a sample.
+    /// On PostgreSQL, the source's schema in this snapshot; not for a sample.
     pub schema: Option<SourceSchema>,
 }
 
@@ -133,22 +133,22 @@ impl RowBatches {
     /// The next batch, never empty; `None` at the end.
     ///
     /// # Errors
-    /// The database's, in words without data, after which there is nothing more.
+    /// The database's, in words without data; no further batch follows.
     pub async fn next(&mut self) -> Result<Option<RowBatch>, sqlx::Error> {
         self.batches.recv().await.transpose()
     }
 
-    /// What is known before the first row; once.
+    /// The facts that precede the first row; once.
     ///
     /// # Errors
-    /// The database's, in words without data, after which there is nothing more.
+    /// The database's, in words without data; no further batch follows.
     pub async fn opened(&mut self) -> Result<OpenedReading, sqlx::Error> {
         if let Some(opened) = self.opened.take()
             && let Ok(opened) = opened.await
         {
             return Ok(opened);
         }
-        // A reading that ends before it has begun says why.
+        // A reading that fails before it begins sends its error instead.
         match self.batches.recv().await {
             Some(Err(error)) => Err(error),
             Some(Ok(_)) | None => Err(sqlx::Error::WorkerCrashed),

@@ -1,14 +1,14 @@
-//! Whole numbers in floating-point columns, in SQL: a telephone number that a table keeps as 3605550123.0, because another
-//! row has none, is 3605550123. Pure.
+//! SQL for whole numbers in floating-point columns: a telephone number that a table stores as 3605550123.0, because another row
+//! has none, becomes 3605550123. Pure.
 
 use crate::rules::value_fault::NOT_A_NUMBER;
 
-/// Up to here every whole number is exact; what lies beyond stays as the database writes it.
+/// Up to here every whole number is exact; larger ones stay as the database writes them.
 const EXACT: i64 = 9_007_199_254_740_992;
-/// The same of four bytes.
+/// The same for four-byte floats.
 const EXACT_SINGLE: i64 = 16_777_216;
 
-/// SQLite: whether the value is a whole number that is kept as a floating-point one.
+/// SQLite: whether the value is a whole number stored as a floating-point one.
 pub fn is_whole(column: &str) -> String {
     format!("typeof({column}) = 'real' and {column} = cast({column} as integer) and abs({column}) <= {EXACT}")
 }
@@ -18,7 +18,7 @@ pub fn as_whole(column: &str) -> String {
     format!("cast(cast({column} as integer) as text)")
 }
 
-/// SQLite: the text of whatever stands in the column, but for whole numbers as SQLite's own.
+/// SQLite: the text of any value in the column; SQLite's own text except for whole numbers.
 pub(crate) fn of_sqlite(column: &str) -> String {
     format!(
         "case when typeof({column}) <> 'real' then cast({column} as text) when {} then {} \
@@ -29,7 +29,7 @@ pub(crate) fn of_sqlite(column: &str) -> String {
     )
 }
 
-/// PostgreSQL, of a column of floating-point numbers: it writes an exponent where a number has many digits.
+/// PostgreSQL, for a column of floating-point numbers: PostgreSQL writes an exponent where a number has many digits.
 pub(crate) fn of_postgres(column: &str, plain_type: &str) -> String {
     let exact = if plain_type == "float4" { EXACT_SINGLE } else { EXACT };
     format!(
@@ -39,14 +39,14 @@ pub(crate) fn of_postgres(column: &str, plain_type: &str) -> String {
     )
 }
 
-/// PostgreSQL, of a column of decimal numbers, which may hold `NaN` and infinity too. They are compared as texts: before version 14
-/// a server knows no infinite `numeric`.
+/// PostgreSQL, for a column of decimal numbers, which may hold `NaN` and infinity too. They are compared as texts, because
+/// servers before version 14 have no infinite `numeric`.
 pub(crate) fn of_numeric(column: &str) -> String {
     format!("case when {column}::text in ('NaN', 'Infinity', '-Infinity') then {} else {column}::text end", mark("chr"))
 }
 
-/// Whether a column of SQLite may hold floating-point numbers without a fraction: of the others, SQLite makes whole numbers
-/// or texts.
+/// Whether an SQLite column may hold floating-point numbers without a fraction: columns of other types hold whole numbers or
+/// texts.
 pub fn may_be_real(plain_type: &str) -> bool {
     !["int", "char", "clob", "text"].iter().any(|kind| plain_type.contains(kind))
 }

@@ -1,4 +1,4 @@
-//! Reading PostgreSQL: with `COPY … TO STDOUT`, which costs us hardly more than the bytes it sends.
+//! Reads PostgreSQL with `COPY … TO STDOUT`, which costs us hardly more than the bytes it sends.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -32,11 +32,11 @@ impl PreparedReading {
         let result = self.read_snapshot(&mut connection, pool, sender, opened).await;
         if matches!(result, Ok(ReadEnd::AtTheEnd)) {
             sqlx::raw_sql("rollback").execute(&mut *connection).await?;
-            // Before the reader is told the end: its next statement finds this connection free, and opens no second one.
+            // Before the reader learns of the end: its next statement then finds this connection free, and opens no second one.
             connection.return_to_pool().await;
             return Ok(());
         }
-        // What was to come still stands on the wire, or the transaction is in ruins: nobody else is to have this one.
+        // Unread data is still on the wire, or the transaction has failed: this connection must not be reused.
         hang_up(connection).await;
         result.map(drop)
     }
@@ -48,14 +48,15 @@ impl PreparedReading {
         sender: &BatchSender,
         opened: oneshot::Sender<OpenedReading>,
     ) -> Result<ReadEnd, sqlx::Error> {
-        // Not the time that we take over a batch counts, but how long the server is silent: see `Silence`.
+        // The time-out measures how long the server is silent, not how long we work on a batch: see `SilenceWatch`.
         snapshot::begin(connection, pool, &self.source).await?;
         let schema = match self.limit {
             None => Some(SourceSchema::read(connection, &self.source).await?),
             Some(_) => None,
         };
         sqlx::raw_sql("set local statement_timeout = 0").execute(&mut *connection).await?;
-        // Such a database keeps any bytes, and hands them over as UTF-8 only if all of them are: one name would stop everybody.
+        // An SQL_ASCII database stores any bytes, and converts them to UTF-8 only if all are valid: one bad name would stop the
+        // whole reading.
         let as_it_is = "select set_config('client_encoding', 'SQL_ASCII', true) \
                         where current_setting('server_encoding') = 'SQL_ASCII'";
         sqlx::raw_sql(as_it_is).execute(&mut *connection).await?;
@@ -104,7 +105,8 @@ impl PreparedReading {
         Ok(ReadEnd::AtTheEnd)
     }
 
-    /// As the keys are now: the text of whole numbers sorts as they do by length and then by bytes, but for negative ones.
+    /// The order for the keys as they are now: by length and then by bytes, the text of whole numbers sorts as they do, except
+    /// for negative ones.
     async fn postgres_ordering(&self, connection: &mut PgConnection) -> Result<RowOrdering, sqlx::Error> {
         if !matches!(self.scope, ReadScope::All | ReadScope::From(..)) || self.limit.is_some() {
             return Ok(RowOrdering::Text);
@@ -121,17 +123,17 @@ impl PreparedReading {
 
 enum ReadEnd {
     AtTheEnd,
-    /// Nobody listens any more.
+    /// The receiver stopped listening.
     Early,
 }
 
 async fn hang_up(connection: PoolConnection<Postgres>) {
     let connection = connection.detach();
-    // A server that has fallen silent does not answer a good-bye.
+    // A server that has fallen silent does not answer a clean close.
     let _ = tokio::time::timeout(Duration::from_secs(1), connection.close_hard()).await;
 }
 
-/// Watches how long the server says nothing.
+/// Measures how long the server is silent.
 struct SilenceWatch<'a> {
     pool: &'a SourcePool,
     pid: i32,
@@ -139,10 +141,10 @@ struct SilenceWatch<'a> {
 }
 
 impl SilenceWatch<'_> {
-    /// The answer, or the server's word that it has given up, asked to do so after too long a silence.
+    /// The answer; or, after too long a silence, the server's error once it is asked to cancel.
     async fn broken<T>(&self, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
         let mut answer = std::pin::pin!(answer);
-        // Most rows are there already: a timer is only made for those that are not.
+        // Most rows are available at once: only the others need a timer.
         let mut timer = None;
         let in_time = poll_fn(|context| {
             if let Poll::Ready(answer) = answer.as_mut().poll(context) {
@@ -163,5 +165,5 @@ impl SilenceWatch<'_> {
     }
 }
 
-/// How long a server that was silent may take to give up.
+/// How long a silent server may take to cancel.
 const GOOD_BYE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Reading an SQLite file: on a thread of its own, row by row, without a copy between SQLite's page and our batch.
+//! Reads an SQLite file on a thread of its own, row by row, without a copy between SQLite's page and our batch.
 //!
 //! `rusqlite` shares the one bundled SQLite with sqlx. sqlx's driver hands every row over to another thread: eighteen
 //! cells of a million rows cost it 11 s where this takes 1 s.
@@ -24,9 +24,9 @@ use crate::source::read::statement::RowOrdering;
 use crate::source::read::{BATCH_ROWS, BatchSender, OpenedReading, PreparedReading};
 use crate::source::source_file::SourceAccess;
 
-/// SQLite looks at its deadline every so many virtual-machine steps (some milliseconds).
+/// SQLite checks its deadline after this many virtual-machine steps (some milliseconds).
 const STEPS: i32 = 100_000;
-/// How long a statement waits for somebody who writes to the file.
+/// How long a statement waits for another writer of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl PreparedReading {
@@ -38,7 +38,7 @@ impl PreparedReading {
         let connection = open(self.source.url.expose_secret())?;
         let deadline = ReadDeadline::new(self.source.statement_timeout);
         let (watch, listener) = (deadline.clone(), sender.clone());
-        // SQLite has no statement time-out: the connection is asked now and then whether to go on.
+        // SQLite has no statement time-out: it asks this handler regularly whether to continue.
         let is_over = move || watch.is_over() || listener.is_closed();
         connection.progress_handler(STEPS, Some(is_over)).map_err(told)?;
         self.read_rows(&connection, &deadline, sender, opened).map_err(told)
@@ -57,7 +57,7 @@ impl PreparedReading {
         if let Some(statement) = self.statements.newest(&self.scope).filter(|_| self.limit.is_none()) {
             newest = newest_by(&snapshot, &statement)?;
         }
-        // Nobody says which writers have begun, but no writer overtakes another: the last that has come says it.
+        // SQLite does not report which writers have begun, but no writer overtakes another: the newest row marks the limit.
         if let Some((found, now)) = newest.as_ref().zip(self.now)
             && let Some(ahead) = cursor::ahead(found, self.source.time_zone, now)
             && let Some(statement) = self.statements.newest_below(&ahead)
@@ -81,7 +81,7 @@ impl PreparedReading {
             for column in 0..columns {
                 match row.get_ref(column)? {
                     ValueRef::Text(text) | ValueRef::Blob(text) => batch.push_value(Some(text)),
-                    // All are cast to text.
+                    // Cannot occur: the statement casts all cells to text.
                     ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => batch.push_value(None),
                 }
             }
@@ -91,7 +91,7 @@ impl PreparedReading {
                 if sender.blocking_send(Ok(std::mem::replace(&mut batch, successor))).is_err() {
                     return Ok(());
                 }
-                // Time that others take over a batch is not SQLite's.
+                // Time that the poll spends on a batch does not count against SQLite.
                 deadline.put_off();
             }
         }
@@ -101,7 +101,7 @@ impl PreparedReading {
         Ok(())
     }
 
-    /// As the keys are now: in SQLite a column's type is no promise.
+    /// The order for the keys as they are now: an SQLite column may hold values of any type.
     fn sqlite_ordering(&self, snapshot: &Connection) -> rusqlite::Result<RowOrdering> {
         if !matches!(self.scope, ReadScope::All | ReadScope::From(..)) || self.limit.is_some() {
             return Ok(RowOrdering::Text);
@@ -150,7 +150,7 @@ fn open(url: &str) -> Result<Connection, sqlx::Error> {
     Ok(connection)
 }
 
-/// A file that nobody changes, as SQLite's URIs say it.
+/// The SQLite URI for a file that no process changes.
 fn immutable(path: PathBuf) -> String {
     let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     format!("file:{path}?immutable=1")
@@ -166,7 +166,7 @@ fn told(error: rusqlite::Error) -> sqlx::Error {
     }
 }
 
-/// Until when SQLite may be at work without a result.
+/// The time until which SQLite may work without a result.
 #[derive(Debug, Clone)]
 struct ReadDeadline {
     start: Instant,

@@ -12,7 +12,7 @@ use crate::source::crm::{ConnectedCrm, FittingSource};
 use crate::source::read::number;
 use crate::source::source_db::SourceDb;
 
-/// The parts that statements are made of.
+/// The parts of the statements.
 #[derive(Debug, Clone)]
 pub(crate) struct ReadStatements {
     /// Key, client where there is one, and the cells, as text.
@@ -22,25 +22,25 @@ pub(crate) struct ReadStatements {
     cells: Vec<String>,
     pub from: String,
     pub changed_at: Option<ChangedAt>,
-    /// The key as it stands in the source.
+    /// The key's column in the source.
     key: String,
     key_as_text: String,
     client_as_text: Option<String>,
     client_type: Option<String>,
     on_postgres: bool,
     key_type: String,
-    /// The type of the key below all domains.
+    /// The base type of the key, below all domains.
     plain_key_type: String,
-    /// A table whose key can be asked what it holds for little; not a view, nor a query.
+    /// A table, whose keys are cheap to inspect; not a view or a query.
     table: Option<String>,
 }
 
-/// How the rows are put into order.
+/// How the database sorts the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowOrdering {
     /// By the text of the key, in byte order: the database has to sort.
     Text,
-    /// By the key as it is, whose text sorts alike: an index may serve it.
+    /// By the key itself, whose text sorts alike: an index may serve it.
     Native(IdOrder),
 }
 
@@ -82,7 +82,7 @@ impl ReadStatements {
         }
     }
 
-    /// Writes whole numbers in a floating-point key or client of SQLite in that way.
+    /// Sets how whole numbers in a floating-point key or client of SQLite are written.
     pub fn call(&mut self, names: WholeNames) {
         if self.on_postgres || names == WholeNames::Decimal {
             return;
@@ -102,7 +102,7 @@ impl ReadStatements {
         self.list = [std::slice::from_ref(&self.names), &self.cells].concat().join(", ");
     }
 
-    /// All rows of the scope, or a few in any order.
+    /// All rows of the scope in order, or a few in any order.
     pub fn rows(&self, scope: &ReadScope, ordering: RowOrdering, limit: Option<usize>) -> String {
         let mut sql = format!("select {} from {}{}", self.list, self.from, self.condition(scope, ordering));
         match limit {
@@ -112,15 +112,15 @@ impl ReadStatements {
         sql
     }
 
-    /// The newest `changed_at` of the scope, as text, and on SQLite the name of its type; `None` where nobody asks.
+    /// The newest `changed_at` of the scope, as text, and on SQLite the name of its type; `None` where the scope needs none.
     pub fn newest(&self, scope: &ReadScope) -> Option<String> {
         let changed_at = self.changed_at.as_ref()?;
         let maximum =
             |condition: &str| format!("(select max({}) from {}{condition})", changed_at.expression, self.from);
         let newest = match scope {
-            // A reading that goes on has its cursor from where it began.
+            // A resumed reading has its cursor from its beginning.
             ReadScope::All | ReadScope::From(..) => maximum(""),
-            // Each range on its own, so that an index ends the search; the first nearly always has it.
+            // Each range alone, so that an index ends the search; the first range nearly always has it.
             ReadScope::Since(window) => {
                 let ranges =
                     changed_at.ranges(&window.newest).into_iter().map(|range| maximum(&format!(" and {range}")));
@@ -131,7 +131,7 @@ impl ReadStatements {
         Some(self.as_newest(&newest))
     }
 
-    /// The same of all rows below what lies in the future.
+    /// The same for all rows below the stamps in the future.
     pub fn newest_below(&self, ahead: &StampBound) -> Option<String> {
         let changed_at = self.changed_at.as_ref()?;
         let below = changed_at.below(ahead)?;
@@ -147,14 +147,14 @@ impl ReadStatements {
         format!("select {columns} from (select {value} as m) as newest")
     }
 
-    /// Whether some row's `changed_at` is of another zone than the newest: asked where all rows are read anyway.
+    /// Whether some row's `changed_at` has another time zone than the newest: asked only where the poll reads all rows anyway.
     pub fn another_zone(&self, scope: &ReadScope, newest: &NewestStamp) -> Option<String> {
         let changed_at = self.changed_at.as_ref().filter(|_| matches!(scope, ReadScope::All | ReadScope::From(..)))?;
         let shows = changed_at.shows(newest.tell_tale()?);
         Some(format!("select exists (select 1 from {} and {shows})", self.from))
     }
 
-    /// On PostgreSQL the type says how the key sorts, but for negative numbers: whether there are any.
+    /// On PostgreSQL the type determines how keys sort, except for negative numbers: whether there are any.
     pub fn negative_keys(&self) -> Option<String> {
         let is_number = ["int2", "int4", "int8"].contains(&self.key_type.as_str());
         let asked = self.on_postgres && is_number && self.table.is_some();
@@ -165,7 +165,7 @@ impl ReadStatements {
         self.on_postgres && self.key_type == "uuid"
     }
 
-    /// On SQLite any value may stand in any column: the types of the keys, least and greatest, and whether one is negative.
+    /// On SQLite a column may hold values of any type: the least and greatest type of the keys, and whether one is negative.
     pub fn key_types(&self) -> Option<String> {
         let key = &self.key;
         self.table.as_ref()?;
@@ -181,35 +181,35 @@ impl ReadStatements {
         }
     }
 
-    /// By the key as it is where its text can be compared with it, so that an index serves; a lead must not seem to be missing
-    /// because its key was compared in another form. A row too many does no harm.
+    /// Compares the key itself where a text can be compared with it, so that an index serves. A lead must not seem to be missing
+    /// because its key was compared in another form. An extra row does no harm.
     fn with_keys(&self, leads: &[LeadId]) -> String {
         let keys = leads.iter().map(|lead| lead.id.as_str());
         if !self.on_postgres {
             return self.with_keys_of_sqlite(keys.collect());
         }
         let form = KeyForm::of_postgres(&self.plain_key_type);
-        // What no value of the type is written like names no row, and would only fail the statement.
+        // A key that no value of the type can look like matches no row, and would only make the statement fail.
         let found = keys.filter(|key| form.may_be(key)).map(literal).collect::<Vec<_>>().join(", ");
         let key = if form == KeyForm::Other { &self.key_as_text } else { &self.key };
         format!(" and {key} = any(array[{found}]::{})", form.array())
     }
 
     fn with_keys_of_sqlite(&self, keys: Vec<&str>) -> String {
-        // Bytes that are no UTF-8 were read as this: which ones, nobody knows any more.
+        // The reader replaced bytes that are no UTF-8 with this character; the original bytes are lost.
         if keys.iter().any(|key| key.contains(char::REPLACEMENT_CHARACTER)) {
             return String::new();
         }
         let kind = self.plain_key_type.as_str();
-        // A number's text need not be the number, to the last bit.
+        // The text of a floating-point number is not always exact to the last bit.
         let is_rounded = |key: &&str| key.parse::<f64>().is_ok() && key.parse::<i64>().is_err();
         let is_whole = kind.contains("int") && !keys.iter().any(is_rounded);
         let texts = literal(&serde_json::json!(keys).to_string());
         if !is_whole && !kind.contains("text") {
             return format!(" and {} in (select value from json_each({texts}))", self.key_as_text);
         }
-        // What SQLite calls affinity: it makes a number of a text that stands against a column of numbers. Of bytes it makes
-        // nothing, and any column may hold some.
+        // SQLite's affinity converts a text to a number if it is compared with a column of numbers. It does not convert blobs,
+        // and any column may hold some.
         format!(
             " and {} in (select value from json_each({texts}) union all select cast(value as blob) from json_each({texts}))",
             self.key
@@ -225,7 +225,7 @@ impl ReadStatements {
                 Ok(number) => format!(" and {} >= {number}", self.key),
                 Err(_) => String::new(),
             },
-            // In the order that the rows come in, which on SQLite need not be that of the column (`collate nocase`).
+            // In the order of the rows, which on SQLite may differ from the column's own order (`collate nocase`).
             RowOrdering::Native(IdOrder::Bytes) => format!(" and {} >= {}", self.key_in_bytes(), literal(&after.id)),
             RowOrdering::Text => format!(" and {}{} >= {}", self.key_as_text, self.bytes(), literal(&after.id)),
         }
@@ -243,14 +243,14 @@ impl ReadStatements {
         };
         match &self.client_as_text {
             None => key,
-            // A row without a client comes first, as it does in our own order.
+            // A row without a client comes first, as in the state's order.
             Some(client) => {
                 format!("{key}, {client}{}{}", self.bytes(), if self.on_postgres { " nulls first" } else { "" })
             }
         }
     }
 
-    /// A key of texts; on PostgreSQL one of UUIDs, which have no collation.
+    /// A key of texts, or on PostgreSQL of UUIDs, which have no collation.
     fn key_in_bytes(&self) -> String {
         if self.on_postgres { self.key.clone() } else { format!("{}{}", self.key, self.bytes()) }
     }
@@ -260,17 +260,17 @@ impl ReadStatements {
     }
 }
 
-/// How keys of a type of PostgreSQL are written, and compared with such texts.
+/// How a PostgreSQL type writes its keys and compares them with such texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum KeyForm {
     Integer,
     Decimal,
     Uuid,
-    /// `char(n)`: blanks at its end are not counted.
+    /// `char(n)`: trailing blanks do not count.
     Padded,
     Text,
-    /// Any other: by its text, which takes a look at every row. A label that an enum does not have fails the statement, a
-    /// float may be written in several ways.
+    /// Any other type: compares by text, which reads every row. An unknown enum label would fail the statement, and a float has
+    /// several spellings.
     Other,
 }
 
@@ -296,7 +296,7 @@ impl KeyForm {
         }
     }
 
-    /// Whether a value of the type may be written like this; if not, PostgreSQL may refuse the text.
+    /// Whether a value of the type may look like this; if not, PostgreSQL may refuse the text.
     fn may_be(self, text: &str) -> bool {
         match self {
             Self::Integer => text.parse::<i64>().is_ok(),
@@ -317,15 +317,15 @@ fn is_decimal(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (whole, rest) = digits.split_once('.').unwrap_or((digits, "0"));
     let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // No version of PostgreSQL minds the first; the others are values since 14.
+    // Every version of PostgreSQL accepts `NaN`; infinities are values since 14.
     ["NaN", "Infinity", "-Infinity"].contains(&text) || (are_digits(whole) && are_digits(rest))
 }
 
-/// Types of PostgreSQL which `COPY` itself writes as a cast to text does, so that the server need not do it twice.
+/// PostgreSQL types that `COPY` writes exactly as a cast to text would, so that the server need not do it twice.
 const COPIED_AS_TEXT: [&str; 10] =
     ["int2", "int4", "int8", "numeric", "text", "varchar", "date", "timestamp", "timestamptz", "uuid"];
 
-/// What [`as_text`] gives, in the list of a statement that is read with `COPY`.
+/// The text of [`as_text`], shortened for a statement that is read with `COPY`.
 fn listed(db: &SourceDb, columns: &[SourceColumn], name: &str) -> String {
     match (db, columns::find(db, columns, name)) {
         (SourceDb::Postgres(_), Some(column)) if COPIED_AS_TEXT.contains(&column.type_name.as_str()) => {
@@ -335,8 +335,8 @@ fn listed(db: &SourceDb, columns: &[SourceColumn], name: &str) -> String {
     }
 }
 
-/// A mapped column's value in the list: what [`crate::rules::json::scalar`] makes a text of. A `jsonb` value has been looked at as
-/// it was written; one of `json` may be such that the server fails on it.
+/// A mapped column's value in the list: the input of [`crate::rules::json::scalar`]. PostgreSQL checks a `jsonb` value when it is
+/// written; a `json` value may make the server fail.
 fn cell(db: &SourceDb, columns: &[SourceColumn], name: &str) -> String {
     match (db, columns::find(db, columns, name)) {
         (SourceDb::Postgres(_), Some(column)) if column.form == ColumnForm::Json && column.type_name != "jsonb" => {

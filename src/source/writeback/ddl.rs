@@ -1,7 +1,8 @@
 //! The tables in the CRM's database that the write-back fills, and the statements that make them and write to them. Pure:
 //! text in, text out.
 //!
-//! Rows come as one JSON array a statement, whatever their number. What is shown by `writeback print` is what runs.
+//! Each statement takes its rows as one JSON array, whatever their number. The program runs exactly the script that `writeback
+//! print` shows.
 
 use crate::config::{ServiceSettings, WritebackMode};
 use crate::conversica::lead;
@@ -9,7 +10,7 @@ use crate::conversica::post::PostKind;
 use crate::db::{quote, sqlite_path, table_parts};
 use crate::source::changes::ddl::{QualifiedName, SourceEngine};
 
-/// What a column holds.
+/// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnType {
     Text,
@@ -17,7 +18,7 @@ pub enum ColumnType {
     Instant,
 }
 
-/// What becomes of a row that is there already.
+/// How a write treats a row that exists already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExistingRow {
     Replace,
@@ -27,15 +28,15 @@ pub enum ExistingRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WritebackTable {
     pub name: &'static str,
-    /// Those of the primary key first.
+    /// The columns of the primary key come first.
     pub columns: Vec<(String, ColumnType)>,
     key: usize,
     known: ExistingRow,
-    /// Columns of an index beside that of the key.
+    /// Columns of a further index.
     index: &'static [&'static str],
 }
 
-/// Where the tables are, and which.
+/// The tables and their place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WritebackDesign {
     pub engine: SourceEngine,
@@ -43,7 +44,7 @@ pub struct WritebackDesign {
     pub tables: Vec<WritebackTable>,
 }
 
-/// Which events have arrived, with `mode = "sql"`.
+/// The table of events that have arrived, with `mode = "sql"`.
 pub const MARKER: &str = "conversica_writeback";
 
 /// `leadStatus` as a column: `lead_status`.
@@ -71,7 +72,7 @@ fn type_of(kind: lead::ValueKind) -> ColumnType {
     }
 }
 
-/// One row a lead, with all that its Lead Updates come to.
+/// One row per lead: the result of all its Lead Updates.
 pub fn leads() -> WritebackTable {
     let mut leads = table(
         "conversica_leads",
@@ -131,7 +132,7 @@ pub fn marker() -> WritebackTable {
 }
 
 impl WritebackDesign {
-    /// Beside the source's table where that is qualified; else where the role's `search_path` says.
+    /// In the schema of the source's table if that is qualified; else in the role's `search_path`.
     pub fn of(settings: &ServiceSettings) -> Self {
         use secrecy::ExposeSecret;
         let writeback = &settings.writeback;
@@ -149,7 +150,7 @@ impl WritebackDesign {
         Self { engine, schema, tables }
     }
 
-    /// As SQL writes it.
+    /// The name in SQL.
     pub fn quoted(&self, name: &str) -> String {
         QualifiedName { schema: self.schema.clone(), name: name.to_owned() }.quoted()
     }
@@ -173,7 +174,7 @@ impl WritebackDesign {
         statements
     }
 
-    /// The whole script, with the rights of whoever writes.
+    /// The whole script, with the grants for the writing role.
     pub fn script(&self, role: Option<&str>) -> String {
         let mut statements = vec!["begin".to_owned()];
         statements.extend(self.tables.iter().flat_map(|table| self.create(table)));
@@ -185,7 +186,7 @@ impl WritebackDesign {
     /// The rights that the write-back uses on its own tables (PostgreSQL).
     fn grants(&self, role: &str) -> Vec<String> {
         let on: Vec<String> = self.tables.iter().map(|table| self.quoted(table.name)).collect();
-        // Markers of events that were refused after all are taken out again.
+        // The write-back deletes markers of events that the CRM refused after all.
         let rights = if self.tables.iter().any(|table| table.name == MARKER) {
             "select, insert, delete"
         } else {
@@ -203,7 +204,7 @@ impl WritebackDesign {
             SourceEngine::Sqlite => {
                 let values: Vec<String> =
                     table.columns.iter().map(|(column, _)| format!("json_extract(r.value, '$.{column}')")).collect();
-                // `where true`: or SQLite takes `on conflict` for the condition of a join.
+                // Without `where true`, SQLite reads `on conflict` as the condition of a join.
                 format!("select {} from json_each($1) as r where true", values.join(", "))
             }
             SourceEngine::Postgres => {
@@ -229,12 +230,12 @@ impl WritebackDesign {
         format!("insert into {name} ({}) {rows} on conflict ({key}) do {conflict}", names.join(", "))
     }
 
-    /// As [`Design::write`] for markers; answers with those that were not there.
+    /// As [`WritebackDesign::write`] for markers; returns the new ones.
     pub fn mark(&self) -> String {
         format!("{} returning event_key", self.write(&marker()))
     }
 
-    /// Takes markers out again: `$1` is a JSON array of their keys.
+    /// Deletes markers: `$1` is a JSON array of their keys.
     pub fn unmark(&self) -> String {
         let keys = match self.engine {
             SourceEngine::Sqlite => "select value from json_each($1)",

@@ -1,5 +1,5 @@
-//! Whom a failure of the CRM's database keeps waiting: everybody, while it is away or does not fit the settings, or the lead
-//! whose event it refuses.
+//! Decides how far a failure of the CRM's database reaches: to all events, while the database is unreachable or does not fit the
+//! settings, or to the lead whose event it refuses.
 
 use sqlx::postgres::PgDatabaseError;
 
@@ -7,27 +7,27 @@ use crate::db::{self, discreet};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureReach {
-    /// It is away, locked or full: this passes by itself.
+    /// It is unreachable, locked or full: a retry succeeds later.
     Away,
-    /// A table or a right is missing, or a statement does not fit: it is no event's fault.
+    /// A table or a right is missing, or a statement does not fit: no event causes it.
     Unfit,
-    /// It refuses what this event says.
+    /// It refuses the content of this event.
     Event,
 }
 
-/// A failure, and what may be said of it.
+/// A failure, without personal data.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing}: {}", in_one_line(error))]
 pub struct WriteFailure {
     pub reach: FailureReach,
-    /// What it happened at.
+    /// The step that failed.
     pub doing: String,
     /// Without personal data.
     pub error: sqlx::Error,
 }
 
 impl WriteFailure {
-    /// Has to see the error as the driver made it: what is fit to be told says less.
+    /// Needs the driver's own error: the version without personal data has less detail.
     pub fn of(doing: impl Into<String>, error: sqlx::Error) -> Self {
         let mut doing = doing.into();
         if let Some(constraint) = discreet::constraint_of(&error) {
@@ -36,20 +36,20 @@ impl WriteFailure {
         Self { reach: reach(&error), doing, error: discreet::of_writeback(error) }
     }
 
-    /// Of something that no event has a part in.
+    /// For a step that involves no event.
     pub fn unfit(doing: impl Into<String>, error: sqlx::Error) -> Self {
         let reach = if db::is_outage(&error) { FailureReach::Away } else { FailureReach::Unfit };
         Self { reach, doing: doing.into(), error: discreet::of_writeback(error) }
     }
 
-    /// Of a table that we do not make, because a subscriber without it would stop.
+    /// For a table that we do not create, because a subscriber without it would stop.
     pub fn published(table: &str, publications: &str) -> Self {
         let doing = format!("creating the table {table}");
         let error = format!("{publications} would publish it, and it has to be on every subscriber first");
         Self { reach: FailureReach::Unfit, doing, error: sqlx::Error::Configuration(error.into()) }
     }
 
-    /// What a person does about it.
+    /// The operator's remedy.
     pub fn cure(&self) -> &'static str {
         match self.reach {
             FailureReach::Away => {
@@ -75,7 +75,7 @@ fn in_one_line(error: &sqlx::Error) -> String {
     }
 }
 
-/// Cut off after `statement_timeout`. It is the statement that is slow, not the database that is away.
+/// Cancelled after `statement_timeout`. The statement is slow; the database is reachable.
 const CANCELLED: &str = "57014";
 
 fn reach(error: &sqlx::Error) -> FailureReach {
@@ -88,7 +88,7 @@ fn reach(error: &sqlx::Error) -> FailureReach {
     };
     let code = database.code().unwrap_or_default();
     if let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() {
-        // With a context, a function or a trigger of the CRM's own raised it: for what it was given, as a rule.
+        // With a context, the CRM's own function or trigger raised it, as a rule because of the event's values.
         let own = postgres.r#where().is_none();
         return match code.get(..2) {
             _ if code == CANCELLED => FailureReach::Event,
@@ -100,7 +100,7 @@ fn reach(error: &sqlx::Error) -> FailureReach {
     if db::is_outage(error) {
         return FailureReach::Away;
     }
-    // SQLite, primary codes: 8 read-only, 11 corrupt, 23 not allowed, 26 no database; 1 is whatever has no code of its own.
+    // SQLite, primary codes: 8 read-only, 11 corrupt, 23 not allowed, 26 no database; 1 is every error without a code of its own.
     match code.parse::<u32>().map(|code| code & 0xff) {
         Ok(8 | 11 | 23 | 26) => FailureReach::Unfit,
         Ok(1) if ["no such ", "table ", "near "].iter().any(|text| database.message().starts_with(text)) => {

@@ -1,22 +1,22 @@
-//! Statements of the user's with `:named` parameters: where the names are, past quotes, comments and casts. Pure.
+//! Reads the operator's statements with `:named` parameters: finds the names outside quotes, comments and casts. Pure.
 //!
-//! Only as much of SQL is read as it takes to know what is not a parameter. Everything but the names stays as it was, letter
-//! by letter; statements that `;` separates run one after the other.
+//! It parses only as much SQL as it needs to recognise parameters. All other text stays unchanged, letter by letter; statements
+//! that `;` separates run one after the other.
 
 use crate::source::changes::ddl::SourceEngine;
 
-/// One statement, cut where its parameters are.
+/// One statement, split at its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedStatement {
-    /// Text before the first parameter, between each and the next, and behind the last.
+    /// Text before the first parameter, between parameters, and after the last.
     texts: Vec<String>,
-    /// The names in the order in which they stand there, one for each place.
+    /// The parameters' names in the order of the text, one for each place.
     places: Vec<String>,
-    /// How many characters of the setting stand before this statement.
+    /// Characters of the setting before this statement.
     offset: usize,
 }
 
-/// Why a text cannot be read.
+/// Why a setting cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}, at character {at}")]
 pub struct UnreadableStatement {
@@ -28,7 +28,7 @@ pub struct UnreadableStatement {
 /// Reads the statements of a setting; at least one.
 ///
 /// # Errors
-/// [`Unreadable`] for what ends within quotes or a comment, has parameters of another kind, or says nothing.
+/// [`UnreadableStatement`] for a text that ends within quotes or a comment, has parameters of another kind, or is empty.
 pub fn parse(text: &str, engine: SourceEngine) -> Result<Vec<NamedStatement>, UnreadableStatement> {
     StatementReader {
         characters: text.chars().collect(),
@@ -45,7 +45,7 @@ impl NamedStatement {
         Self { texts: vec![String::new()], places: Vec::new(), offset }
     }
 
-    /// The name at each place; a name that is used twice stands there twice.
+    /// The name at each place; a name that is used twice appears twice.
     pub fn places(&self) -> &[String] {
         &self.places
     }
@@ -61,7 +61,7 @@ impl NamedStatement {
         names
     }
 
-    /// The statement with what `write` makes of each place, counted from 0.
+    /// The statement with `write`'s text at each place, counted from 0.
     pub fn with(&self, write: impl Fn(usize) -> String) -> String {
         let mut sql = self.texts[0].clone();
         for (place, text) in self.texts[1..].iter().enumerate() {
@@ -78,7 +78,7 @@ impl NamedStatement {
         self.with(|place| format!("${}", number(&self.places[place])))
     }
 
-    /// Where in the setting a character of [`Named::with`] stands; both are counted from 1.
+    /// The position in the setting of a character of [`NamedStatement::with`]; both count from 1.
     pub fn position(&self, at: usize, write: impl Fn(usize) -> String) -> usize {
         let (mut rewritten, mut original) = (0, self.offset);
         for (index, text) in self.texts.iter().enumerate() {
@@ -103,7 +103,7 @@ struct StatementReader {
     at: usize,
     engine: SourceEngine,
     statement: NamedStatement,
-    /// The statement has something beside blanks and comments.
+    /// The statement has something besides blanks and comments.
     said: bool,
 }
 
@@ -156,7 +156,7 @@ impl StatementReader {
         UnreadableStatement { what, at: self.at + 1 }
     }
 
-    /// Takes characters over as they are.
+    /// Copies characters unchanged.
     fn keep(&mut self, count: usize) {
         let end = (self.at + count).min(self.characters.len());
         let text = self.statement.texts.last_mut().expect("starts with one text");
@@ -173,7 +173,7 @@ impl StatementReader {
         self.statement.texts.push(String::new());
     }
 
-    /// Up to and with the closing quote; a doubled one belongs to the text, and so does an escaped one.
+    /// Copies through the closing quote; a doubled or escaped quote does not end the text.
     fn quoted(&mut self, quote: char, escapes: bool) -> Result<(), UnreadableStatement> {
         let error = self.unreadable("a text in quotes has no end");
         self.keep(1);
@@ -231,7 +231,7 @@ impl StatementReader {
         }
     }
 
-    /// `$tag$ … $tag$` on PostgreSQL. `$1` would meet our own numbers; on SQLite `$name` is a parameter like any other.
+    /// `$tag$ … $tag$` on PostgreSQL. `$1` would clash with our own numbers; on SQLite `$name` is a parameter like any other.
     fn dollar(&mut self) -> Result<(), UnreadableStatement> {
         let foreign = self.unreadable("parameters are written `:name`, and this is none");
         if self.engine == SourceEngine::Sqlite || self.peek(1).is_some_and(|c| c.is_ascii_digit()) {
@@ -260,7 +260,7 @@ impl StatementReader {
         text.chars().enumerate().all(|(index, c)| self.peek(index) == Some(c))
     }
 
-    /// A dollar within a word belongs to it.
+    /// A dollar within an identifier is part of it.
     fn after_word(&self) -> bool {
         self.at > 0 && is_word(self.characters[self.at - 1])
     }
@@ -371,7 +371,7 @@ mod tests {
         assert_eq!(named.position(at, write), sql.find(":longName").unwrap() + 1);
     }
 
-    /// Pieces of SQL, each with what it is in a statement: text that stays, or a name.
+    /// Pieces of SQL, each with its role in a statement: text that stays, or a name.
     fn piece() -> impl Strategy<Value = (String, Option<String>)> {
         prop_oneof![
             "[a-z]{1,5} ".prop_map(|text| (text, None)),

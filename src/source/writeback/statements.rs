@@ -1,7 +1,7 @@
-//! With `mode = "sql"`: the user's statements, prepared, and an event's values for them.
+//! With `mode = "sql"`: the operator's statements, prepared, and an event's values for them.
 //!
-//! On PostgreSQL the server says which type each parameter has; the value travels as text and is cast to it, so that
-//! whatever type a column has, the text that Conversica wrote is read by the database itself.
+//! On PostgreSQL the server reports the type of each parameter. The value travels as text and the statement casts it, so the
+//! database itself parses Conversica's text for any column type.
 
 use serde_json::{Map, Value};
 use sqlx::postgres::{PgArguments, PgDatabaseError, PgErrorPosition};
@@ -31,7 +31,7 @@ pub struct EventStatements {
     chat_lead: Vec<NamedStatement>,
 }
 
-/// A statement as it runs.
+/// A statement ready to run.
 #[derive(Debug, Clone)]
 pub struct PreparedStatement {
     sql: String,
@@ -44,7 +44,7 @@ struct StatementParameter {
     wants: ParameterType,
 }
 
-/// What PostgreSQL has at the place of a parameter, as far as it matters how a value is told.
+/// PostgreSQL's type of a parameter, as far as it affects how a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ParameterType {
     /// A boolean as 1 or 0.
@@ -64,16 +64,16 @@ impl ParameterType {
     }
 }
 
-/// Those of all kinds, in the order of [`Kind::ALL`].
+/// The statements of all kinds, in the order of [`PostKind::ALL`].
 pub type ReadyStatements = [Vec<PreparedStatement>; 3];
 
-/// Parameters beside the keys that Conversica posts.
+/// Parameters besides the keys that Conversica posts.
 pub const EXTRA: [&str; 3] = ["receivedAt", RAW_BODY, "eventKey"];
 const RAW_BODY: &str = "rawBody";
 
 impl EventStatements {
     /// # Errors
-    /// [`SetupError`] for what cannot be read.
+    /// [`SetupError`] for a statement that cannot be parsed.
     pub fn read(settings: &WritebackSettings, engine: SourceEngine) -> Result<Self, SetupError> {
         let read = |kind: PostKind, text: &Option<String>| {
             let Some(text) = text else { return Ok(Vec::new()) };
@@ -129,7 +129,7 @@ fn preparing(kind: PostKind, at: Option<usize>) -> String {
     format!("preparing [writeback] {}{at}", kind.name())
 }
 
-/// The type of every place where a parameter stands; each place has a number of its own, as it may have a type of its own.
+/// Finds the type at every parameter's place; each place has a number of its own, as it may have a type of its own.
 async fn infer(
     connection: &mut PgConnection,
     named: &NamedStatement,
@@ -140,11 +140,12 @@ async fn infer(
             let cast = if texts.contains(&place) { "::text" } else { "" };
             format!("${}{cast}", place + 1)
         };
-        // What fails in a transaction ends it, were it not for the savepoint.
+        // Without the savepoint, a failure would end the transaction.
         let mut savepoint = connection.begin().await.map_err(|error| (error, None))?;
         let prepared = savepoint.prepare(trusted(named.with(write))).await;
         savepoint.rollback().await.map_err(|error| (error, None))?;
-        // Only a statement with a name tells the types of its parameters. It goes before the transaction that it was prepared in.
+        // Only a named statement tells the types of its parameters. It must be closed before the transaction that it was prepared
+        // in ends.
         connection.clear_cached_statements().await.map_err(|error| (error, None))?;
         let error = match prepared {
             Ok(statement) => {
@@ -156,7 +157,7 @@ async fn infer(
             }
             Err(error) => error,
         };
-        // `:x is null` says nothing of a type. That of a text serves.
+        // `:x is null` shows no type; text works.
         match untyped(&error).filter(|place| *place < named.places().len() && !texts.contains(place)) {
             Some(place) => texts.push(place),
             None => {
@@ -173,7 +174,7 @@ async fn finish(
     types: &[sqlx::postgres::PgTypeInfo],
 ) -> Result<PreparedStatement, sqlx::Error> {
     let oids: Vec<i64> = types.iter().map(|kind| kind.oid().map_or(25, |oid| i64::from(oid.0))).collect();
-    // -1, not null: else a `char(3)` would be read as `char(1)`.
+    // -1, not null: otherwise a `char(3)` would be read as `char(1)`.
     let names: Vec<String> = sqlx::query_scalar(
         "select format_type(t.oid::oid, -1) from unnest($1::bigint[]) with ordinality t (oid, n) order by n",
     )
@@ -194,7 +195,7 @@ async fn finish(
     Ok(PreparedStatement { sql, parameters: parameters.collect() })
 }
 
-/// The place of a parameter of which the server cannot tell the type, from 0.
+/// The place, from 0, of a parameter whose type the server cannot determine.
 fn untyped(error: &sqlx::Error) -> Option<usize> {
     let database = error.as_database_error().filter(|database| database.code().as_deref() == Some("42P18"))?;
     let digits: String = database.message().split('$').nth(1)?.chars().take_while(char::is_ascii_digit).collect();
@@ -232,7 +233,7 @@ impl PreparedStatement {
             query = query.bind(match (values.get(&parameter.name), parameter.wants) {
                 (None | Some(Value::Null), _) => None,
                 (Some(Value::Bool(yes)), ParameterType::Number) => Some(u8::from(*yes).to_string()),
-                // This one is JSON already.
+                // This parameter is JSON already.
                 (Some(Value::String(text)), ParameterType::Json) if parameter.name == RAW_BODY => {
                     Some(json_without_nul(text))
                 }
@@ -244,7 +245,7 @@ impl PreparedStatement {
     }
 }
 
-/// What the parameters stand for; `None` where there is nothing to tell: a Lead Update without news.
+/// The values of the parameters; `None` for a Lead Update without news.
 pub fn values(event: &WaitingEvent) -> Option<Map<String, Value>> {
     let post = heard::read(event.kind, &event.body).ok()?;
     let said = |text: &str| if text.is_empty() { Value::Null } else { Value::String(text.to_owned()) };
@@ -275,7 +276,7 @@ pub fn values(event: &WaitingEvent) -> Option<Map<String, Value>> {
     Some(values)
 }
 
-/// Every name that a parameter of such an event may have, as far as Conversica has published them.
+/// Every name that a parameter of such an event may have, as far as Conversica has published the keys.
 pub fn known_names(kind: PostKind) -> Vec<&'static str> {
     let own = ["id", "leadId", "clientId"].into_iter().chain(EXTRA);
     let history = (kind == PostKind::ChatLead).then_some("conversationHistory");

@@ -1,4 +1,4 @@
-//! With `mode = "tables"`: the rows that events come to. Pure: whatever Conversica says becomes a row that both engines take.
+//! With `mode = "tables"`: turns events into rows. Pure: every post of Conversica becomes a row that both engines accept.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub struct TableRows {
 }
 
 impl TableRows {
-    /// Several events of one lead make one row of it.
+    /// Several events of one lead make one row in the leads table.
     pub fn of<'a>(events: impl IntoIterator<Item = &'a WaitingEvent>) -> Self {
         let mut leads: BTreeMap<&LeadId, Value> = BTreeMap::new();
         let mut rows = Self::default();
@@ -35,7 +35,7 @@ impl TableRows {
                     lead_row(&event.lead, picture, heard)
                 });
             }
-            // What cannot be read is never queued; a version that reads it otherwise has nothing to write of it.
+            // Unreadable posts are never queued. If this version cannot read a queued one, it writes nothing for it.
             let Ok(post) = heard::read(event.kind, &event.body) else { continue };
             match event.kind {
                 PostKind::LeadUpdate => {}
@@ -88,7 +88,7 @@ fn chat_lead_row(event: &WaitingEvent, mut post: ReceivedPost) -> Value {
     Value::Object(row)
 }
 
-/// Moves a key into its column. A value that the column cannot hold stays, and is found among the other keys.
+/// Moves a key into its column. A value that the column cannot hold stays among the other keys.
 fn take(key: &str, kind: lead::ValueKind, from: &mut Map<String, Value>, row: &mut Map<String, Value>) {
     let value = match (kind, from.get(key)) {
         (lead::ValueKind::Boolean, Some(Value::Bool(yes))) => json!(yes),
@@ -121,12 +121,12 @@ fn text(text: &str) -> Value {
     Value::String(without_nul(text))
 }
 
-/// PostgreSQL holds no such character, and SQLite's own tools end a text there.
+/// PostgreSQL cannot hold this character, and SQLite's own tools end a text there.
 pub fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// The same of a JSON text, which writes it in six characters.
+/// The same for a JSON text, which writes it in six characters.
 pub fn json_without_nul(json: &str) -> String {
     without_nul(&json.replace("\\u0000", "\u{fffd}"))
 }
@@ -135,7 +135,7 @@ fn instant(at: DateTime<Utc>) -> Value {
     Value::String(format_instant(at))
 }
 
-/// The same length for every moment, so that SQLite, which has texts only, sorts them.
+/// All instants have the same length, so that SQLite, which stores them as texts, sorts them correctly.
 pub fn format_instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }

@@ -1,5 +1,5 @@
-//! The hand that writes to the CRM's database: makes sure that everything fits, then writes events, all or none of them, each
-//! once however often it is told to.
+//! Writes to the CRM's database: checks that everything fits, then writes events, all of them or none, each once even if a write
+//! is repeated.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ pub struct CrmWriter {
     db: SourceDb,
     design: WritebackDesign,
     mode: WriterMode,
-    /// Set once everything has been found to fit.
+    /// Set once the check has passed.
     ready: Option<ReadyStatements>,
-    /// Moves with everything that the CRM's database answers.
+    /// Increases with every answer of the CRM's database.
     progress: Arc<AtomicU64>,
-    /// Away while it is held.
+    /// `None` while the write-back loop holds it.
     turn: Option<TurnLease>,
 }
 
@@ -39,21 +39,21 @@ enum WriterMode {
     Sql(EventStatements),
 }
 
-/// What became of the events that were to be written.
+/// The result of writing events.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct WrittenEvents {
-    /// Numbers of events that the CRM has, now or since an earlier try.
+    /// Numbers of events that the CRM has, from now or from an earlier attempt.
     pub done: Vec<i64>,
-    /// Numbers of events that it refuses, and what it says; those behind them in their lanes wait.
+    /// Numbers of events that the CRM refuses, and its message; later events in their lanes wait.
     pub failed: Vec<(i64, String)>,
     /// How many events had statements that touched no row.
     untouched: usize,
 }
 
-/// What closing a connection may take on which something has failed: what is left on it is nobody's business.
+/// The longest time for closing a failed connection; its content no longer matters.
 const CLOSING: Duration = Duration::from_secs(2);
 
-/// Whether what is made along the way is to stay.
+/// Whether the transaction's changes are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TransactionEnd {
     Keep,
@@ -61,7 +61,7 @@ enum TransactionEnd {
 }
 
 impl CrmWriter {
-    /// Connects to nothing yet; `None` with `mode = "off"`.
+    /// Does not connect yet; `None` with `mode = "off"`.
     ///
     /// # Errors
     /// [`SetupError`] for statements or a URL that cannot be read.
@@ -83,26 +83,26 @@ impl CrmWriter {
         Ok(Some(Self { db, design, mode, ready: None, progress: Arc::default(), turn: None }))
     }
 
-    /// The turn to write, of which one instance has it at a time.
+    /// The write-back lease, which one instance holds at a time.
     pub(crate) fn take_turn(&mut self) -> TurnLease {
         self.turn.take().unwrap_or_else(|| TurnLease::new(TurnName::Writeback))
     }
 
-    /// Its session serves the next turn as well.
+    /// Keeps the lease's session for the next turn.
     pub(crate) fn keep_turn(&mut self, turn: TurnLease) {
         self.turn = Some(turn);
     }
 
-    /// Moves as long as something is written.
+    /// Increases while the writer makes progress.
     pub fn progress(&self) -> Arc<AtomicU64> {
         self.progress.clone()
     }
 
-    /// Whether everything is there, or can be made, and may be written: tries all of it and undoes it. Hands back the names
-    /// of the tables that are still to be made.
+    /// Checks whether everything exists or can be created, and may be written: tries all of it and undoes it. Returns the names
+    /// of the tables that are still missing.
     ///
     /// # Errors
-    /// [`Failure`], as writing would meet it.
+    /// [`WriteFailure`], as writing would meet it.
     pub async fn rehearse(&self) -> Result<Vec<String>, WriteFailure> {
         self.prepare(TransactionEnd::UndoAll).await.map(|(missing, _)| missing)
     }
@@ -111,7 +111,7 @@ impl CrmWriter {
         self.db.close().await;
     }
 
-    /// Writes these, in their order. Where the CRM's database itself is the trouble, nothing of it is written.
+    /// Writes these events in their order. If the CRM's database itself fails, none is written.
     pub async fn write(&mut self, events: &[WaitingEvent], now: DateTime<Utc>) -> Result<WrittenEvents, WriteFailure> {
         let ready = match self.ready.take() {
             Some(ready) => ready,
@@ -121,7 +121,7 @@ impl CrmWriter {
             WriterMode::Tables => self.fill_tables(events).await,
             WriterMode::Sql(_) => self.run_statements(&ready, events, now).await,
         };
-        // What did not fit is looked at again, from the beginning.
+        // A mismatch is checked again from the beginning.
         if !matches!(&written, Err(failure) if failure.reach == FailureReach::Unfit) {
             self.ready = Some(ready);
         }
@@ -137,7 +137,7 @@ impl CrmWriter {
         macro_rules! prepare {
             ($pool:ident, $prepare:ident) => {{
                 let mut connection = $pool.acquire().await.map_err(unfit("connecting"))?;
-                // On which anything has failed, which is then in a transaction still.
+                // A failed connection is still in a transaction.
                 connection.close_on_drop();
                 let begin = self.db.begin_write();
                 let mut transaction = connection.begin_with(begin).await.map_err(unfit("connecting"))?;
@@ -191,7 +191,7 @@ impl CrmWriter {
         }
     }
 
-    /// Whether a table, or a view in its place, is there.
+    /// Whether a table, or a view in its place, exists.
     fn find(&self) -> &'static str {
         match self.db {
             SourceDb::Sqlite(_) => {
@@ -201,7 +201,7 @@ impl CrmWriter {
         }
     }
 
-    /// Which publications take a table that was made just now to subscribers that do not have it.
+    /// Which publications would publish a newly created table to subscribers that do not have it.
     fn publications(&self) -> &'static str {
         match self.db {
             SourceDb::Sqlite(_) => "select nullif($1, $1)",
@@ -219,14 +219,14 @@ impl CrmWriter {
         }
     }
 
-    /// The statements that we run ourselves, each with its table; with no rows they change nothing.
+    /// The statements that we run ourselves, each with its table; without rows they change nothing.
     fn probes(&self) -> Vec<(&'static str, String)> {
         let own = self.design.tables.iter().map(|table| (table.name, self.design.write(table)));
         let unmark = matches!(self.mode, WriterMode::Sql(_)).then(|| (MARKER, self.design.unmark()));
         own.chain(unmark).collect()
     }
 
-    /// One statement a table. Where a batch is refused, its lanes are told apart, until only those that are refused remain.
+    /// One statement per table. If the CRM refuses a batch, the writer splits its lanes until only the refused ones remain.
     async fn fill_tables(&self, events: &[WaitingEvent]) -> Result<WrittenEvents, WriteFailure> {
         let mut written = WrittenEvents::default();
         let mut undecided = vec![by_lane(events)];
@@ -248,7 +248,7 @@ impl CrmWriter {
         Ok(written)
     }
 
-    /// A lane that is refused as a whole: up to the event that is.
+    /// Writes a lane that was refused as a whole, up to the refused event.
     async fn fill_one_by_one(
         &self,
         lane: &[&WaitingEvent],
@@ -296,7 +296,7 @@ impl CrmWriter {
         })
     }
 
-    /// Each event in a savepoint of its own, and with its marker in the same transaction.
+    /// Runs each event in a savepoint of its own, with its marker in the same transaction.
     async fn run_statements(
         &self,
         ready: &ReadyStatements,
@@ -352,7 +352,7 @@ impl CrmWriter {
                             Err(failure) if failure.reach != FailureReach::Event => return Err(failure),
                             Err(failure) => {
                                 written.failed.push((event.seq, failure.to_string()));
-                                // A trigger of the CRM's may have taken the whole transaction back: nothing is written.
+                                // A trigger of the CRM may have rolled back the whole transaction: then nothing is written.
                                 if savepoint.rollback().await.is_err() {
                                     let failed = written.failed.pop().into_iter().collect();
                                     return Ok((
@@ -390,7 +390,7 @@ impl CrmWriter {
     }
 }
 
-/// Whether a connection is as it should be after a transaction.
+/// Whether a connection is usable after a transaction.
 struct ConnectionHealth(bool);
 
 fn running(event: &WaitingEvent) -> String {

@@ -1,4 +1,4 @@
-//! Whatever stands at the same time, no two sentences of the overview contradict each other.
+//! Tests that in no combination of conditions two sentences of the overview contradict each other.
 
 use chrono::TimeDelta;
 
