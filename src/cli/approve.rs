@@ -63,7 +63,7 @@ pub async fn run(args: Args, release: ReleaseKind, file: Option<&Path>) -> anyho
         let released = match decide::release(&state, &loaded.settings, order, now).await? {
             ReleaseOutcome::Leads(leads) => leads,
             ReleaseOutcome::Grown => {
-                // Somebody who was asked is asked again; who did not want to be asked meant whatever there is.
+                // An operator who was asked is asked again; --yes without --shown covers every held lead.
                 shown = (!args.yes || args.shown.is_some()).then_some(held);
                 continue;
             }

@@ -24,7 +24,7 @@ pub fn run(args: Args, mut program: Command) -> anyhow::Result<ExitCode> {
 }
 
 /// Nothing would be completed behind a command: where a program has a hyphen in its name, the crate (4.6.11) spells the labels
-/// of its states in two ways (github.com/clap-rs/clap/issues/6421). Changes nothing once that is mended there.
+/// of its states in two ways (github.com/clap-rs/clap/issues/6421). Changes nothing once the crate is fixed.
 fn fixed(script: &str) -> String {
     script.replace(&NAME.replace('-', "__subcmd__"), &NAME.replace('-', "__"))
 }

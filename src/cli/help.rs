@@ -9,7 +9,7 @@ Examples:
   conversica-sync plan      what would be sent, and why
   conversica-sync once      one pass, then end
   conversica-sync run       the daemon
-  conversica-sync status    how things stand, and what needs a person
+  conversica-sync status    the state of the service, and what needs a person
 
 Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held, a damaged \
 post may be an opt-out, or nothing could be delivered.
@@ -67,7 +67,7 @@ Exit codes: 0 yes, 1 no, or no answer, 2 usage or configuration.";
 
 pub const STATUS: &str = "\
 Examples:
-  conversica-sync status           how things stand
+  conversica-sync status           the state of the service
   conversica-sync status --json    the same for scripts
 
 Exit codes: 0 nothing to do, 2 usage or configuration, 3 leads need attention, 4 halted or held, a damaged post may be \

@@ -21,7 +21,7 @@ use crate::store::control::{self, CompareAsked};
 ///
 /// # Errors
 /// [`crate::error::SetupError`] when the source does not fit the settings; the database's error when one is away. What was
-/// written until then stands, and is right.
+/// written until then remains, and is right.
 pub async fn poll(context: PollContext<'_>, reach: PollReach) -> anyhow::Result<PollOutcome> {
     let PollContext { crm, state, settings, tally, now } = context;
     let started = Instant::now();

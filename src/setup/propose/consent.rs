@@ -265,7 +265,7 @@ pub fn address_tables(catalog: &[InspectedTable], owner: &InspectedTable) -> Opt
     Some(AddressTables { book, entries: find("email_addr_bean_rel", &entries)?, module })
 }
 
-/// Joins the primary address of whoever has this key; the aliases of address and entry.
+/// Joins the primary address of the person with this key; returns the aliases of address and entry.
 pub fn join_addresses(draft: &mut ProposalDraft<'_>, tables: AddressTables, key: &str, hint: &str) -> (String, String) {
     let AddressTables { book, entries, module } = tables;
     let (entries_sql, yes, no) = (draft.catalog[entries].sql(), "1", "0");
