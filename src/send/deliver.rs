@@ -31,8 +31,8 @@ use crate::send::throttle::Throttle;
 use crate::store::claim::{Claim, Finished};
 use crate::store::control::{self, Halt, Pacing, Verified};
 use crate::store::delivery::{self, OptOuts, Wanted};
-use crate::store::due;
 use crate::store::state_db::StateDb;
+use crate::store::{due, write_mark};
 use crate::{clock, horizon};
 use deliverer::{RECHECK, Unwritten};
 
@@ -135,6 +135,9 @@ impl Deliverer {
         let mut claims = Vec::new();
         // Counted from before the claim's statement leaves: its answer may be slow to come.
         let mut permitted_until = Duration::ZERO;
+        if wanted > 0 {
+            write_mark::recognise_restored(&self.state, &self.tally.memory, now).await?;
+        }
         if recorded > 0 || wanted > 0 {
             let lease = lease::duration(self.settings.delivery.timeout);
             permitted_until = clock::since_boot().saturating_add(lease::time_to_write(lease));

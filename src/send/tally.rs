@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use crate::conversica::outcome::Class;
 use crate::histogram::Histogram;
 use crate::send::fence::Instance;
+use crate::store::write_mark::StateMemory;
 
 /// What a poll was, as a chart has to keep it apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,8 @@ impl PollKind {
 pub struct Tally {
     /// This process.
     pub instance: Instance,
+    /// What it has seen of the state.
+    pub memory: StateMemory,
     rows: AtomicU64,
     read: AtomicBool,
     written: Notify,

@@ -48,6 +48,7 @@ pub mod tombstone;
 pub mod turn;
 pub mod unclear_opt_out;
 mod withdrawal_apart;
+pub mod write_mark;
 pub mod writeback;
 pub mod writer;
 

@@ -17,7 +17,7 @@ use crate::db::{
 use crate::error::SetupError;
 use crate::store::postgres::{create_schema, state_pool};
 use crate::store::state_failure::state_unusable;
-use crate::store::stray_log;
+use crate::store::{stray_log, write_mark};
 
 /// A pool of connections to the state.
 #[derive(Debug, Clone)]
@@ -95,6 +95,7 @@ impl StateDb {
             let outage = failure.filter(|e| is_outage(e) || is_damage(e));
             outage.map(|outage| state_unusable(url, outage)).unwrap_or(error)
         })?;
+        write_mark::write_missing_mark(&db).await.map_err(|error| state_unusable(url, &error))?;
         Ok(db)
     }
 

@@ -129,6 +129,7 @@ mod record;
 mod redaction;
 mod reload;
 mod remapping;
+mod restored_state;
 mod resume;
 mod runbook;
 mod sandbox;
