@@ -9,9 +9,9 @@ use crate::clock;
 use crate::config::Settings;
 use crate::store::file_lock::{StateFile, StateLock};
 use crate::store::orphan::{self, Orphans};
+use crate::store::restored_state::{self, StateMemory};
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_unusable;
-use crate::store::write_mark::{self, StateMemory};
 use crate::store::writer::{self, Company, Writer};
 
 /// Between two looks at a database that is away.
@@ -34,7 +34,7 @@ pub async fn open_state(settings: &Settings, command: &str) -> anyhow::Result<Op
     let lock = StateLock::take(url, command, clock::now()).await?;
     let db = StateDb::open_state(url).await?;
     let file = StateFile::open(lock, &db).await.map_err(|error| state_unusable(url, &error))?;
-    let recognised = write_mark::recognise_restored(&db, &StateMemory::default(), clock::now()).await;
+    let recognised = restored_state::recognise_restored(&db, &StateMemory::default(), clock::now()).await;
     recognised.map_err(|error| error.downcast().map_or_else(|error| error, |error| state_unusable(url, &error)))?;
     let (writer, company) = writer::acquire(&db).await?;
     // An SQLite state has one sender, and that is this process now. On PostgreSQL an instance that looks alone may not be: a

@@ -32,7 +32,7 @@ use crate::store::claim::{Claim, Finished};
 use crate::store::control::{self, Halt, Pacing, Verified};
 use crate::store::delivery::{self, OptOuts, Wanted};
 use crate::store::state_db::StateDb;
-use crate::store::{due, write_mark};
+use crate::store::{due, restored_state};
 use crate::{clock, horizon};
 use deliverer::{RECHECK, Unwritten};
 
@@ -136,7 +136,7 @@ impl Deliverer {
         // Counted from before the claim's statement leaves: its answer may be slow to come.
         let mut permitted_until = Duration::ZERO;
         if wanted > 0 {
-            write_mark::recognise_restored(&self.state, &self.tally.memory, now).await?;
+            restored_state::recognise_restored(&self.state, &self.tally.memory, now).await?;
         }
         if recorded > 0 || wanted > 0 {
             let lease = lease::duration(self.settings.delivery.timeout);

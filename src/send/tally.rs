@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::conversica::outcome::Class;
 use crate::histogram::Histogram;
 use crate::send::fence::Instance;
-use crate::store::write_mark::StateMemory;
+use crate::store::restored_state::StateMemory;
 
 /// What a poll was, as a chart has to keep it apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

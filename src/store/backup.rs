@@ -14,7 +14,6 @@ use crate::store::control::{CompareAsked, Fact};
 use crate::store::decision::{self, Action, Who};
 use crate::store::micros;
 use crate::store::state_db::{StateDb, on_state};
-use crate::store::write_mark;
 
 /// Copies an SQLite state as it is at one moment into a file that is empty; whoever writes meanwhile is not disturbed.
 ///
@@ -67,7 +66,7 @@ pub async fn mark_restored(db: &StateDb, who: &Who, now: DateTime<Utc>) -> anyho
         });
         facts.push(" on conflict (name) do update set body = excluded.body, at = excluded.at");
         facts.build().execute(&mut *transaction).await?;
-        for statement in write_mark::accept_statements(db) {
+        for statement in db.accept_statements() {
             sqlx::query(*statement).execute(&mut *transaction).await?;
         }
         decision::begin_query(Action::Restored, who, None, now).build().execute(&mut *transaction).await?;

@@ -18,9 +18,7 @@ use crate::rules::retry::Next;
 use crate::store::claim::{Claim, Finished, withdrawn_by};
 use crate::store::lead::{self, InOrder};
 use crate::store::state_db::{StateDb, on_state};
-use crate::store::{
-    consent, due, instant, late, micros, outcome, pause, possible_opt_out, withdrawal_apart, write_mark,
-};
+use crate::store::{consent, due, instant, late, micros, outcome, pause, possible_opt_out, withdrawal_apart};
 
 /// Of a withdrawal of consent nothing is left to be done: it has arrived, or Conversica never heard what it takes back.
 macro_rules! nothing_to_withdraw {
@@ -169,7 +167,7 @@ pub async fn record_and_claim(
             // A halt, or a pause that Conversica has asked for, counts at once, whichever instance has met it.
             claim.push(") arms where not exists (select 1 from control where name = 'halt') and not exists (");
             claim.push(pause::IN_FORCE).push_bind(micros(now)).push(" and at <= ");
-            claim.push_bind(micros(now + RETRY_AFTER_MAX)).push(")").push(write_mark::claim_condition(db));
+            claim.push_bind(micros(now + RETRY_AFTER_MAX)).push(")").push(db.claim_condition());
             claim.push(" order by place, due_at, id limit ");
             claim.push_bind(i64::try_from(wanted).unwrap_or(i64::MAX));
             claim.push(") update lead set status = 'in_flight', attempts = attempts + 1, sent_hash = desired_hash, ");

@@ -1,128 +1,26 @@
-//! Recognises a PostgreSQL state that was restored from a backup, where the operator has not run `conversica-sync restored`.
-//!
-//! One row of table `control`, the write mark, holds the number of the transaction that wrote it. A restored dump writes that row in
-//! another transaction, and the two numbers differ. Replicas, fail-overs, `vacuum` and `pg_upgrade` keep the row and its transaction.
-//!
-//! A snapshot of the server's files, and a recovery to a point in time, restore the row with its transaction. A running process
-//! recognises them too: the server's sequences have gone back.
+//! The write mark: one row of table `control` of a PostgreSQL state, which holds the number of the transaction that wrote it. A restored dump
+//! writes that row in another transaction, and the two numbers differ. Replicas, fail-overs, `vacuum` and `pg_upgrade` keep the row and
+//! its transaction. [`super::restored_state`] reads it.
 
-use std::sync::{Mutex, PoisonError};
+use sqlx::PgPool;
 
-use chrono::{DateTime, Utc};
-use tracing::warn;
-
-use crate::store::backup;
-use crate::store::decision::Who;
-use crate::store::state_db::StateDb;
-
-/// A condition of every claim: nothing is claimed from a restored state before [`recognise_restored`] has held its leads.
-const IS_INTACT: &str = " and not exists (select 1 from control where name = 'write_mark' and body <> xmin::text)";
+/// A condition of every claim: nothing is claimed from a restored state before its leads are held.
+pub(crate) const IS_INTACT: &str =
+    " and not exists (select 1 from control where name = 'write_mark' and body <> xmin::text)";
 
 /// The server gives a transaction a number of 64 bits. A row keeps the lower 32.
-const WRITE: &str = "insert into control (name, body, at) values ('write_mark', (txid_current() % 4294967296)::text, 0) \
+pub(crate) const WRITE: &str = "insert into control (name, body, at) values ('write_mark', (txid_current() % 4294967296)::text, 0) \
      on conflict (name) do update set body = excluded.body, at = 0";
 const WRITE_MISSING: &str = "insert into control (name, body, at) \
      select 'write_mark', (txid_current() % 4294967296)::text, 0 \
      where not exists (select 1 from control where name = 'write_mark') on conflict (name) do nothing";
 /// A poll that runs has read the state as it was before. Without this row its writes are refused.
-const END_POLL: &str = "delete from control where name = 'polling'";
-const READ: &str = "select (select body from control where name = 'write_mark'), \
-     (select xmin::text from control where name = 'write_mark'), \
-     coalesce(pg_sequence_last_value(to_regclass('outcome_seq_seq')), 0), \
-     coalesce(pg_sequence_last_value(to_regclass('event_seq_seq')), 0)";
-
-/// What this process has last seen of a PostgreSQL state.
-#[derive(Debug, Default)]
-pub struct StateMemory(Mutex<Option<SeenMark>>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct SeenMark {
-    /// `None` where the row is missing.
-    mark: Option<String>,
-    outcomes: i64,
-    events: i64,
-}
-
-impl SeenMark {
-    /// Whether a state that looked like `self` can have become one that looks like `later` by what instances write.
-    fn may_become(&self, later: &Self) -> bool {
-        match (&self.mark, &later.mark) {
-            (Some(_), None) => false,
-            // Another instance has recognised a restored state, and has written a mark of its own.
-            (earlier, mark) if earlier != mark => true,
-            _ => self.outcomes <= later.outcomes && self.events <= later.events,
-        }
-    }
-}
-
-/// The condition to append to a claim.
-pub(crate) fn claim_condition(db: &StateDb) -> &'static str {
-    match db {
-        StateDb::Sqlite(_) => "",
-        StateDb::Postgres(_) => IS_INTACT,
-    }
-}
-
-/// What belongs into the transaction that holds the leads of a restored state.
-pub(crate) fn accept_statements(db: &StateDb) -> &'static [&'static str] {
-    match db {
-        StateDb::Sqlite(_) => &[],
-        StateDb::Postgres(_) => &[WRITE, END_POLL],
-    }
-}
+pub(crate) const END_POLL: &str = "delete from control where name = 'polling'";
 
 /// Gives a state its mark, where it has none.
 ///
 /// # Errors
 /// The database's.
-pub async fn write_missing_mark(db: &StateDb) -> Result<(), sqlx::Error> {
-    let StateDb::Postgres(pool) = db else { return Ok(()) };
+pub(crate) async fn write_missing_mark(pool: &PgPool) -> Result<(), sqlx::Error> {
     sqlx::query(WRITE_MISSING).execute(pool).await.map(drop)
-}
-
-/// Holds the leads of a state that was restored from a backup, as `conversica-sync restored` does. Returns whether it was restored.
-///
-/// # Errors
-/// The database's.
-pub async fn recognise_restored(db: &StateDb, memory: &StateMemory, now: DateTime<Utc>) -> anyhow::Result<bool> {
-    let StateDb::Postgres(pool) = db else { return Ok(false) };
-    let (mark, written_in, outcomes, events): (Option<String>, Option<String>, i64, i64) =
-        sqlx::query_as(READ).fetch_one(pool).await?;
-    let found = SeenMark { mark: mark.clone(), outcomes, events };
-    let earlier = memory.0.lock().unwrap_or_else(PoisonError::into_inner).replace(found.clone());
-    if mark == written_in && earlier.as_ref().is_none_or(|earlier| earlier.may_become(&found)) {
-        return Ok(false);
-    }
-    let marked = backup::mark_restored(db, &Who::new("conversica-sync"), now).await;
-    if marked.is_err() {
-        // Compared with the same again.
-        *memory.0.lock().unwrap_or_else(PoisonError::into_inner) = earlier;
-    }
-    warn!(
-        leads = marked?,
-        cure = "look at `conversica-sync plan`, then `approve` or `baseline`",
-        "the state was restored from a backup, and is older than what Conversica holds: what waits, and what the next poll finds, is held"
-    );
-    Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seen(mark: Option<&str>, outcomes: i64, events: i64) -> SeenMark {
-        SeenMark { mark: mark.map(str::to_owned), outcomes, events }
-    }
-
-    #[test]
-    fn a_state_with_the_same_mark_only_goes_forward() {
-        let before = seen(Some("7"), 10, 5);
-        for later in [before.clone(), seen(Some("7"), 42, 5), seen(Some("7"), 10, 6), seen(Some("9"), 1, 1)] {
-            assert!(before.may_become(&later), "{later:?}");
-        }
-        for other in [seen(Some("7"), 9, 5), seen(Some("7"), 99, 4), seen(None, 99, 99)] {
-            assert!(!before.may_become(&other), "{other:?}");
-        }
-        assert!(seen(None, 10, 5).may_become(&seen(Some("7"), 10, 5)), "a mark is written where there was none");
-    }
 }

@@ -11,7 +11,7 @@ use crate::send::deliver::deliverer::{Deliverer, RECHECK, Unwritten};
 use crate::store::claim::{Claim, Finished};
 use crate::store::control::{self, Halt, MappingInUse, Resumed, Verified};
 use crate::store::state_db::StateDb;
-use crate::store::{ahead, pause, write_mark};
+use crate::store::{ahead, pause, restored_state};
 use crate::{clock, horizon};
 
 /// How long a request's task tries to announce a pause: its outcome waits meanwhile.
@@ -73,7 +73,7 @@ impl Deliverer {
     /// leads are in the queue, the credentials' first success.
     pub(crate) async fn look_at_state(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         self.look_at_halt(now).await?;
-        write_mark::recognise_restored(&self.state, &self.tally.memory, now).await?;
+        restored_state::recognise_restored(&self.state, &self.tally.memory, now).await?;
         let longest = retry::longest_wait(&self.settings.delivery);
         ahead::correct_waits(&self.state, longest, self.admit.counts_introductions(), now).await?;
         let in_use = control::read::<MappingInUse>(&self.state).await?;
