@@ -64,6 +64,7 @@ mod drift;
 mod erase;
 mod erase_law;
 mod erase_program;
+mod erased_opt_out;
 mod fault;
 mod fence;
 mod first_hour;
