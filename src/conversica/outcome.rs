@@ -121,10 +121,15 @@ pub const fn of_status(status: u16) -> (Class, Option<HaltReason>) {
     }
 }
 
-/// The class of an answer: its status decides, and where that is a 2xx, what the answer says.
-pub fn of_answer(status: u16, content_type: Option<&str>, text: &AnswerText) -> (Class, Option<HaltReason>) {
+/// The class of an answer to the Lead object `sent`: its status decides, and where that is a 2xx, what the answer says.
+pub fn of_answer(
+    status: u16,
+    content_type: Option<&str>,
+    text: &AnswerText,
+    sent: &str,
+) -> (Class, Option<HaltReason>) {
     match of_status(status) {
-        (Class::Accepted, halt) => match judge_answer(content_type, text) {
+        (Class::Accepted, halt) => match judge_answer(content_type, text, sent) {
             AnswerVerdict::Accepted => (Class::Accepted, halt),
             AnswerVerdict::Rejected => (Class::Rejected, halt),
             AnswerVerdict::WebPage => (Class::Halting, Some(HaltReason::Endpoint)),
@@ -184,7 +189,8 @@ mod tests {
         let (page, refusal) = ("<html>Sign in</html>", r#"{"status":false}"#);
         for status in 0..=999 {
             for text in [page, refusal, r#"{"status":true}"#] {
-                let (class, halt) = of_answer(status, Some("application/json"), &AnswerText::Text(text.to_owned()));
+                let (class, halt) =
+                    of_answer(status, Some("application/json"), &AnswerText::Text(text.to_owned()), "{}");
                 let wanted = match (status, text) {
                     (200..=299, text) if text == page => (Class::Halting, Some(HaltReason::Endpoint)),
                     (200..=299, text) if text == refusal => (Class::Rejected, None),
