@@ -27,7 +27,13 @@ impl SentValues {
                 let is_shorter = object.len() < before;
                 object.values_mut().fold(is_shorter, |removed, value| self.remove_from(value) || removed)
             }
-            Value::Array(values) => values.iter_mut().fold(false, |removed, value| self.remove_from(value) || removed),
+            Value::Array(values) => {
+                let mut is_shorter = false;
+                for value in values {
+                    is_shorter |= self.remove_from(value);
+                }
+                is_shorter
+            }
             _ => false,
         }
     }
