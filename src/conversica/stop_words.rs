@@ -140,13 +140,13 @@ pub fn may_be_about_consent(letters: &str) -> bool {
         || letters.contains("permit")
 }
 
-/// Whether the last word of a stage is "stopped", and neither the client nor the assistant is said to have done it: "Lead Stopped",
+/// Whether the last word of a stage is "stopped", and neither the client, the assistant nor a program is said to have done it: "Lead Stopped",
 /// "Customer Stopped" and the like.
 pub fn is_stage_stopped_by_person(stage: &str) -> bool {
     let letters: String = stage.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
-    letters
-        .strip_suffix("stopped")
-        .is_some_and(|who| !who.is_empty() && !STOPPED_BY_OTHERS.split(' ').any(|other| who.ends_with(other)))
+    letters.strip_suffix("stopped").is_some_and(|who| {
+        !["", "auto", "automatically"].contains(&who) && !STOPPED_BY_OTHERS.split(' ').any(|other| who.ends_with(other))
+    })
 }
 
 /// Whether words beside a refusal may stand in a value that says nothing else.
@@ -391,6 +391,12 @@ fn first_party(words: &[&str]) -> Option<bool> {
         let is_person = is_in(PERSONS, words[place]) && !words.get(place + 1).is_some_and(|next| is_other(next));
         (is_person || is_other(words[place])).then_some(is_person)
     })
+}
+
+/// Whether the first party that a text names is the person who is written to.
+pub fn names_person(text: &str) -> bool {
+    let words = split_words(text);
+    first_party(&words.iter().map(String::as_str).collect::<Vec<_>>()) == Some(true)
 }
 
 /// The words other than STOP that mobile networks understand as one.

@@ -167,7 +167,8 @@ pub async fn record_and_claim(
             // A halt, or a pause that Conversica has asked for, counts at once, whichever instance has met it.
             claim.push(") arms where not exists (select 1 from control where name = 'halt') and not exists (");
             claim.push(pause::IN_FORCE).push_bind(micros(now)).push(" and at <= ");
-            claim.push_bind(micros(now + RETRY_AFTER_MAX)).push(") order by place, due_at, id limit ");
+            claim.push_bind(micros(now + RETRY_AFTER_MAX)).push(")").push(db.claim_condition());
+            claim.push(" order by place, due_at, id limit ");
             claim.push_bind(i64::try_from(wanted).unwrap_or(i64::MAX));
             claim.push(") update lead set status = 'in_flight', attempts = attempts + 1, sent_hash = desired_hash, ");
             // What a lead came too late counts for a minute only: no attempt was made, because the program did not run, sending

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, PgConnection, Postgres, QueryBuilder, Sqlite, Type};
 
+use crate::conversica::consent_word::Channel;
 use crate::conversica::lead::{ContentFingerprint, LeadId};
 use crate::conversica::post::PostKind;
-use crate::conversica::{consent, heard, vocabulary};
+use crate::conversica::{any_withdrawal, consent, heard, vocabulary};
 use crate::store::micros;
 use crate::store::state_db::StateDb;
 use crate::store::tombstone::{self, ErasedPeople};
@@ -86,6 +87,15 @@ impl PostArrival {
 /// A content, with how many arrivals of this batch repeat it.
 type ArrivedContent<'a> = (&'a PostArrival, i64);
 
+/// In a transaction: an opt-out of a person who was erased goes into their tombstone. It counts if they come back.
+macro_rules! withdraw_erased {
+    ($transaction:expr, $arrivals:expr, $erased:expr, $now:expr) => {
+        for WithdrawnConsent { tag, email, sms } in withdrawn_of_erased($arrivals, $erased, $now) {
+            sqlx::query(tombstone::WITHDRAW).bind(tag).bind(email).bind(sms).execute(&mut *$transaction).await?;
+        }
+    };
+}
+
 /// Stores a batch in one transaction: new contents are added, those that are there already are counted as repeated. When
 /// this returns well, everything is on the disk.
 pub async fn store(db: &StateDb, arrivals: &[PostArrival], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
@@ -97,6 +107,7 @@ pub async fn store(db: &StateDb, arrivals: &[PostArrival], now: DateTime<Utc>) -
         StateDb::Sqlite(pool) => {
             let mut transaction = pool.begin_with(db.begin_write()).await?;
             let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(PostArrival::about));
+            withdraw_erased!(transaction, arrivals, &erased, now);
             let (arrivals, refused) = kept(arrivals, &erased);
             let (contents, _) = distinct(&arrivals);
             if !contents.is_empty() {
@@ -118,6 +129,7 @@ pub async fn store(db: &StateDb, arrivals: &[PostArrival], now: DateTime<Utc>) -
         StateDb::Postgres(pool) => {
             let mut transaction = pool.begin().await?;
             let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(PostArrival::about));
+            withdraw_erased!(transaction, arrivals, &erased, now);
             let (arrivals, refused) = kept(arrivals, &erased);
             let (contents, places) = distinct(&arrivals);
             let mut counts = BTreeMap::new();
@@ -149,6 +161,28 @@ fn kept<'a>(arrivals: &'a [PostArrival], erased: &ErasedPeople) -> (Vec<&'a Post
     let kept: Vec<&PostArrival> = arrivals.iter().filter(is_kept).collect();
     let refused = arrivals.len() - kept.len();
     (kept, i64::try_from(refused).unwrap_or(i64::MAX))
+}
+
+/// What is written to the tombstone of a person who was erased.
+struct WithdrawnConsent {
+    tag: Vec<u8>,
+    email: Option<i64>,
+    sms: Option<i64>,
+}
+
+fn withdrawn_of_erased(arrivals: &[PostArrival], erased: &ErasedPeople, now: i64) -> Vec<WithdrawnConsent> {
+    let mut withdrawn = Vec::new();
+    for arrival in arrivals.iter().filter(|_| !erased.is_empty()) {
+        let tags: Vec<Vec<u8>> = arrival.about().filter_map(|lead| erased.tag(&lead).map(<[u8]>::to_vec)).collect();
+        if tags.is_empty() {
+            continue;
+        }
+        let channels = any_withdrawal::list_withdrawn(arrival.kind, &arrival.body, arrival.problem.as_deref());
+        let of = |channel| channels.contains(&channel).then_some(now);
+        let (email, sms) = (of(Channel::Email), of(Channel::Sms));
+        withdrawn.extend(tags.into_iter().map(|tag| WithdrawnConsent { tag, email, sms }));
+    }
+    withdrawn
 }
 
 /// Each content once, and where it stands.
