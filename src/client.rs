@@ -86,12 +86,17 @@ impl ConversicaClient {
         if permit.is_over() {
             return None;
         }
-        let attempt = self.post(permit.guard(body), now).await;
+        let attempt = self.exchange(permit.guard(body.clone()), &body, now).await;
         (!permit.has_kept_back()).then_some(attempt)
     }
 
-    /// Posts one Lead object. `now` serves only to read a `Retry-After` date.
-    pub async fn post(&self, body: impl Into<reqwest::Body>, now: DateTime<Utc>) -> RequestAttempt {
+    /// Posts one Lead object. `now` is only for reading a `Retry-After` date.
+    pub async fn post(&self, body: String, now: DateTime<Utc>) -> RequestAttempt {
+        self.exchange(body.clone(), &body, now).await
+    }
+
+    /// `sent` is the text of the body.
+    async fn exchange(&self, body: impl Into<reqwest::Body>, sent: &str, now: DateTime<Utc>) -> RequestAttempt {
         let started = Instant::now();
         let answer = self.http.post(self.endpoint.clone()).body(body).send().await;
         match answer {
@@ -103,7 +108,7 @@ impl ConversicaClient {
                 let retry_after = header(RETRY_AFTER).and_then(|value| outcome::retry_after(&value, now));
                 let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
                 let text = read_body(encoding.as_deref(), &read_bytes(response).await);
-                let (class, halt) = outcome::of_answer(status, content_type.as_deref(), &text);
+                let (class, halt) = outcome::of_answer(status, content_type.as_deref(), &text, sent);
                 let chars = if class == OutcomeClass::Accepted { ACCEPTED_EXCERPT_CHARS } else { EXCERPT_CHARS };
                 let detail = match text {
                     AnswerText::Text(text) => excerpt_of(&text, chars),

@@ -9,6 +9,7 @@ use crate::cli::table;
 use crate::console::say;
 use crate::error::SetupError;
 use crate::rules::lead_status::LeadStatus;
+use crate::store::stuck;
 use crate::{clock, decide, wording};
 
 #[derive(Debug, clap::Args)]
@@ -46,14 +47,28 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         Some(StuckStatus::Exhausted) => &[LeadStatus::Exhausted],
         None => &[LeadStatus::Rejected, LeadStatus::Exhausted],
     };
+    let unfit = match ids {
+        Some(ids) => stuck::list_other_ids(&state, statuses, ids).await?,
+        None => Vec::new(),
+    };
     let requeued = decide::retry(&state, statuses, ids, &person(), clock::now()).await?;
     match ids {
         Some(ids) if requeued == 0 => Err(nothing_stuck(ids).into()),
         _ => {
             say(wording::requeued(requeued));
-            Ok(ExitCode::Done)
+            if unfit.is_empty() { Ok(ExitCode::Done) } else { Err(partly_stuck(&unfit).into()) }
         }
     }
+}
+
+fn partly_stuck(ids: &[String]) -> SetupError {
+    SetupError::new(
+        format!(
+            "no lead with the id {} is rejected or exhausted; the others are back in the queue",
+            table::ids_of(ids)
+        ),
+        "`conversica-sync leads --status rejected,exhausted` lists the leads that can be retried",
+    )
 }
 
 fn nothing_stuck(ids: &[String]) -> SetupError {

@@ -213,10 +213,17 @@ fn received(received: &ReceivedCounts) -> String {
     if *possible_opt_outs > 0 {
         let _ = writeln!(
             text,
-            "POSSIBLE OPT-OUTS in {}: {} until an operator has looked.\n  look: conversica-sync received --possible-opt-outs; \
+            "POSSIBLE OPT-OUTS in {}: nothing
+        but
+        an
+        opt-out
+        is
+        sent
+        to
+        their
+        leads until an operator has looked.\n  look: conversica-sync received --possible-opt-outs; \
              then: received confirm SEQ, or received dismiss SEQ",
             counted(*possible_opt_outs, "damaged post", "damaged posts"),
-            if *possible_opt_outs == 1 { "it counts as an opt-out" } else { "they count as opt-outs" },
         );
     }
     if *unreadable > 0 {

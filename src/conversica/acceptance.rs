@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use crate::conversica::content::AnswerText;
 use vocabulary::{
-    ACCEPTANCES, CREDENTIALS, ECHOES, GATEWAYS, MEDIA_KINDS_OF_PAGES, MEDIA_OF_PAGES, MESSAGES, NEGATIONS, NO_ERRORS,
-    NO_SUCCESS, PAGE_PARTS, REFUSALS_AT_THE_START, RESULTS, SHORT_YES, names_errors, names_status, names_stored,
+    ACCEPTANCES, BESIDE_NO_ERRORS, CODES, CREDENTIAL_NAMES, CREDENTIALS, DEMANDS, ECHOES, GATEWAYS, HARMLESS_DENIALS,
+    LOGIN_WORDS, MEDIA_KINDS_OF_PAGES, MEDIA_OF_PAGES, MESSAGES, NEGATIONS, NO_ERRORS, NO_SUCCESS, PAGE_PARTS,
+    REFUSALS_AT_THE_START, RESULTS, SHORT_YES, STATUS_REFUSALS, TAKEN, names_errors, names_status, names_stored,
     names_success, plain_key, word_refuses, words, words_refuse,
 };
 
@@ -30,17 +31,19 @@ pub enum AnswerVerdict {
 /// The depth to which objects are searched.
 const DEPTH: usize = 6;
 
-pub fn judge_answer(content_type: Option<&str>, text: &AnswerText) -> AnswerVerdict {
+/// Judges an answer with a 2xx status to the Lead object `sent`.
+pub fn judge_answer(content_type: Option<&str>, text: &AnswerText, sent: &str) -> AnswerVerdict {
     let media =
         content_type.unwrap_or_default().split([';', ',']).next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_page =
         MEDIA_OF_PAGES.contains(&media.as_str()) || MEDIA_KINDS_OF_PAGES.iter().any(|kind| media.starts_with(kind));
     match text {
-        AnswerText::Unreadable(_) if is_page => AnswerVerdict::WebPage,
-        AnswerText::Unreadable(_) => AnswerVerdict::Accepted,
+        // Nobody asked for that encoding: whatever answered is not Conversica's API, and may have said no.
+        AnswerText::Unreadable(_) => AnswerVerdict::WebPage,
         AnswerText::Text(text) if trim_text(text).is_empty() => AnswerVerdict::Accepted,
         AnswerText::Text(_) if media == "application/problem+json" => AnswerVerdict::Rejected,
-        AnswerText::Text(text) => match judge_text(text) {
+        AnswerText::Text(text) => match judge_text(echo::remove_echo(trim_text(text), sent).as_deref().unwrap_or(text))
+        {
             TextVerdict::Json(verdict) => verdict,
             TextVerdict::Plain(AnswerVerdict::CredentialsRefused) => AnswerVerdict::CredentialsRefused,
             // Plain text called HTML is a page, unless it is short: some servers call every text HTML, and still say "OK".
@@ -115,6 +118,7 @@ fn judge_json(text: &str) -> Option<AnswerVerdict> {
                 TextVerdict::Json(verdict) | TextVerdict::Plain(verdict) => verdict,
             }),
             Value::Bool(false) => Some(AnswerVerdict::Rejected),
+            Value::Number(number) if number.as_f64() == Some(0.0) => Some(AnswerVerdict::Rejected),
             _ => Some(AnswerVerdict::Accepted),
         },
     }
@@ -122,7 +126,8 @@ fn judge_json(text: &str) -> Option<AnswerVerdict> {
 
 /// "Error: no such list", "status=failed&message=…", "403 Forbidden", "no healthy upstream".
 fn judge_plain_text(text: &str) -> AnswerVerdict {
-    let says_false = words(text).first().is_some_and(|word| word == "false");
+    let words = words(text);
+    let says_false = words.first().is_some_and(|word| word == "false") || words == ["no"];
     let pairs = text.split(['&', '\n']).filter_map(|pair| pair.split_once(['=', ':']));
     let of_pairs = pairs.map(|(key, value)| judge_entry(key, &Value::from(value), AnswerPlace::Top)).max();
     let of_text = if says_false || has_error_number(text) { AnswerVerdict::Rejected } else { AnswerVerdict::Accepted };
@@ -135,7 +140,7 @@ fn judge_sentence(text: &str) -> AnswerVerdict {
     let says_one_of = |phrases: &[&str]| phrases.iter().any(|phrase| lower.contains(phrase));
     if says_acceptance_in_words(text) {
         AnswerVerdict::Accepted
-    } else if says_one_of(&CREDENTIALS) {
+    } else if says_one_of(&CREDENTIALS) || says_one_of(&CREDENTIAL_NAMES) && sentence_refuses(text) {
         AnswerVerdict::CredentialsRefused
     } else if says_one_of(&GATEWAYS) {
         AnswerVerdict::WebPage
@@ -155,7 +160,20 @@ fn says_acceptance_in_words(text: &str) -> bool {
 fn sentence_refuses(text: &str) -> bool {
     let words = words(text);
     let begins = words.first().is_some_and(|word| REFUSALS_AT_THE_START.contains(&word.as_str()));
-    begins || words_refuse(&words, |word| !REFUSALS_AT_THE_START.contains(&word))
+    begins || denies(&words) || words_refuse(&words, |word| !REFUSALS_AT_THE_START.contains(&word))
+}
+
+/// "Lead not imported", "The list does not exist", "No list with that name": a denial of anything but a change or a fault.
+fn denies(words: &[String]) -> bool {
+    let is_harmless = |word: &String| HARMLESS_DENIALS.contains(&word.as_str());
+    let behind = |at: usize| words[at + 1..].iter().take(3);
+    words.iter().enumerate().any(|(at, word)| match word.as_str() {
+        "no" => at == 0 && words.len() > 1 && !behind(at).any(is_harmless),
+        "not" => words.len() > at + 1 && !behind(at).any(is_harmless),
+        "doesn" | "isn" | "wasn" | "didn" | "hasn" => words.get(at + 1).is_some_and(|next| next == "t"),
+        _ => false,
+    }) || !words.iter().any(|word| ["no", "not", "nothing"].contains(&word.as_str()))
+        && DEMANDS.iter().any(|demand| words.windows(2).any(|pair| *pair == demand[..]))
 }
 
 /// The meaning of an object or a list, as far as it was read: an answer may be cut, or longer than the limit.
@@ -249,21 +267,37 @@ impl AnswerPlace {
 
 fn judge_object<'a>(entries: impl Iterator<Item = (&'a str, &'a Value)> + Clone, place: AnswerPlace) -> AnswerVerdict {
     let says_yes = entries.clone().any(|(key, value)| says_acceptance(key, value));
+    let says_ok =
+        || entries.clone().any(|(key, value)| MESSAGES.contains(&plain_key(key).as_str()) && says_only_yes(value));
+    let is_echo = matches!(place, AnswerPlace::Repeated(_));
+    if !says_yes && !is_echo && !says_ok() && counts_nothing(entries.clone()) {
+        return AnswerVerdict::Rejected;
+    }
     let of_entry = |(name, value): (&str, &Value)| {
         let key = plain_key(name);
         if says_yes && MESSAGES.contains(&key.as_str()) {
             return AnswerVerdict::Accepted;
+        }
+        // The return code 0 of programs means "no error".
+        if names_status(&key) && value.as_f64() == Some(0.0) && says_ok() {
+            return AnswerVerdict::Accepted;
+        }
+        if !says_yes && sends_elsewhere(&key, value) {
+            return AnswerVerdict::WebPage;
+        }
+        if !says_yes && !is_echo && CODES.contains(&key.as_str()) && is_error_number(value) {
+            return AnswerVerdict::Rejected;
         }
         let verdict = judge_entry(name, value, place);
         if verdict != AnswerVerdict::Accepted || names_errors(name) {
             return verdict;
         }
         let is_beneath_yes = says_yes && !RESULTS.contains(&key.as_str());
-        let is_repeated = is_beneath_yes || matches!(place, AnswerPlace::Repeated(_)) || ECHOES.contains(&key.as_str());
+        let is_repeated = is_beneath_yes || is_echo || ECHOES.contains(&key.as_str());
         let depth = place.depth() + 1;
         judge_nested(value, if is_repeated { AnswerPlace::Repeated(depth) } else { AnswerPlace::Wrapped(depth) })
     };
-    entries.into_iter().map(of_entry).max().unwrap_or(AnswerVerdict::Accepted)
+    entries.clone().map(of_entry).max().unwrap_or(AnswerVerdict::Accepted)
 }
 
 /// The meaning of a nested object, or of the objects in a list.
@@ -279,6 +313,35 @@ fn judge_nested(value: &Value, place: AnswerPlace) -> AnswerVerdict {
     }
 }
 
+fn says_only_yes(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| is_short_yes(text) || says_acceptance_in_words(text) && !sentence_refuses(text))
+}
+
+/// `{"redirect":"/login"}`, `{"loginRequired":true}`: a login wall's words in JSON.
+fn sends_elsewhere(key: &str, value: &Value) -> bool {
+    let is_login = |text: &str| LOGIN_WORDS.iter().any(|word| text.contains(word));
+    match value {
+        Value::Bool(true) => key.ends_with("required") && is_login(key),
+        Value::String(target) => {
+            let target = target.trim().to_lowercase();
+            let is_place = target.contains('/');
+            key.starts_with("redirect") && is_place || key == "location" && is_place && is_login(&target)
+        }
+        _ => false,
+    }
+}
+
+/// Whether an object counts the leads that were taken, and each of its counts is none.
+fn counts_nothing<'a>(entries: impl Iterator<Item = (&'a str, &'a Value)>) -> bool {
+    let counts = entries.filter(|(key, _)| TAKEN.contains(&plain_key(key).as_str())).map(|(_, value)| match value {
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::Array(values) => values.is_empty(),
+        other => is_no(other),
+    });
+    let counts: Vec<bool> = counts.collect();
+    !counts.is_empty() && counts.iter().all(|is_none| *is_none)
+}
+
 fn judge_entry(key: &str, value: &Value, place: AnswerPlace) -> AnswerVerdict {
     if says_refusal(key, value, place) {
         return AnswerVerdict::Rejected;
@@ -288,6 +351,11 @@ fn judge_entry(key: &str, value: &Value, place: AnswerPlace) -> AnswerVerdict {
             if !matches!(place, AnswerPlace::Repeated(_)) && MESSAGES.contains(&plain_key(key).as_str()) =>
         {
             judge_sentence(text)
+        }
+        Value::Array(texts)
+            if !matches!(place, AnswerPlace::Repeated(_)) && MESSAGES.contains(&plain_key(key).as_str()) =>
+        {
+            texts.iter().filter_map(Value::as_str).map(judge_sentence).max().unwrap_or(AnswerVerdict::Accepted)
         }
         _ => AnswerVerdict::Accepted,
     }
@@ -305,7 +373,7 @@ fn says_refusal(key: &str, value: &Value, place: AnswerPlace) -> bool {
     if matches!(place, AnswerPlace::Repeated(_)) {
         return false;
     }
-    let says_so = || value.as_str().is_some_and(word_refuses);
+    let says_so = || value.as_str().is_some_and(|text| word_refuses(text) || status_refuses(text));
     match key.as_str() {
         key if names_status(key) => {
             let is_low = value.as_f64().is_some_and(|number| number <= 0.0);
@@ -314,7 +382,7 @@ fn says_refusal(key: &str, value: &Value, place: AnswerPlace) -> bool {
         key if names_success(key) => is_no(value) || says_so(),
         "result" | "outcome" => is_error_status(value) || says_so(),
         key if names_stored(key) => is_no(value),
-        "code" | "errno" | "rc" | "resultcode" | "retcode" | "returncode" => {
+        key if CODES.contains(&key) => {
             is_error_status(value) || value.as_f64().is_some_and(|number| number < 0.0) || says_so()
         }
         "ack" | "acknowledgement" | "state" => says_so(),
@@ -357,6 +425,23 @@ fn is_error_status(value: &Value) -> bool {
     }
 }
 
+/// Of a key such as `code`: anything but 0, 1 and the numbers of a success.
+fn is_error_number(value: &Value) -> bool {
+    let number = value.as_f64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()));
+    number.is_some_and(|number: f64| number != 0.0 && number != 1.0 && !(200.0..300.0).contains(&number))
+}
+
+/// A status that speaks of something else than a lead that was taken: "suspended", "down", "E1001", "4xx".
+fn status_refuses(text: &str) -> bool {
+    let words = words(text);
+    let is_code = |word: &String| {
+        word.strip_prefix('e').is_some_and(|digits| digits.len() > 2 && digits.chars().all(|c| c.is_ascii_digit()))
+            || ["4xx", "5xx"].contains(&word.as_str())
+    };
+    let is_said = |word: &String| STATUS_REFUSALS.contains(&word.as_str()) || is_code(word);
+    words.first().is_some_and(is_said)
+}
+
 /// "400", "400 Bad Request", "HTTP/1.1 503 Service Unavailable".
 fn has_error_number(text: &str) -> bool {
     let text = text.trim();
@@ -380,13 +465,23 @@ fn reports_errors(value: &Value) -> bool {
         Value::String(text) => {
             let text = text.trim().to_lowercase();
             let is_zero = text.chars().all(|c| c == '0');
-            !is_zero && !NO_ERRORS.contains(&text.as_str()) && text != "200" && !text.starts_with("no error")
+            let is_empty = matches!(text.as_str(), "[]" | "{}");
+            !is_zero && !is_empty && !NO_ERRORS.contains(&text.as_str()) && text != "200" && !counts_no_errors(&text)
         }
         Value::Array(values) => values.iter().any(reports_errors),
         Value::Object(object) => object.values().any(reports_errors),
     }
 }
 
+/// "none found", "0 errors", "no errors were reported": no word of it says what the error is.
+fn counts_no_errors(text: &str) -> bool {
+    let words = words(text);
+    text.starts_with("no error")
+        || words.first().is_some_and(|word| ["0", "no", "none", "zero"].contains(&word.as_str()))
+            && words[1..].iter().all(|word| BESIDE_NO_ERRORS.contains(&word.as_str()))
+}
+
+mod echo;
 #[cfg(test)]
 mod tests;
 mod vocabulary;

@@ -1,6 +1,7 @@
 //! What Conversica defines: the Lead object, the endpoint's answers and a client for it, and its posts to us.
 
 pub mod acceptance;
+pub mod any_withdrawal;
 pub mod consent;
 pub mod consent_word;
 pub mod content;

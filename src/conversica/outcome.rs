@@ -127,10 +127,15 @@ pub const fn of_status(status: u16) -> (OutcomeClass, Option<HaltReason>) {
     }
 }
 
-/// The class of an answer: its status decides, and for a 2xx its body.
-pub fn of_answer(status: u16, content_type: Option<&str>, text: &AnswerText) -> (OutcomeClass, Option<HaltReason>) {
+/// The class of an answer to the Lead object `sent`: its status decides, and for a 2xx its body.
+pub fn of_answer(
+    status: u16,
+    content_type: Option<&str>,
+    text: &AnswerText,
+    sent: &str,
+) -> (OutcomeClass, Option<HaltReason>) {
     match of_status(status) {
-        (OutcomeClass::Accepted, halt) => match judge_answer(content_type, text) {
+        (OutcomeClass::Accepted, halt) => match judge_answer(content_type, text, sent) {
             AnswerVerdict::Accepted => (OutcomeClass::Accepted, halt),
             AnswerVerdict::Rejected => (OutcomeClass::Rejected, halt),
             AnswerVerdict::WebPage => (OutcomeClass::Halting, Some(HaltReason::Endpoint)),
@@ -199,7 +204,8 @@ mod tests {
         let (page, refusal) = ("<html>Sign in</html>", r#"{"status":false}"#);
         for status in 0..=999 {
             for text in [page, refusal, r#"{"status":true}"#] {
-                let (class, halt) = of_answer(status, Some("application/json"), &AnswerText::Text(text.to_owned()));
+                let (class, halt) =
+                    of_answer(status, Some("application/json"), &AnswerText::Text(text.to_owned()), "{}");
                 let wanted = match (status, text) {
                     (200..=299, text) if text == page => (OutcomeClass::Halting, Some(HaltReason::Endpoint)),
                     (200..=299, text) if text == refusal => (OutcomeClass::Rejected, None),

@@ -144,9 +144,9 @@ pub fn may_be_about_consent(letters: &str) -> bool {
 /// Stopped" and the like.
 pub fn is_stage_stopped_by_person(stage: &str) -> bool {
     let letters: String = stage.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
-    letters
-        .strip_suffix("stopped")
-        .is_some_and(|who| !who.is_empty() && !STOPPED_BY_OTHERS.split(' ').any(|other| who.ends_with(other)))
+    letters.strip_suffix("stopped").is_some_and(|who| {
+        !["", "auto", "automatically"].contains(&who) && !STOPPED_BY_OTHERS.split(' ').any(|other| who.ends_with(other))
+    })
 }
 
 /// Whether the word may occur beside a refusal in a value that says nothing else.
@@ -393,7 +393,13 @@ fn first_party(words: &[&str]) -> Option<bool> {
     })
 }
 
-/// The words that mobile networks understand like STOP.
+/// Whether the first party that a text names is the person who is written to.
+pub fn names_person(text: &str) -> bool {
+    let words = split_words(text);
+    first_party(&words.iter().map(String::as_str).collect::<Vec<_>>()) == Some(true)
+}
+
+/// The words other than STOP that mobile networks understand as one.
 fn replies_with_keyword(words: &[&str]) -> bool {
     words.windows(2).any(|pair| {
         ["replied", "texted", "answered", "sent", "keyword"].contains(&pair[0])

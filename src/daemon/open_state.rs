@@ -9,6 +9,7 @@ use crate::clock;
 use crate::config::ServiceSettings;
 use crate::store::file_lock::{StateFile, StateLock};
 use crate::store::orphan::{self, OrphanScope};
+use crate::store::restored_state::{self, StateMemory};
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_unusable;
 use crate::store::writer::{self, OtherSenders, SendRight};
@@ -33,6 +34,8 @@ pub async fn open_state(settings: &ServiceSettings, command: &str) -> anyhow::Re
     let lock = StateLock::take(url, command, clock::now()).await?;
     let db = StateDb::open_state(url).await?;
     let file = StateFile::open(lock, &db).await.map_err(|error| state_unusable(url, &error))?;
+    let recognised = restored_state::recognise_restored(&db, &StateMemory::default(), clock::now()).await;
+    recognised.map_err(|error| error.downcast().map_or_else(|error| error, |error| state_unusable(url, &error)))?;
     let (writer, company) = writer::acquire(&db).await?;
     // An SQLite state has one sender, this process. On PostgreSQL an instance that seems alone may not be: a server that has just
     // restarted knows no other instance yet. There, claims expire with their leases.

@@ -24,6 +24,10 @@ pub struct OptOutColumns {
     pub mapped: BTreeMap<LeadKey, String>,
     /// Keys whose odd values wait for the operator, until a full compare finds none that would be sent.
     pub doubted: BTreeSet<LeadKey>,
+    /// Since the last comparison of every row: how many odd values of each key were sent, and how many rows the polls that sent
+    /// them have read.
+    #[serde(default)]
+    pub sent: BTreeMap<LeadKey, (u64, u64)>,
 }
 
 impl OptOutColumns {
@@ -34,8 +38,22 @@ impl OptOutColumns {
             Some(earlier) => earlier.doubted.contains(key) || earlier.mapped.get(key) != mapped.get(key),
             None => mapping_changed == MappingChange::Changed,
         };
-        let doubted = mapped.keys().copied().filter(is_doubted).collect();
-        Self { mapped, doubted }
+        let doubted: BTreeSet<LeadKey> = mapped.keys().copied().filter(is_doubted).collect();
+        let mut sent = earlier.map(|earlier| earlier.sent.clone()).unwrap_or_default();
+        sent.retain(|key, _| !doubted.contains(key));
+        Self { mapped, doubted, sent }
+    }
+
+    /// Whether so many odd values of a key among so many rows are too many, together with what earlier polls have sent.
+    pub fn are_too_many(&self, key: LeadKey, odd: u64, rows: u64) -> bool {
+        let (odd_before, rows_before) = self.sent.get(&key).copied().unwrap_or_default();
+        are_too_many(odd + odd_before, rows + rows_before)
+    }
+
+    /// Counts what a poll has sent of a key.
+    pub fn add_sent(&mut self, key: LeadKey, odd: u64, rows: u64) {
+        let sent = self.sent.entry(key).or_default();
+        *sent = (sent.0 + odd, sent.1 + rows);
     }
 }
 
@@ -47,7 +65,7 @@ pub enum MappingChange {
 }
 
 /// Whether `odd` values of one key among `rows` rows are too many to be opt-outs.
-pub const fn are_too_many(odd: u64, rows: u64) -> bool {
+const fn are_too_many(odd: u64, rows: u64) -> bool {
     odd > NEVER_SENT || odd > ALWAYS_SENT && odd > rows / 10
 }
 
@@ -85,9 +103,21 @@ mod tests {
     }
 
     #[test]
+    fn a_few_odd_values_of_each_poll_add_up() {
+        let mut columns = OptOutColumns::default();
+        for _ in 0..2 {
+            assert!(!columns.are_too_many(OptOut, 2, 4));
+            columns.add_sent(OptOut, 2, 4);
+        }
+        assert!(columns.are_too_many(OptOut, 2, 4), "6 of 12");
+        assert!(!columns.are_too_many(StopMessaging, 2, 4), "another column");
+        assert!(!columns.are_too_many(OptOut, 2, 1_000), "a column of many rows");
+    }
+
+    #[test]
     fn a_key_is_doubted_once_its_mapping_changes_and_as_long_as_it_was() {
         let mapped = |status: &str| BTreeMap::from([(OptOut, status.to_owned()), (StopMessaging, "stop".to_owned())]);
-        let earlier = OptOutColumns { mapped: mapped("opt_out"), doubted: BTreeSet::new() };
+        let earlier = OptOutColumns { mapped: mapped("opt_out"), ..OptOutColumns::default() };
         let doubted = |now: &str, earlier: Option<&OptOutColumns>, change| {
             OptOutColumns::renewed(mapped(now), earlier, change).doubted.into_iter().collect::<Vec<_>>()
         };
@@ -95,7 +125,8 @@ mod tests {
         assert_eq!(doubted("status", Some(&earlier), MappingChange::Changed), [OptOut]);
         assert_eq!(doubted("status", None, MappingChange::Changed), [OptOut, StopMessaging], "an upgrade");
         assert_eq!(doubted("status", None, MappingChange::Unchanged), []);
-        let still = OptOutColumns { mapped: mapped("status"), doubted: BTreeSet::from([OptOut]) };
+        let still =
+            OptOutColumns { mapped: mapped("status"), doubted: BTreeSet::from([OptOut]), ..OptOutColumns::default() };
         assert_eq!(doubted("status", Some(&still), MappingChange::Unchanged), [OptOut]);
     }
 

@@ -31,8 +31,8 @@ use crate::send::throttle::DeliveryThrottle;
 use crate::store::claim::{FinishedAttempt, LeadClaim};
 use crate::store::control::{self, StoredHalt, StoredPace, VerifiedAccount};
 use crate::store::delivery::{self, ClaimRequest, OptOuts};
-use crate::store::due;
 use crate::store::state_db::StateDb;
+use crate::store::{due, restored_state};
 use crate::{clock, horizon};
 use deliverer::{RECHECK, UnwrittenFact};
 
@@ -136,6 +136,9 @@ impl LeadDeliverer {
         let mut claims = Vec::new();
         // The permit counts from before the claim's statement is sent: the database may answer slowly.
         let mut permitted_until = Duration::ZERO;
+        if wanted > 0 {
+            restored_state::recognise_restored(&self.state, &self.tally.memory, now).await?;
+        }
         if recorded > 0 || wanted > 0 {
             let lease = lease::duration(self.settings.delivery.timeout);
             permitted_until = clock::since_boot().saturating_add(lease::time_to_write(lease));

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use crate::conversica::outcome::OutcomeClass;
 use crate::histogram::DurationHistogram;
 use crate::send::fence::InstanceId;
+use crate::store::restored_state::StateMemory;
 
 /// The kind of a poll: charts keep the kinds apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,8 @@ impl PollKind {
 pub struct RunTally {
     /// This process.
     pub instance: InstanceId,
+    /// What it has seen of the state.
+    pub memory: StateMemory,
     rows: AtomicU64,
     read: AtomicBool,
     written: Notify,

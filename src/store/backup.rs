@@ -66,6 +66,9 @@ pub async fn mark_restored(db: &StateDb, who: &DecisionMaker, now: DateTime<Utc>
         });
         facts.push(" on conflict (name) do update set body = excluded.body, at = excluded.at");
         facts.build().execute(&mut *transaction).await?;
+        for statement in db.accept_statements() {
+            sqlx::query(*statement).execute(&mut *transaction).await?;
+        }
         decision::begin_query(DecisionAction::Restored, who, None, now).build().execute(&mut *transaction).await?;
         transaction.commit().await?;
         leads

@@ -167,7 +167,8 @@ pub async fn record_and_claim(
             // A halt, or a pause that Conversica asked for, applies at once, whichever instance met it.
             claim.push(") arms where not exists (select 1 from control where name = 'halt') and not exists (");
             claim.push(pause::IN_FORCE).push_bind(micros(now)).push(" and at <= ");
-            claim.push_bind(micros(now + RETRY_AFTER_MAX)).push(") order by place, due_at, id limit ");
+            claim.push_bind(micros(now + RETRY_AFTER_MAX)).push(")").push(db.claim_condition());
+            claim.push(" order by place, due_at, id limit ");
             claim.push_bind(i64::try_from(wanted).unwrap_or(i64::MAX));
             claim.push(") update lead set status = 'in_flight', attempts = attempts + 1, sent_hash = desired_hash, ");
             // Lateness counts for a minute only, because it is no failure of Conversica: the program did not run, sending was

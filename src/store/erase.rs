@@ -8,13 +8,16 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
+use crate::conversica::any_withdrawal;
 use crate::conversica::consent::WithdrawnConsent;
+use crate::conversica::consent_word::ConsentChannel;
 use crate::conversica::lead::{LeadId, LeadKey};
 use crate::db::{self, trusted};
 use crate::store::control::{self, CompareAsked};
 use crate::store::decision::{self, DecisionAction, DecisionMaker};
+use crate::store::heard::reading::kind_of;
 use crate::store::lead::DELIVERED;
 use crate::store::record::{self, PERSONAL, RecordLookup};
 use crate::store::state_db::{StateDb, on_state};
@@ -220,7 +223,23 @@ async fn erase_now(
             transaction.rollback().await?;
             return Ok(ErasureOutcome::Refused(reach));
         }
-        let standing = consent::standing!(&mut *transaction, std::slice::from_ref(lead))?.remove(lead).unwrap_or_default();
+        let mut standing = consent::standing!(&mut *transaction, std::slice::from_ref(lead))?.remove(lead).unwrap_or_default();
+        let posts = record::posts!(transaction, lead, addresses);
+        // What is about to be deleted may be an opt-out that nobody has taken in, or has looked at.
+        let mut doubted: Vec<ConsentChannel> = Vec::new();
+        for some in posts.chunks(500) {
+            for row in waiting_query(some).build().fetch_all(&mut *transaction).await? {
+                let (kind, problem) = (kind_of(row.try_get(0)?)?, row.try_get::<Option<String>, _>(2)?);
+                doubted.extend(any_withdrawal::list_withdrawn(kind, row.try_get::<&[u8], _>(1)?, problem.as_deref()));
+            }
+        }
+        let held: Vec<String> = sqlx::query_scalar(
+            "select channel from possible_opt_out where id = $1 and client_id = $2 and settled_at is null")
+            .bind(&lead.id).bind(&lead.client_id).fetch_all(&mut *transaction).await?;
+        doubted.extend(held.iter().filter_map(|channel| ConsentChannel::from_name(channel)));
+        for channel in doubted {
+            standing.set(channel, standing.get(channel).max(Some(now)));
+        }
         bury!(transaction, lead, standing, row, now);
         // Facts whose texts may quote the person.
         let quoted: Vec<String> = sqlx::query_scalar(
@@ -241,7 +260,6 @@ async fn erase_now(
                 }
             }
         }
-        let posts = record::posts!(transaction, lead, addresses);
         let mut removed = 0;
         for some in posts.chunks(500) {
             removed += possible_opt_out::forget_query(some).build().execute(&mut *transaction).await?.rows_affected();
@@ -273,7 +291,23 @@ async fn erase_now(
     })
 }
 
-/// The treatment of a fact that may name or quote a person.
+/// Posts that were not taken in, and those that cannot be read and wait for an operator. Not for an empty list.
+fn waiting_query<DB: Database>(seqs: &[i64]) -> QueryBuilder<DB>
+where
+    for<'e> i64: Encode<'e, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new(
+        "select kind, body, problem from event where applied_at is null and settled_at is null and mended_as is null and seq in (",
+    );
+    let mut list = query.separated(", ");
+    for seq in seqs {
+        list.push_bind(*seq);
+    }
+    query.push(")");
+    query
+}
+
+/// What becomes of a fact that may name or quote a person.
 enum ErasedFact {
     Stays,
     Goes,

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use sqlx::{Database, Encode, PgConnection, Postgres, QueryBuilder, Sqlite, Type};
 
+use crate::conversica::consent_word::ConsentChannel;
 use crate::conversica::lead::{ContentFingerprint, LeadId};
 use crate::conversica::post::PostKind;
-use crate::conversica::{consent, heard, vocabulary};
+use crate::conversica::{any_withdrawal, consent, heard, vocabulary};
 use crate::store::micros;
 use crate::store::state_db::StateDb;
 use crate::store::tombstone::{self, ErasedPeople};
@@ -86,8 +87,17 @@ impl PostArrival {
 /// A content, and how many arrivals of this batch repeat it.
 type ArrivedContent<'a> = (&'a PostArrival, i64);
 
-/// Stores a batch in one transaction: new contents are added, known contents are counted as repeated. When this returns `Ok`,
-/// everything is on the disk.
+/// In a transaction: an opt-out of a person who was erased goes into their tombstone. It counts if they come back.
+macro_rules! withdraw_erased {
+    ($transaction:expr, $arrivals:expr, $erased:expr, $now:expr) => {
+        for TombstoneWithdrawal { tag, email, sms } in withdrawn_of_erased($arrivals, $erased, $now) {
+            sqlx::query(tombstone::WITHDRAW).bind(tag).bind(email).bind(sms).execute(&mut *$transaction).await?;
+        }
+    };
+}
+
+/// Stores a batch in one transaction: new contents are added, those that are there already are counted as repeated. When
+/// this returns well, everything is on the disk.
 pub async fn store(db: &StateDb, arrivals: &[PostArrival], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if arrivals.is_empty() {
         return Ok(());
@@ -97,6 +107,7 @@ pub async fn store(db: &StateDb, arrivals: &[PostArrival], now: DateTime<Utc>) -
         StateDb::Sqlite(pool) => {
             let mut transaction = pool.begin_with(db.begin_write()).await?;
             let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(PostArrival::about));
+            withdraw_erased!(transaction, arrivals, &erased, now);
             let (arrivals, refused) = kept(arrivals, &erased);
             let (contents, _) = distinct(&arrivals);
             if !contents.is_empty() {
@@ -118,6 +129,7 @@ pub async fn store(db: &StateDb, arrivals: &[PostArrival], now: DateTime<Utc>) -
         StateDb::Postgres(pool) => {
             let mut transaction = pool.begin().await?;
             let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(PostArrival::about));
+            withdraw_erased!(transaction, arrivals, &erased, now);
             let (arrivals, refused) = kept(arrivals, &erased);
             let (contents, places) = distinct(&arrivals);
             let mut counts = BTreeMap::new();
@@ -151,7 +163,29 @@ fn kept<'a>(arrivals: &'a [PostArrival], erased: &ErasedPeople) -> (Vec<&'a Post
     (kept, i64::try_from(refused).unwrap_or(i64::MAX))
 }
 
-/// Each content once, and its place in that list.
+/// What is written to the tombstone of a person who was erased.
+struct TombstoneWithdrawal {
+    tag: Vec<u8>,
+    email: Option<i64>,
+    sms: Option<i64>,
+}
+
+fn withdrawn_of_erased(arrivals: &[PostArrival], erased: &ErasedPeople, now: i64) -> Vec<TombstoneWithdrawal> {
+    let mut withdrawn = Vec::new();
+    for arrival in arrivals.iter().filter(|_| !erased.is_empty()) {
+        let tags: Vec<Vec<u8>> = arrival.about().filter_map(|lead| erased.tag(&lead).map(<[u8]>::to_vec)).collect();
+        if tags.is_empty() {
+            continue;
+        }
+        let channels = any_withdrawal::list_withdrawn(arrival.kind, &arrival.body, arrival.problem.as_deref());
+        let of = |channel| channels.contains(&channel).then_some(now);
+        let (email, sms) = (of(ConsentChannel::Email), of(ConsentChannel::Sms));
+        withdrawn.extend(tags.into_iter().map(|tag| TombstoneWithdrawal { tag, email, sms }));
+    }
+    withdrawn
+}
+
+/// Each content once, and where it stands.
 fn distinct<'a>(arrivals: &[&'a PostArrival]) -> (Vec<ArrivedContent<'a>>, HashMap<ContentFingerprint, usize>) {
     let mut places: HashMap<ContentFingerprint, usize> = HashMap::with_capacity(arrivals.len());
     let mut contents: Vec<ArrivedContent<'_>> = Vec::with_capacity(arrivals.len());

@@ -34,6 +34,7 @@ pub mod possible_opt_out;
 pub(crate) mod postgres;
 pub mod prune;
 pub mod record;
+pub mod restored_state;
 pub mod server_clock;
 pub mod state_db;
 pub mod state_failure;
@@ -48,6 +49,7 @@ pub mod tombstone;
 pub mod turn;
 pub mod unclear_opt_out;
 mod withdrawal_apart;
+mod write_mark;
 pub mod writeback;
 pub mod writer;
 

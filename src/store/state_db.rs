@@ -17,7 +17,7 @@ use crate::db::{
 use crate::error::SetupError;
 use crate::store::postgres::{create_schema, state_pool};
 use crate::store::state_failure::state_unusable;
-use crate::store::stray_log;
+use crate::store::{stray_log, write_mark};
 
 /// A pool of connections to the state.
 #[derive(Debug, Clone)]
@@ -96,6 +96,9 @@ impl StateDb {
             let outage = failure.filter(|e| is_outage(e) || is_damage(e));
             outage.map(|outage| state_unusable(url, outage)).unwrap_or(error)
         })?;
+        if let StateDb::Postgres(pool) = &db {
+            write_mark::write_missing_mark(pool).await.map_err(|error| state_unusable(url, &error))?;
+        }
         Ok(db)
     }
 
@@ -211,8 +214,24 @@ impl StateDb {
         }
     }
 
-    /// A statement that says whether this instance may apply stored posts until its transaction ends. SQLite has one writer at a
-    /// time.
+    /// What a claim asks in addition: whether the state was restored, and its leads are not held yet.
+    pub(crate) fn claim_condition(&self) -> &'static str {
+        match self {
+            StateDb::Sqlite(_) => "",
+            StateDb::Postgres(_) => write_mark::IS_INTACT,
+        }
+    }
+
+    /// Statements for the transaction that holds the leads of a restored state.
+    pub(crate) fn accept_statements(&self) -> &'static [&'static str] {
+        match self {
+            StateDb::Sqlite(_) => &[],
+            StateDb::Postgres(_) => &[write_mark::WRITE, write_mark::END_POLL],
+        }
+    }
+
+    /// A statement that says whether this instance may take in what was heard, until its transaction ends; SQLite has one
+    /// writer at a time.
     pub fn apply_lock(&self) -> Option<&'static str> {
         match self {
             StateDb::Sqlite(_) => None,

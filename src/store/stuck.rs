@@ -9,7 +9,30 @@ use crate::store::lead::locking;
 use crate::store::micros;
 use crate::store::state_db::{StateDb, on_state};
 
-/// Queues rejected or exhausted leads again, all of them or those of `ids`. Returns how many leads it queued.
+/// Those of the ids that no lead of these statuses has, in their order.
+pub async fn list_other_ids(db: &StateDb, statuses: &[LeadStatus], ids: &[String]) -> Result<Vec<String>, sqlx::Error> {
+    let mut others = Vec::new();
+    for some in ids.chunks(500) {
+        let found: Vec<String> = on_state!(db, pool => {
+            let mut query = QueryBuilder::new("select id from lead where status <> 'in_sync' and status in (");
+            let mut list = query.separated(", ");
+            for status in statuses {
+                list.push_bind(status.name());
+            }
+            query.push(") and id in (");
+            let mut list = query.separated(", ");
+            for id in some {
+                list.push_bind(id.as_str());
+            }
+            query.push(")");
+            query.build_query_scalar().fetch_all(pool).await?
+        });
+        others.extend(some.iter().filter(|id| !found.contains(id)).cloned());
+    }
+    Ok(others)
+}
+
+/// Puts rejected or exhausted leads back in the queue, all of them or those of `ids`; returns how many leads that was.
 pub async fn requeue(
     db: &StateDb,
     statuses: &[LeadStatus],

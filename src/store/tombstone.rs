@@ -8,7 +8,7 @@
 //! A writer that may write about a lead missing from table `lead` checks in its own transaction, by `erased!`, because its
 //! earlier reads may be older than the tombstone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
@@ -24,7 +24,11 @@ pub(crate) const KEY_NAME: &str = "erasure_key";
 /// The key, or no row if no person was ever erased, so that no further query is needed.
 pub(crate) const KEY: &str = "select body from control where name = 'erasure_key' and exists (select 1 from tombstone)";
 
-/// Identifies people without their names.
+/// Writes to a tombstone since when the person does not want e-mails, and text messages, as far as either is known.
+pub(crate) const WITHDRAW: &str = "update tombstone set email_withdrawn_at = coalesce($2, email_withdrawn_at), \
+     sms_withdrawn_at = coalesce($3, sms_withdrawn_at) where tag = $1";
+
+/// Names people without naming them.
 pub struct TombstoneKey([u8; 32]);
 
 impl TombstoneKey {
@@ -66,16 +70,21 @@ impl TombstoneKey {
 
 /// The erased people among those that were asked about.
 #[derive(Debug, Default)]
-pub struct ErasedPeople(HashSet<LeadId>);
+pub struct ErasedPeople(HashMap<LeadId, Vec<u8>>);
 
 impl ErasedPeople {
     pub(crate) fn of(asked: Vec<(Vec<u8>, LeadId)>, found: Vec<Vec<u8>>) -> Self {
         let found: HashSet<Vec<u8>> = found.into_iter().collect();
-        Self(asked.into_iter().filter(|(tag, _)| found.contains(tag)).map(|(_, lead)| lead).collect())
+        Self(asked.into_iter().filter(|(tag, _)| found.contains(tag)).map(|(tag, lead)| (lead, tag)).collect())
     }
 
     pub fn has(&self, lead: &LeadId) -> bool {
-        self.0.contains(lead)
+        self.0.contains_key(lead)
+    }
+
+    /// What stands for that person, where they were erased.
+    pub(crate) fn tag(&self, lead: &LeadId) -> Option<&[u8]> {
+        self.0.get(lead).map(Vec::as_slice)
     }
 
     pub fn is_empty(&self) -> bool {

@@ -226,8 +226,9 @@ fn retry_puts_back_what_was_refused_and_names_are_honoured() {
     assert_eq!(endpoint.answered(), 3, "a rejected lead is not sent again by itself");
     let output = scene.run(&["retry", "77"]).expect_code(2);
     assert!(output.stderr.contains("no lead with the id 77 is rejected or exhausted"), "{output}");
-    let output = scene.run(&["retry", "2", "77"]).expect_code(0);
+    let output = scene.run(&["retry", "2", "77"]).expect_code(2);
     assert!(output.stdout.contains("1 lead back in the queue"), "{output}");
+    assert!(output.stderr.contains("no lead with the id 77 is rejected or exhausted; the others are"), "{output}");
     scene.run(&["once"]).expect_code(3);
     assert_eq!((endpoint.answered(), endpoint.bodies_of("2").len()), (4, 2));
     let output = scene.run(&["retry", "--status", "exhausted"]).expect_code(0);

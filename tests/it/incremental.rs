@@ -9,6 +9,7 @@ use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::rules::retry::NextStep;
 use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
 use conversica_sync::source::crm::ConnectedCrm;
@@ -74,9 +75,12 @@ impl Scene {
         );
         let settings = settings(&self.crm, &source, &self.lead);
         let crm = ConnectedCrm::open(&settings).await.unwrap_or_else(|error| panic!("{error:#}"));
-        poll(&crm, &self.state, &settings, reach, &RunTally::default(), now)
-            .await
-            .unwrap_or_else(|error| panic!("{error:#}"))
+        poll(
+            PollContext { crm: &crm, state: &self.state, settings: &settings, tally: &RunTally::default(), now },
+            reach,
+        )
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     async fn poll(&self, minutes: i64) -> PollOutcome {

@@ -14,7 +14,7 @@ use crate::support::stand_in::{Reaction, StandIn};
 use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::rules::lead_change::LeadChange;
 use conversica_sync::rules::lead_status::LeadStatus;
-use conversica_sync::store::listing::{self, ListingPages, PAGE};
+use conversica_sync::store::listing::{self, ListingCounts, ListingPages, PAGE};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -251,7 +251,8 @@ async fn both_ways_of_paging_list_the_same_leads(engine: Engine) {
     let mut found = Vec::new();
     // Few among many are sorted; nearly all are walked over.
     for all in [i64::MAX, number] {
-        let mut pages = ListingPages::new(&db, LeadStatus::Held, None, number, all, number);
+        let mut pages =
+            ListingPages::new(&db, LeadStatus::Held, None, ListingCounts { of_status: number, all, wanted: number });
         let mut leads: Vec<LeadId> = Vec::new();
         loop {
             let page = pages.next(i64::MAX).await.unwrap();
@@ -268,7 +269,12 @@ async fn both_ways_of_paging_list_the_same_leads(engine: Engine) {
     for (reason, matches) in [("100% \"ODD\"", 1), ("100_", 0), ("%", 1), ("!", 0)] {
         assert_eq!(listing::count(&db, LeadStatus::Invalid, reason).await.unwrap(), matches, "{reason}");
     }
-    let mut pages = ListingPages::new(&db, LeadStatus::Invalid, Some("odd"), 1, number, 10);
+    let mut pages = ListingPages::new(
+        &db,
+        LeadStatus::Invalid,
+        Some("odd"),
+        ListingCounts { of_status: 1, all: number, wanted: 10 },
+    );
     let page = pages.next(10).await.unwrap();
     assert_eq!((page.len(), &page[0].lead, page[0].invalid_reasons.len()), (1, &id("00002b"), 1));
     assert!(pages.next(10).await.unwrap().is_empty());

@@ -14,6 +14,7 @@ use conversica_sync::config::ServiceSettings;
 use conversica_sync::rules::cursor::PollCursor;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
 use conversica_sync::source::crm::ConnectedCrm;
@@ -109,9 +110,18 @@ impl Model {
     }
 
     async fn poll(&self, reach: PollReach, now: DateTime<Utc>) -> PollOutcome {
-        poll(&self.crm, &self.state, &self.settings, reach, &RunTally::default(), now)
-            .await
-            .unwrap_or_else(|error| panic!("{error:#}"))
+        poll(
+            PollContext {
+                crm: &self.crm,
+                state: &self.state,
+                settings: &self.settings,
+                tally: &RunTally::default(),
+                now,
+            },
+            reach,
+        )
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     async fn poll_and_check(&self, reach: PollReach, now: DateTime<Utc>) {

@@ -11,6 +11,7 @@ use crate::support::reading::settings;
 use conversica_sync::config::ServiceSettings;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
 use conversica_sync::source::crm::ConnectedCrm;
@@ -65,9 +66,18 @@ impl QuietSource {
     }
 
     async fn poll(&self) -> PollOutcome {
-        poll(&self.crm, &self.state, &self.settings, PollReach::AsDue, &self.tally, Utc::now())
-            .await
-            .unwrap_or_else(|error| panic!("{error:#}"))
+        poll(
+            PollContext {
+                crm: &self.crm,
+                state: &self.state,
+                settings: &self.settings,
+                tally: &self.tally,
+                now: Utc::now(),
+            },
+            PollReach::AsDue,
+        )
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     /// The state's file and its log. The index of the log is shared memory, and no fact.

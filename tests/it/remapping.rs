@@ -22,6 +22,7 @@ use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::rules::retry::NextStep;
 use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
 use conversica_sync::source::crm::ConnectedCrm;
@@ -42,7 +43,17 @@ on_both_engines!(
 async fn polled(crm: &Place, state: &StateDb, settings: &ServiceSettings, minutes: i64) -> anyhow::Result<PollOutcome> {
     let source = ConnectedCrm::open(settings).await?;
     assert!(crm.url.starts_with(if crm.engine == Engine::Sqlite { "sqlite" } else { "postgres" }));
-    poll(&source, state, settings, PollReach::AsDue, &RunTally::default(), at(0) + TimeDelta::minutes(minutes)).await
+    poll(
+        PollContext {
+            crm: &source,
+            state,
+            settings,
+            tally: &RunTally::default(),
+            now: at(0) + TimeDelta::minutes(minutes),
+        },
+        PollReach::AsDue,
+    )
+    .await
 }
 
 /// `leads` rows, with a change column that says nothing new.

@@ -15,6 +15,7 @@ use crate::support::wait::wait_until;
 use conversica_sync::config::ServiceSettings;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::poll;
+use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
 use conversica_sync::source::crm::ConnectedCrm;
@@ -325,7 +326,9 @@ async fn while_it_is_shrunk_everything_is_compared_every_five_minutes(engine: En
     let crm = ConnectedCrm::open(&settings).await.unwrap();
     let at_minute = async |minute: i64, reach: PollReach| {
         let now = at(0) + TimeDelta::minutes(minute);
-        poll(&crm, &state, &settings, reach, &RunTally::default(), now).await.unwrap();
+        poll(PollContext { crm: &crm, state: &state, settings: &settings, tally: &RunTally::default(), now }, reach)
+            .await
+            .unwrap();
         control::read::<LastPoll>(&state).await.unwrap().unwrap().kind
     };
     assert_eq!(at_minute(0, PollReach::AsDue).await, "full");

@@ -54,7 +54,11 @@ impl Followed {
 
     async fn poll(&self) -> PollOutcome {
         let (crm, settings) = (&self.crm, &self.settings);
-        let polled = poll(crm, &self.state, settings, PollReach::AsDue, &RunTally::default(), at(0)).await;
+        let polled = poll(
+            PollContext { crm, state: &self.state, settings, tally: &RunTally::default(), now: at(0) },
+            PollReach::AsDue,
+        )
+        .await;
         polled.unwrap_or_else(|error| panic!("{error:#}"))
     }
 

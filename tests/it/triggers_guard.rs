@@ -12,6 +12,7 @@ use conversica_sync::config::{FirstRun, OnDelete, ServiceSettings};
 use conversica_sync::rules::hold_reason::{SOURCE_SHRANK, TOO_MANY_CHANGES};
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
 use conversica_sync::source::changes::ddl::ListenerWake;
@@ -69,7 +70,17 @@ impl Source {
 
     async fn try_to_poll(&self, seconds: i64) -> anyhow::Result<PollOutcome> {
         let now = at(0) + TimeDelta::seconds(seconds);
-        poll(&self.crm, &self.state, &self.settings, PollReach::AsDue, &RunTally::default(), now).await
+        poll(
+            PollContext {
+                crm: &self.crm,
+                state: &self.state,
+                settings: &self.settings,
+                tally: &RunTally::default(),
+                now,
+            },
+            PollReach::AsDue,
+        )
+        .await
     }
 
     async fn poll(&self, seconds: i64) -> PollOutcome {

@@ -9,6 +9,7 @@ use crate::support::lead_row::at;
 use crate::support::reading::settings;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{PollOutcome, poll};
+use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
 use conversica_sync::source::changes::ddl::ListenerWake;
@@ -92,7 +93,7 @@ async fn obeyed(engine: Engine, steps: &[Step]) -> Result<(), TestCaseError> {
     place.sql(&log.design.install(None, ListenerWake::Notify)).await;
     let polled = async |reach: PollReach, seconds: i64| -> PollOutcome {
         let now = at(0) + TimeDelta::seconds(seconds);
-        poll(&crm, &state, &settings, reach, &RunTally::default(), now)
+        poll(PollContext { crm: &crm, state: &state, settings: &settings, tally: &RunTally::default(), now }, reach)
             .await
             .unwrap_or_else(|error| panic!("{error:#}"))
     };

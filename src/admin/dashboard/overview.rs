@@ -200,7 +200,7 @@ fn concerns(report: &StatusReport, details: &OverviewDetails) -> Vec<OpenConcern
     if report.received.possible_opt_outs > 0 {
         concerns.push(OpenConcern {
             title: format!("Possible opt-outs: {}", damaged_posts(report.received.possible_opt_outs)),
-            says: "They count as opt-outs until you have looked.",
+            says: "Nothing but an opt-out is sent to their leads until you have looked.",
             leads: details.possible_opt_outs.iter().map(named).collect(),
             cure: pieces(
                 "`conversica-sync received --possible-opt-outs` lists them; then `conversica-sync received confirm SEQ` or \

@@ -7,8 +7,11 @@ use super::*;
 use crate::conversica::content::read_body;
 
 fn judged(content_type: &str, body: &str) -> AnswerVerdict {
-    judge_answer(Some(content_type), &AnswerText::Text(body.to_owned()))
+    judge_answer(Some(content_type), &AnswerText::Text(body.to_owned()), SENT)
 }
+
+/// The Lead object that was answered; `note` is a field of the CRM's own.
+const SENT: &str = r#"{"id":"7","firstName":"Al","leadStatus":"Rejected","note":"Please log in, wrong password","state":"KO","title":"Failure Analysis Engineer","description":"My car failed inspection"}"#;
 
 #[track_caller]
 fn every(verdict: AnswerVerdict, content_type: &str, bodies: &[&str]) {
@@ -17,7 +20,7 @@ fn every(verdict: AnswerVerdict, content_type: &str, bodies: &[&str]) {
 }
 
 /// Answers that say yes, or nothing against it.
-const ACCEPTANCES: [&str; 55] = [
+const ACCEPTANCES: [&str; 80] = [
     "",
     " \r\n",
     "{}",
@@ -73,9 +76,34 @@ const ACCEPTANCES: [&str; 55] = [
     "{'status': True, 'error': None}",
     "[[[[[[[[",
     "{\"a",
+    r#"{"errors":"none found"}"#,
+    r#"{"errors":"[]"}"#,
+    r#"{"error":"0 errors"}"#,
+    r#"{"errors":"No problems were found"}"#,
+    r#"{"status":0,"message":"OK"}"#,
+    r#"{"status":0,"message":"Lead saved"}"#,
+    r#"{"success":true,"message":"Duplicate lead ignored"}"#,
+    r#"{"success":true,"duplicate":true,"created":false}"#,
+    r#"{"success":true,"updated":0}"#,
+    r#"{"created":false,"updated":true}"#,
+    r#"{"message":"Lead was not previously known; added"}"#,
+    r#"{"message":"Lead was not changed"}"#,
+    r#"{"message":"No change"}"#,
+    r#"{"message":"Not a duplicate"}"#,
+    r#"{"message":"No action is required"}"#,
+    r#"{"status":"unchanged"}"#,
+    r#"{"status":"Not blocked"}"#,
+    r#"{"state":"IN_PROGRESS"}"#,
+    r#"{"status":true,"code":1000}"#,
+    r#"{"status":true,"redirect":"/thanks"}"#,
+    r#"{"location":"/leads/7"}"#,
+    r#"{"code":"0000"}"#,
+    r#"{"id":"7","note":"Please log in, wrong password"}"#,
+    r#"{"id":"7","state":"KO","title":"Failure Analysis Engineer"}"#,
+    r#"{"id":"7","description":"My car failed inspection","leadStatus":"Rejected"}"#,
 ];
 
-const REJECTIONS: [&str; 99] = [
+const REJECTIONS: [&str; 137] = [
     r#"{"message":"Lead could not be saved","status":false}"#,
     r#"{"status":"false"}"#,
     r#"{"status":"False"}"#,
@@ -175,6 +203,44 @@ const REJECTIONS: [&str; 99] = [
     r#"{"lead":null,"message":"Contact list not found"}"#,
     r#"{"data":{"result":{"items":[{"entry":{"status":false}}]}}}"#,
     "{\"event\":\"start\"}\n{\"status\":false}",
+    r#"{"message":"Unauthorised"}"#,
+    r#"{"message":"Rate limit reached"}"#,
+    r#"{"message":"Slow down"}"#,
+    r#"{"message":"Quota reached"}"#,
+    r#"{"message":"Please try again later"}"#,
+    r#"{"message":"Something went wrong"}"#,
+    r#"{"message":"Internal problem"}"#,
+    r#"{"message":"Unknown conversation"}"#,
+    r#"{"message":"Conversation Inbound does not exist"}"#,
+    r#"{"message":"No contact list with that name"}"#,
+    r#"{"message":"conversationId is required"}"#,
+    r#"{"message":"email must be an email address"}"#,
+    r#"{"message":"Lead not imported"}"#,
+    r#"{"message":"Lead could not be added"}"#,
+    r#"{"message":"Not implemented"}"#,
+    r#"{"message":"Account suspended"}"#,
+    r#"{"message":["Lead rejected"]}"#,
+    r#"{"status":"inactive"}"#,
+    r#"{"status":"suspended"}"#,
+    r#"{"status":"duplicate"}"#,
+    r#"{"status":"quarantined"}"#,
+    r#"{"status":"deleted"}"#,
+    r#"{"status":"unknown"}"#,
+    r#"{"status":"down"}"#,
+    r#"{"status":"maintenance"}"#,
+    r#"{"status":"4xx"}"#,
+    r#"{"statusCode":"E1001","message":"x"}"#,
+    r#"{"accepted":[]}"#,
+    r#"{"imported":0,"total":1}"#,
+    r#"{"created":0,"updated":0}"#,
+    r#"{"count":0}"#,
+    r#"{"problems":["x"]}"#,
+    r#"{"errcode":40001,"errmsg":"x"}"#,
+    r#"{"code":4001}"#,
+    r#"{"code":99}"#,
+    r#"{"status":0,"message":"Lead could not be saved"}"#,
+    r#"{"error":"No such list"}"#,
+    "0",
 ];
 
 const PLAIN_REJECTIONS: [&str; 13] = [
@@ -223,7 +289,7 @@ fn what_says_nothing_against_it_is_an_acceptance() {
     every(Accepted, "application/json", &ACCEPTANCES);
     every(Accepted, "text/plain", &ACCEPTANCES);
     every(Accepted, "", &ACCEPTANCES);
-    assert_eq!(judge_answer(None, &AnswerText::Text(String::new())), Accepted);
+    assert_eq!(judge_answer(None, &AnswerText::Text(String::new()), SENT), Accepted);
 }
 
 #[test]
@@ -265,6 +331,10 @@ fn an_answer_that_refuses_the_credentials_is_no_rejection_of_one_lead() {
                 r#"{"message":"Invalid username or password. Additional failed attempts may result in your account being locked or your IP address being banned."}"#,
                 r#"{"data":{"message":"Authentication failed"}}"#,
                 "Invalid username or password",
+                r#"{"message":"Wrong password"}"#,
+                r#"{"message":"Invalid API key"}"#,
+                r#"{"message":"Login failed"}"#,
+                r#"{"message":"Your IP address has been banned"}"#,
             ],
         );
     }
@@ -285,6 +355,13 @@ fn what_a_gateway_says_in_conversicas_place_is_a_page() {
                 "We are down for maintenance",
                 "The requested URL was rejected. Please consult with your administrator.",
                 r#"{"message":"Service Unavailable"}"#,
+                r#"{"loginRequired":true}"#,
+                r#"{"redirect":"/login"}"#,
+                r#"{"redirectUrl":"https://sso.example/start"}"#,
+                r#"{"location":"/login"}"#,
+                "Login required",
+                "Guru Meditation",
+                "We'll be back soon",
             ],
         );
     }
@@ -299,10 +376,11 @@ fn a_page_is_known_by_its_content_type() {
     every(WebPage, "text/html", &["Please sign in", "Service temporarily unavailable", "{{ page }}"]);
     every(WebPage, " Text/HTML ; charset=utf-8", &["Please sign in"]);
     every(WebPage, "application/xhtml+xml", &["Please sign in"]);
-    assert_eq!(judge_answer(Some("text/html"), &AnswerText::Unreadable("br".to_owned())), WebPage);
+    assert_eq!(judge_answer(Some("text/html"), &AnswerText::Unreadable("br".to_owned()), SENT), WebPage);
     // A server that calls everything HTML.
     every(Accepted, "text/html", &["", "OK", "ok.", "Success!", "{}", r#"{"status":true}"#]);
-    assert_eq!(judge_answer(Some("application/json"), &AnswerText::Unreadable("br".to_owned())), Accepted);
+    // Nobody asked for that encoding.
+    assert_eq!(judge_answer(Some("application/json"), &AnswerText::Unreadable("br".to_owned()), SENT), WebPage);
 }
 
 fn blanks() -> impl Strategy<Value = String> {
@@ -322,7 +400,7 @@ proptest! {
         content_type in proptest::option::of("\\PC{0,30}"),
         body in proptest::collection::vec(any::<u8>(), 0..400),
     ) {
-        judge_answer(content_type.as_deref(), &read_body(None, &body));
+        judge_answer(content_type.as_deref(), &read_body(None, &body), SENT);
     }
 
     #[test]

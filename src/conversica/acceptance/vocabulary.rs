@@ -1,7 +1,8 @@
 //! The words by which answers say yes and no, and the names of the keys under which they say it. Pure.
 
 /// Words by which a status, or a plain text, says that the lead was not accepted.
-const REFUSALS: [&str; 39] = [
+const REFUSALS: [&str; 53] = [
+    "banned",
     "blocked",
     "cannot",
     "couldn",
@@ -11,15 +12,15 @@ const REFUSALS: [&str; 39] = [
     "discarded",
     "dropped",
     "err",
+    "erro",
     "error",
     "errors",
-    "erro",
     "exceeded",
     "exception",
     "expired",
     "fail",
-    "failing",
     "failed",
+    "failing",
     "failure",
     "fatal",
     "fehler",
@@ -30,21 +31,34 @@ const REFUSALS: [&str; 39] = [
     "ko",
     "locked",
     "missing",
+    "mistake",
     "nack",
     "nok",
+    "problem",
+    "quota",
     "refused",
     "rejected",
     "skipped",
+    "suspended",
     "throttled",
     "unable",
+    "unauthenticated",
+    "unauthorised",
     "unauthorized",
     "unavailable",
+    "undefined",
+    "unexpected",
+    "unknown",
     "unprocessable",
+    "unrecognised",
+    "unrecognized",
     "unsuccessful",
+    "unsupported",
+    "wrong",
 ];
 /// Words of [`REFUSALS`] that also occur in sentences without a refusal ("The error queue is empty"). They count at the beginning
 /// of a sentence.
-pub(super) const REFUSALS_AT_THE_START: [&str; 12] = [
+pub(super) const REFUSALS_AT_THE_START: [&str; 17] = [
     "err",
     "erro",
     "error",
@@ -54,14 +68,22 @@ pub(super) const REFUSALS_AT_THE_START: [&str; 12] = [
     "incorrect",
     "ko",
     "missing",
+    "mistake",
     "nack",
     "nok",
+    "quota",
     "unavailable",
+    "undefined",
+    "unexpected",
+    "unknown",
 ];
 /// Words by which a sentence says that the lead was accepted.
-pub(super) const ACCEPTANCES: [&str; 11] = [
+pub(super) const ACCEPTANCES: [&str; 14] = [
     "accepted",
+    "added",
     "created",
+    "imported",
+    "inserted",
     "ok",
     "processed",
     "queued",
@@ -89,7 +111,7 @@ pub(super) const MESSAGES: [&str; 13] = [
     "title",
 ];
 /// Pairs of words that together say that the lead was not accepted.
-const REFUSALS_OF_TWO: [[&str; 2]; 21] = [
+const REFUSALS_OF_TWO: [[&str; 2]; 22] = [
     ["bad", "request"],
     ["can", "not"],
     ["could", "not"],
@@ -110,7 +132,8 @@ const REFUSALS_OF_TWO: [[&str; 2]; 21] = [
     ["not", "valid"],
     ["timed", "out"],
     ["too", "many"],
-    ["was", "not"],
+    ["limit", "reached"],
+    ["slow", "down"],
 ];
 /// Texts of answers that report a wrong user name or password, in lower case.
 pub(super) const CREDENTIALS: [&str; 8] = [
@@ -123,13 +146,86 @@ pub(super) const CREDENTIALS: [&str; 8] = [
     "not authenticated",
     "username or password",
 ];
-/// Texts of gateways, proxies and login walls in Conversica's place, in lower case.
-pub(super) const GATEWAYS: [&str; 14] = [
+/// What a sentence speaks of that refuses the account, in lower case.
+pub(super) const CREDENTIAL_NAMES: [&str; 8] =
+    ["api key", "apikey", "credential", "login", "logon", "passphrase", "password", "your ip address"];
+/// Two words with which a sentence asks for something else than what was sent.
+pub(super) const DEMANDS: [[&str; 2]; 6] =
+    [["are", "required"], ["is", "required"], ["must", "be"], ["must", "have"], ["try", "again"], ["went", "wrong"]];
+/// Words behind a "not" or a first "no" that denies no acceptance: "not changed", "no errors".
+pub(super) const HARMLESS_DENIALS: [&str; 31] = [
+    "action",
+    "before",
+    "blocked",
+    "change",
+    "changed",
+    "changes",
+    "difference",
+    "differences",
+    "duplicate",
+    "duplicates",
+    "error",
+    "errors",
+    "failed",
+    "failures",
+    "invalid",
+    "issue",
+    "issues",
+    "known",
+    "locked",
+    "matched",
+    "modified",
+    "need",
+    "needed",
+    "new",
+    "news",
+    "previously",
+    "problem",
+    "problems",
+    "rejected",
+    "update",
+    "warnings",
+];
+/// Words of a status that is not that of a lead which was taken.
+pub(super) const STATUS_REFUSALS: [&str; 8] =
+    ["deleted", "down", "duplicate", "expired", "inactive", "maintenance", "quarantined", "suspended"];
+/// Parts of keys and addresses of a login wall, in lower case.
+pub(super) const LOGIN_WORDS: [&str; 7] = ["auth", "login", "logon", "password", "session", "signin", "sign-in"];
+/// Keys whose number is 0 where nothing failed.
+pub(super) const CODES: [&str; 6] = ["code", "errno", "rc", "resultcode", "retcode", "returncode"];
+/// Keys that count leads which were taken.
+pub(super) const TAKEN: [&str; 12] = [
+    "accepted",
+    "added",
+    "count",
+    "created",
+    "imported",
+    "inserted",
+    "processed",
+    "saved",
+    "stored",
+    "updated",
+    "upserted",
+    "written",
+];
+/// Words beside "none" or "0" where there was no error.
+pub(super) const BESIDE_NO_ERRORS: [&str; 16] = [
+    "any", "detected", "error", "errors", "failure", "failures", "found", "issues", "occurred", "occured", "problems",
+    "reported", "to", "report", "warnings", "were",
+];
+/// What gateways, proxies and login walls say in Conversica's place, in lower case.
+pub(super) const GATEWAYS: [&str; 21] = [
+    "back soon",
     "bad gateway",
     "default backend",
     "down for maintenance",
     "gateway timeout",
+    "guru meditation",
+    "index of /",
+    "it works!",
+    "log in required",
     "log in to",
+    "login required",
     "no healthy upstream",
     "please log in",
     "please login",
@@ -139,6 +235,7 @@ pub(super) const GATEWAYS: [&str; 14] = [
     "under maintenance",
     "upstream connect error",
     "upstream request timeout",
+    "welcome to nginx",
 ];
 /// Media types that no API answers with.
 pub(super) const MEDIA_OF_PAGES: [&str; 7] = [
@@ -158,9 +255,21 @@ pub(super) const NEGATIONS: [&str; 7] = ["0", "never", "no", "non", "not", "t", 
 pub(super) const NO_ERRORS: [&str; 9] = ["", "0", "false", "n/a", "no", "none", "null", "ok", "success"];
 /// Values of a key such as `success` that report no success.
 pub(super) const NO_SUCCESS: [&str; 5] = ["0", "f", "false", "n", "no"];
-/// Short texts that a server sends as HTML although they are no page.
-pub(super) const SHORT_YES: [&str; 8] = ["1", "accepted", "created", "ok", "received", "success", "thank you", "true"];
-/// Parts of a page that may follow other text.
+/// A short text that a server sends as HTML without meaning a page.
+pub(super) const SHORT_YES: [&str; 11] = [
+    "1",
+    "accepted",
+    "created",
+    "lead accepted",
+    "lead received",
+    "ok",
+    "received",
+    "success",
+    "thank you",
+    "thanks",
+    "true",
+];
+/// Parts of a page, where they stand behind other text.
 pub(super) const PAGE_PARTS: [&str; 7] = ["<!doctype", "<html", "<head", "<body", "<iframe", "<form", "<script"];
 /// Objects that repeat the request: a CRM's status may be "Rejected".
 pub(super) const ECHOES: [&str; 10] =
@@ -203,8 +312,10 @@ pub(super) fn names_stored(key: &str) -> bool {
 
 /// "errors", "hasErrors", "error_message", "validationErrors", "failureCount"; not "errorPage", "noErrors".
 pub(super) fn names_errors(key: &str) -> bool {
-    const ERRORS: [&str; 20] = [
+    const ERRORS: [&str; 24] = [
         "err",
+        "errcode",
+        "errmsg",
         "error",
         "errorcode",
         "errorcount",
@@ -219,6 +330,8 @@ pub(super) fn names_errors(key: &str) -> bool {
         "fault",
         "faults",
         "invalid",
+        "problem",
+        "problems",
         "rejected",
         "rejection",
         "rejections",

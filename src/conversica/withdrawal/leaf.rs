@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::conversica::consent_word::{ConsentChannel, EMAIL};
 use crate::conversica::stop_words::{self, is_status_key, meaning_of_key, split_words};
 use crate::conversica::withdrawal::near::WordComparer;
-use crate::conversica::withdrawal::phrase::{KEYS, NO, STATUS_KEYS};
+use crate::conversica::withdrawal::phrase::{KEYS, NO, STATUS_KEYS, is_no_moment};
 
 /// A longer text with blanks is prose.
 const MAX_STATUS_BYTES: usize = 120;
@@ -37,7 +37,21 @@ const BUSINESS: &str = "lease leases deal deals bank loan loans order orders sal
 /// Words of a key that is about a check, or a time of the day, and not about a wish of the person.
 const CHECKS: &str = "scrub scrubbed scrubs check checked checks before after until registry listed verified";
 
-/// The keys of consent of a Lead Update: a blank value under them is damage.
+/// Words that say that messages stop.
+const STOPS: &str = "stop stops stopped stopping";
+
+/// Words of a stop that a program made.
+const AUTOMATIC: &str = "auto automated automatic";
+
+/// First words of keys that say what is to be done, and not what was.
+const PLANS: &str = "next planned suggested recommended proposed future upcoming default";
+
+/// Words of a short status after which nothing may be sent until an operator has looked.
+const DOUBTED: &str = "quit arret cease deceased litigator litigation lawsuit tcpa gdpr forgotten baja désabonné désinscrit desuscrito \
+     abgemeldet abbestellt descadastrado";
+const MAX_DOUBTED_WORDS: usize = 6;
+
+/// The keys of consent of a Lead Update: of them a blank value is damaged.
 const IN_POSTS: [&str; 3] = ["doNotEmail", "smsOptOut", "smsOptIn"];
 
 /// The possible meaning of a value.
@@ -105,9 +119,12 @@ fn sorted(names: &[String], value: &Value, near: &mut WordComparer) -> LeafMeani
     if text.trim().is_empty() && !IN_POSTS.iter().any(|name| name.eq_ignore_ascii_case(key)) {
         return LeafMeaning::Unrelated;
     }
+    if text.len() < MAX_STATUS_BYTES && is_stopped_by_person(key, text) {
+        return LeafMeaning::Unclear(&ConsentChannel::ALL);
+    }
     let is_status = nearest.iter().any(|name| name.len() < MAX_STATUS_BYTES && is_status_key(name));
     if published || is_status && !is_free_text(key, text) && !is_under_prose(names) {
-        return of_status(text);
+        return of_status(key, text);
     }
     if ends_in(ANSWERS, key) && split_words(text).len() <= MAX_ANSWER_WORDS {
         // The sender is not known: a lead who wants no more messages, or a template.
@@ -164,10 +181,43 @@ fn is_under_prose(names: &[String]) -> bool {
     names.iter().any(|name| ends_in(PROSE, name))
 }
 
-fn of_status(text: &str) -> LeafMeaning {
+/// `stoppedBy: "Lead"`, `stopReason: "Lead request"`: the key says that messages stop, and the value names the person.
+fn is_stopped_by_person(key: &str, text: &str) -> bool {
+    let words = split_words(key);
+    let names_party = words.last().is_some_and(|last| ["by", "reason", "source", "actor"].contains(&last.as_str()));
+    names_party && words.iter().any(|word| is_in(STOPS, word)) && stop_words::names_person(text)
+}
+
+/// `smsOptStatus: "OUT"`.
+fn is_out(key: &str, words: &[String]) -> bool {
+    words == ["out"] && split_words(key).iter().any(|word| ["opt", "opted"].contains(&word.as_str()))
+}
+
+/// A status that is not the person's own wish, or may not be, and after which nothing may be sent all the same: "Auto Stopped",
+/// "Wrong Number", "Quit".
+fn is_doubted(words: &[String]) -> bool {
+    let has = |list: &str| words.iter().any(|word| is_in(list, word));
+    let is_wrong = has("wrong") && has("number numbers person people email address phone contact recipient");
+    let is_ended = has("ended cancelled canceled terminated") && words.iter().any(|word| word == "by");
+    let is_stop = has(STOPS);
+    if !is_stop && !stop_words::withdrawn_by_status(&words.join(" ")).is_empty() {
+        // It says by itself what the person wants.
+        return false;
+    }
+    words.len() <= MAX_DOUBTED_WORDS && (has(DOUBTED) || is_ended && stop_words::names_person(&words.join(" ")))
+        || is_wrong
+        || is_stop && has(AUTOMATIC)
+}
+
+fn of_status(key: &str, text: &str) -> LeafMeaning {
     let words = split_words(text);
+    if is_out(key, &words) || is_doubted(&words) {
+        return LeafMeaning::Unclear(&ConsentChannel::ALL);
+    }
+    let is_planned = split_words(key).first().is_some_and(|first| is_in(PLANS, first));
     match stop_words::withdrawn_by_status(text) {
-        // The lead may be spam, or may have called a message spam.
+        channels if is_planned && !channels.is_empty() => LeafMeaning::Unclear(channels),
+        // The lead may be spam, or may have said so of a message.
         [] if words == ["spam"] => LeafMeaning::Unclear(EMAIL),
         [] => LeafMeaning::Judged,
         channels if words.iter().any(|word| is_in(BUSINESS, word)) => LeafMeaning::Unclear(channels),
@@ -185,6 +235,16 @@ fn of_flag(key: &str, text: &str) -> LeafMeaning {
         && ["email", "emails", "mail", "sms", "text", "texts", "contact", "marketing"].contains(&words[1].as_str())
     {
         return if is_no { LeafMeaning::Unrelated } else { LeafMeaning::Unclear(&ConsentChannel::ALL) };
+    }
+    // `messagingStopDate` may be the end of the assistant's work; `leadStopDate` is not.
+    let is_moment = words.iter().any(|word| is_in("date time at on timestamp", word));
+    let is_own = words.iter().any(|word| word.starts_with("request")) || stop_words::names_person(key);
+    if is_moment && !is_own && words.iter().any(|word| is_in(STOPS, word)) {
+        return if is_no || is_no_moment(text) {
+            LeafMeaning::Unrelated
+        } else {
+            LeafMeaning::Unclear(&ConsentChannel::ALL)
+        };
     }
     let is_refusal = stop_words::meaning_of_key(key).is_some();
     if is_refusal && words.iter().any(|word| is_in(CHECKS, word)) {
@@ -265,6 +325,15 @@ mod tests {
             r#""city":"Stopping""#,
             r#""optOutKeyword":"STOP""#,
             r#""unsubscribeLink":"https://x.example/u/1""#,
+            r#""stoppedBy":"Sales Rep""#,
+            r#""stoppedBy":"John Lead Manager""#,
+            r#""stoppedBy":"Conversica""#,
+            r#""stopReason":"Conversation complete""#,
+            r#""messagingStopDate":"""#,
+            r#""messagingStopDate":"0000-00-00""#,
+            r#""nextAction":"Call the lead""#,
+            r#""smsOptStatus":"IN""#,
+            r#""leadStatus":"Number verified""#,
             r#""list":"Do Not Contact Test""#,
             r#""dncChecked":false"#,
         ];
@@ -289,6 +358,26 @@ mod tests {
             r#""noSms":true"#,
             r#""noContact":true"#,
             r#""noMarketing":true"#,
+            r#""conversationStatus":"Auto Stopped""#,
+            r#""conversationStage":"Auto Stopped""#,
+            r#""conversationStatus":"Stopped - Wrong Number""#,
+            r#""conversationStatus":"Wrong Number""#,
+            r#""conversationStatus":"Quit""#,
+            r#""conversationStatus":"Lead Quit""#,
+            r#""conversationStatus":"Cancelled by lead""#,
+            r#""conversationStatus":"Deceased""#,
+            r#""conversationStatus":"Cease and desist""#,
+            r#""conversationStatus":"Abgemeldet""#,
+            r#""conversationStatus":"Dado de baja""#,
+            r#""messagingStopDate":"2026-11-01""#,
+            r#""messagingStopDate":1764300000"#,
+            r#""nextAction":"stop""#,
+            r#""recommendedAction":"Opt out""#,
+            r#""smsOptStatus":"OUT""#,
+            r#""emailOptStatus":"Out""#,
+            r#""stoppedBy":"Lead""#,
+            r#""stoppedBy":"the customer""#,
+            r#""stopReason":"Lead request""#,
         ];
         for said in said {
             let (clear, unclear) = found(said);

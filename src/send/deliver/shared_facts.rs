@@ -11,7 +11,7 @@ use crate::send::deliver::deliverer::{LeadDeliverer, RECHECK, UnwrittenFact};
 use crate::store::claim::{FinishedAttempt, LeadClaim};
 use crate::store::control::{self, MappingInUse, ResumedAt, StoredHalt, VerifiedAccount};
 use crate::store::state_db::StateDb;
-use crate::store::{ahead, pause};
+use crate::store::{ahead, pause, restored_state};
 use crate::{clock, horizon};
 
 /// How long a request's task tries to announce a pause; the outcome of its request waits meanwhile.
@@ -73,6 +73,7 @@ impl LeadDeliverer {
     /// leads, the first success of the credentials.
     pub(crate) async fn look_at_state(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         self.look_at_halt(now).await?;
+        restored_state::recognise_restored(&self.state, &self.tally.memory, now).await?;
         let longest = retry::longest_wait(&self.settings.delivery);
         ahead::correct_waits(&self.state, longest, self.admit.counts_introductions(), now).await?;
         let in_use = control::read::<MappingInUse>(&self.state).await?;

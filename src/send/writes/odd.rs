@@ -8,7 +8,7 @@ use crate::conversica::lead::LeadKey;
 use crate::rules::diff;
 use crate::rules::lead_change::KnownLead;
 use crate::rules::mapping::MappedRow;
-use crate::rules::odd_opt_out::{are_too_many, hold_odd};
+use crate::rules::odd_opt_out::hold_odd;
 use crate::send::odd_values::OddWithdrawal;
 use crate::send::odd_values::UNDECIDED;
 use crate::send::writes::PollWriter;
@@ -34,7 +34,9 @@ impl PollWriter<'_> {
 
     /// Sends the withdrawals of keys that have few of them among `rows` rows; the others wait for the operator.
     pub(crate) async fn decide_odd(&mut self, rows: u64) -> anyhow::Result<()> {
-        let many = self.odd.counts.iter().filter(|(_, odd)| are_too_many(**odd, rows)).map(|(key, _)| *key);
+        let columns = &self.odd.columns;
+        let many = self.odd.counts.iter().filter(|(key, odd)| columns.are_too_many(**key, **odd, rows));
+        let many = many.map(|(key, _)| *key);
         let many: BTreeSet<LeadKey> = many.collect();
         let new: Vec<&str> = many.difference(&self.odd.columns.doubted).map(|key| key.name()).collect();
         if !new.is_empty() {
@@ -58,6 +60,11 @@ impl PollWriter<'_> {
         let mut columns = self.odd.columns.clone();
         if self.losses.is_of_everything() {
             columns.doubted.retain(|key| self.odd.counts.contains_key(key));
+            columns.sent.clear();
+        } else {
+            for (key, odd) in self.odd.counts.iter().filter(|(key, _)| !self.odd.columns.doubted.contains(key)) {
+                columns.add_sent(*key, *odd, self.polled.rows);
+            }
         }
         if self.odd.stored.as_ref() != Some(&columns) && (self.odd.stored.is_some() || !columns.mapped.is_empty()) {
             control::write(self.state, &columns, self.now).await?;

@@ -59,7 +59,12 @@ impl ExaminedEvent {
         (self.lead().is_none() && named.ids.is_empty() && !named.emails.is_empty()).then_some(&named.emails)
     }
 
-    /// The lead of a readable post.
+    /// Whether the post is damaged, or only a part of it was kept. One that came to a wrong path may be sound.
+    fn is_unread(&self) -> bool {
+        self.read.is_err() || self.event.problem.as_deref() == Some(heard::TOO_LARGE)
+    }
+
+    /// The lead of a post that could be read.
     fn lead(&self) -> Option<&LeadId> {
         let post = self.read.as_ref().ok().filter(|_| self.event.problem.is_none())?;
         Some(&self.event.lead).filter(|_| self.event.kind != PostKind::ChatLead || !post.lead.id.is_empty())
@@ -84,7 +89,11 @@ impl ExaminedEvent {
     }
 
     fn as_possible(&self, found: PossibleWithdrawal) -> PossibleOptOut {
-        let PossibleWithdrawal { named, channels, unclear } = found;
+        let PossibleWithdrawal { named, mut channels, mut unclear } = found;
+        if self.is_unread() {
+            // Nobody knows what it says: Conversica is told of no opt-out before an operator has looked.
+            unclear.append(&mut channels);
+        }
         PossibleOptOut {
             event_seq: self.event.seq,
             lead: self.lead().cloned(),

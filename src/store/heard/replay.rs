@@ -3,9 +3,10 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::conversica::consent_word::ConsentChannel;
 use crate::conversica::lead::LeadId;
 use crate::conversica::post::PostKind;
-use crate::conversica::{heard, vocabulary};
+use crate::conversica::{any_withdrawal, heard, vocabulary};
 use crate::store::heard::reading::HeardEvent;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{micros, tombstone};
@@ -47,7 +48,12 @@ pub async fn replay(
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let about = (event.kind != PostKind::ChatLead).then(|| lead.clone());
-        if !tombstone::erased!(db, transaction, about.into_iter()).is_empty() {
+        let erased = tombstone::erased!(db, transaction, about.into_iter());
+        if let Some(tag) = erased.tag(&lead) {
+            let channels = any_withdrawal::list_withdrawn(event.kind, body, None);
+            let of = |channel| channels.contains(&channel).then_some(micros(now));
+            sqlx::query(tombstone::WITHDRAW).bind(tag.to_vec()).bind(of(ConsentChannel::Email)).bind(of(ConsentChannel::Sms))
+                .execute(&mut *transaction).await?;
             sqlx::query("delete from event where seq = $1").bind(event.seq).execute(&mut *transaction).await?;
             transaction.commit().await?;
             return Ok(ReplayOutcome::Erased);

@@ -70,6 +70,31 @@ impl Database {
         psql(&self.socket_directory, self.port, &self.name, statements)
     }
 
+    /// What `pg_dump` writes of the database.
+    #[track_caller]
+    pub fn dump(&self, options: &[&str]) -> String {
+        let mut command = Command::new(server_directory().join("pg_dump"));
+        command
+            .args(["-U", "postgres", "-p", &self.port.to_string(), "-d", &self.name, "-h"])
+            .arg(&self.socket_directory);
+        let output = command.args(options).stdin(Stdio::null()).output().expect("pg_dump is installed with the server");
+        assert!(output.status.success(), "pg_dump: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("a dump in UTF-8")
+    }
+
+    /// Runs statements first and then a dump of [`Database::dump`], in one transaction.
+    #[track_caller]
+    pub fn restore(&self, first: &str, dump: &str) {
+        let mut command = Command::new(server_directory().join("psql"));
+        command.args(["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", &self.name, "-h"]);
+        command.arg(&self.socket_directory).args(["-p", &self.port.to_string(), "-f", "-"]).stdin(Stdio::piped());
+        let mut psql = command.stdout(Stdio::null()).spawn().expect("psql is installed with the server");
+        let mut input = psql.stdin.take().expect("the input is piped");
+        write!(input, "{first};\n{dump}").expect("psql reads");
+        drop(input);
+        assert!(psql.wait().expect("psql ends").success(), "psql refused the dump");
+    }
+
     pub fn socket_directory(&self) -> &Path {
         &self.socket_directory
     }

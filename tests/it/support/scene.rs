@@ -250,6 +250,13 @@ impl Scene {
         &self.state
     }
 
+    /// The state is in that database from now on.
+    pub fn move_state(&mut self, state: Store) {
+        let url = state.url();
+        self.state = state;
+        self.set_text("state", "url", &url);
+    }
+
     /// One text a row: what a query finds in the state.
     #[track_caller]
     pub fn state(&self, query: &str) -> Vec<String> {
