@@ -133,7 +133,7 @@ async fn main() -> anyhow::Result<()> {
         let crm = format!("sqlite://{}", crm.display());
         for round in 1..=args.rounds {
             let state = format!("sqlite://{}", directory.path().join(format!("state-{round}.db")).display());
-            bench_round("sqlite", &args, &sandbox, directory.path(), &crm, &state).await?;
+            bench_round("sqlite", &args, &sandbox, directory.path(), DatabaseUrls { crm: &crm, state: &state }).await?;
         }
     }
     if args.engine != Engines::Sqlite {
@@ -142,7 +142,8 @@ async fn main() -> anyhow::Result<()> {
         crm.sql(&CRM.replace("{leads}", &args.leads.to_string()));
         for _ in 1..=args.rounds {
             let state = cluster.database().url;
-            bench_round("postgres", &args, &sandbox, directory.path(), &crm.url, &state).await?;
+            bench_round("postgres", &args, &sandbox, directory.path(), DatabaseUrls { crm: &crm.url, state: &state })
+                .await?;
         }
     }
     Ok(())
@@ -156,13 +157,19 @@ async fn make_sqlite_crm(file: &Path, leads: u64) -> anyhow::Result<()> {
     Ok(crm.close().await?)
 }
 
+/// The databases of one round.
+#[derive(Clone, Copy)]
+struct DatabaseUrls<'a> {
+    crm: &'a str,
+    state: &'a str,
+}
+
 async fn bench_round(
     engine: &str,
     args: &Args,
     sandbox: &Sandbox,
     directory: &Path,
-    crm: &str,
-    state: &str,
+    DatabaseUrls { crm, state }: DatabaseUrls<'_>,
 ) -> anyhow::Result<()> {
     let config = directory.join("bench.toml");
     let values = [

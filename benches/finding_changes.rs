@@ -128,7 +128,7 @@ fn main() -> anyhow::Result<()> {
     if args.engine != Engines::Postgres {
         for leads in [args.leads / 10, args.leads] {
             let crm = Crm::sqlite(directory.path(), leads)?;
-            bench("sqlite", &args, directory.path(), &crm, leads, None)?;
+            bench("sqlite", &args, directory.path(), (&crm, leads), None)?;
         }
     }
     if args.engine != Engines::Sqlite {
@@ -138,7 +138,7 @@ fn main() -> anyhow::Result<()> {
         cluster.database().sql("select pg_reload_conf()");
         for leads in [args.leads / 10, args.leads] {
             let crm = Crm::postgres(&cluster, leads);
-            bench("postgres", &args, directory.path(), &crm, leads, Some(&cluster))?;
+            bench("postgres", &args, directory.path(), (&crm, leads), Some(&cluster))?;
         }
     }
     Ok(())
@@ -194,8 +194,7 @@ fn bench(
     engine: &str,
     args: &Args,
     directory: &Path,
-    crm: &Crm,
-    leads: u64,
+    (crm, leads): (&Crm, u64),
     cluster: Option<&Cluster>,
 ) -> anyhow::Result<()> {
     let config = directory.join("bench.toml");

@@ -107,13 +107,14 @@ async fn main() -> anyhow::Result<()> {
         let crm = format!("{}?mode=rwc", url("crm.db"));
         let mut crm = Crm::Sqlite(SqliteConnection::connect(&crm).await?);
         crm.run("pragma journal_mode = wal").await?;
-        bench("sqlite", &args, directory.path(), crm, &url("crm.db"), &url("state.db")).await?;
+        bench("sqlite", &args, directory.path(), crm, DatabaseUrls { crm: &url("crm.db"), state: &url("state.db") })
+            .await?;
     }
     if args.engine != Engines::Sqlite {
         let cluster = Cluster::durable();
         let (crm, state) = (cluster.database(), cluster.database());
         let session = Crm::Postgres(PgConnection::connect(&crm.url).await?);
-        bench("postgres", &args, directory.path(), session, &crm.url, &state.url).await?;
+        bench("postgres", &args, directory.path(), session, DatabaseUrls { crm: &crm.url, state: &state.url }).await?;
     }
     Ok(())
 }
@@ -136,13 +137,19 @@ impl Crm {
     }
 }
 
+/// The databases of one round.
+#[derive(Clone, Copy)]
+struct DatabaseUrls<'a> {
+    crm: &'a str,
+    state: &'a str,
+}
+
 async fn bench(
     engine: &str,
     args: &Args,
     directory: &Path,
     mut crm: Crm,
-    crm_url: &str,
-    state_url: &str,
+    DatabaseUrls { crm: crm_url, state: state_url }: DatabaseUrls<'_>,
 ) -> anyhow::Result<()> {
     let (sender, arrivals) = mpsc::unbounded_channel();
     let endpoint = serve(sender).await?;

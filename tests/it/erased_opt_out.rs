@@ -6,10 +6,10 @@ use crate::erase::{erased, somebody};
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::hearing::{ALL, ask, update};
 use crate::support::lead_row::{at, claim_one, deliver, desired, id, write};
-use conversica_sync::conversica::post::Kind;
+use conversica_sync::conversica::post::PostKind;
 use conversica_sync::store::erase;
-use conversica_sync::store::event::{self, Arrival};
-use conversica_sync::store::heard::replay::{Replayed, replay};
+use conversica_sync::store::event::{self, PostArrival};
+use conversica_sync::store::heard::replay::{ReplayOutcome, replay};
 use conversica_sync::store::heard::{reading, search_unreadable};
 use conversica_sync::store::state_db::StateDb;
 
@@ -25,7 +25,7 @@ on_both_engines!(
 const MAY_BE_CONTACTED: &str = r#"{"id":"1","optOut":false,"smsOptOut":false}"#;
 
 async fn arrive(db: &StateDb, body: &str, second: i64) {
-    event::store(db, &[Arrival::of(Kind::LeadUpdate, body.as_bytes().to_vec(), false)], at(second)).await.unwrap();
+    event::store(db, &[PostArrival::of(PostKind::LeadUpdate, body.as_bytes().to_vec(), false)], at(second)).await.unwrap();
 }
 
 /// What is sent once the person is allowed back.
@@ -81,10 +81,10 @@ async fn an_opt_out_in_a_post_that_an_operator_corrects_counts_too(engine: Engin
     deliver(&db, desired("1", MAY_BE_CONTACTED), 0).await;
     // It names no lead.
     arrive(&db, r#"{"doNotEmail":true"#, 1).await;
-    let waits = reading::list(&db, &reading::Wanted::default(), 9).await.unwrap().remove(0);
+    let waits = reading::list(&db, &reading::EventFilter::default(), 9).await.unwrap().remove(0);
     erased(&db, &id("1"), 2).await;
     let corrected = br#"{"id":"1","doNotEmail":true}"#;
-    assert_eq!(replay(&db, &waits, Some(corrected), false, at(3)).await.unwrap(), Replayed::Erased);
+    assert_eq!(replay(&db, &waits, Some(corrected), false, at(3)).await.unwrap(), ReplayOutcome::Erased);
     assert_eq!(sent_when_back(&db).await, r#"{"id":"1","optOut":true,"smsOptOut":false}"#);
 }
 
@@ -97,6 +97,6 @@ async fn what_else_is_posted_about_an_erased_person_withdraws_nothing(engine: En
     arrive(&db, r#"{"id":"1","hotLead":true,"doNotEmail":false}"#, 3).await;
     let message =
         json!({"id": "1", "action": "received", "date": "2026-01-01T00:00:00Z", "body": "Please stop by on Monday"});
-    event::store(&db, &[Arrival::of(Kind::Message, message.to_string().into_bytes(), false)], at(4)).await.unwrap();
+    event::store(&db, &[PostArrival::of(PostKind::Message, message.to_string().into_bytes(), false)], at(4)).await.unwrap();
     assert_eq!(sent_when_back(&db).await, MAY_BE_CONTACTED);
 }

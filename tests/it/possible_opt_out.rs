@@ -14,7 +14,7 @@ use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
 use conversica_sync::conversica::post::PostKind;
-use conversica_sync::store::decision::Who;
+use conversica_sync::store::decision::DecisionMaker;
 use conversica_sync::store::event::{self, PostArrival};
 use conversica_sync::store::possible_opt_out::{self, OptOutDecision};
 use conversica_sync::store::state_db::StateDb;
@@ -60,7 +60,7 @@ async fn after_a_damaged_post_nothing_is_sent_whatever_comes_later_until_an_oper
     conversica_sync::store::prune::step(&db, conversica_sync::store::prune::PrunedKind::Posts, 0, until).await.unwrap();
     let kept = ask(&db, "select problem from event where problem is not null").await;
     assert_eq!(kept.len(), 1, "it waits for an operator");
-    let who = Who::new("tests");
+    let who = DecisionMaker::new("tests");
     possible_opt_out::settle(&db, 1, OptOutDecision::Confirmed, &who, at(1_000_000_001)).await.unwrap();
     write(&db, &[desired("1", CHANGED)], 1_000_000_002).await;
     let next = claim_one(&db, 1_000_000_003).await;
