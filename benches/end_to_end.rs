@@ -1,13 +1,13 @@
-//! How fast the program is from end to end, held against a bare loop of HTTP posts.
+//! Measures how fast the program is from end to end, against a bare loop of HTTP posts.
 //!
 //!     cargo bench --bench end_to_end                       100,000 leads, 64 in flight, SQLite and PostgreSQL
 //!     cargo bench --bench end_to_end -- --leads 1000000 --in-flight 256 --engine sqlite --rounds 1
 //!
-//! Each round makes an empty state, lets `conversica-sync once` read the CRM and send every lead to the sandbox (another
-//! process), then posts the very same bodies with a loop of `reqwest` that writes nothing down (a third process), then
-//! runs `once` again with nothing to do. It prints a row a round: leads a second of the program, from its start to its
-//! end, and of the bare loop; their ratio; the program's peak memory (`VmHWM`). It fails when a lead did not arrive, or
-//! arrived twice. PostgreSQL is a throw-away server that keeps its promises (`fsync=on`), for CRM and state alike.
+//! Each round makes an empty state and lets `conversica-sync once` read the CRM and send every lead to the sandbox
+//! (another process). Then a third process posts the same bodies with a loop of `reqwest` that writes nothing down. Then
+//! `once` runs again with nothing to do. The benchmark prints one row a round: leads a second of the program, from its
+//! start to its end, and of the bare loop; their ratio; the program's peak memory (`VmHWM`). It fails when a lead did not
+//! arrive, or arrived twice. PostgreSQL is a throw-away server with `fsync=on`, for CRM and state alike.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -33,7 +33,8 @@ mod support {
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_conversica-sync");
 const ACCOUNT: &str = "sandbox";
-/// How often a running program's memory is looked at. `VmHWM` is a peak: only the last moments can be missed.
+/// How often the benchmark reads a running program's memory. `VmHWM` is a peak: only growth in the last moments can be
+/// missed.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// One statement for both engines. The names are made up; the widths are those of a CRM.
@@ -100,10 +101,10 @@ struct Args {
     engine: Engines,
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// What cargo says to every benchmark.
+    /// Cargo passes this flag to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
-    /// Be the bare loop: post the leads of this file to `endpoint`.
+    /// Runs as the bare loop: posts the leads of this file to `endpoint`.
     #[arg(long, hide = true, requires = "endpoint")]
     bare: Option<PathBuf>,
     #[arg(long, hide = true)]
@@ -180,7 +181,7 @@ async fn bench_round(
     ];
     let text = values.iter().fold(CONFIG.to_owned(), |text, (place, value)| text.replace(place, value));
     std::fs::write(&config, text)?;
-    // It holds a password, and the program says so when others may read it.
+    // The file holds a password, and the program complains when other users can read it.
     std::fs::set_permissions(&config, PermissionsExt::from_mode(0o600))?;
 
     sandbox.forget().await?;
@@ -214,13 +215,13 @@ async fn bench_round(
 
 async fn once(config: &Path) -> anyhow::Result<Watched> {
     let mut command = Command::new(PROGRAM);
-    // Not the environment of the user's own installation.
+    // Keeps the environment of the user's own installation out of the measurement.
     let variables = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONVERSICA_"));
     variables.for_each(|(name, _)| _ = command.env_remove(name));
     watch(command.arg("--config").arg(config).args(["once", "--json"])).await
 }
 
-/// What a process said, how long it ran, and how much memory it had at most.
+/// The output of a process, its run time, and its peak memory.
 struct Watched {
     stdout: String,
     seconds: f64,
@@ -246,7 +247,7 @@ async fn watch(command: &mut Command) -> anyhow::Result<Watched> {
     Ok(Watched { stdout, seconds, peak_mib: peak_kib / 1024.0 })
 }
 
-/// The sandbox in a process of its own, stopped when this value goes.
+/// The sandbox in its own process, stopped on drop.
 struct Sandbox {
     process: Child,
     endpoint: String,
@@ -307,7 +308,7 @@ impl Drop for Sandbox {
     }
 }
 
-/// Posts what is in the file, so many at once, over connections that are kept; prints the seconds that took.
+/// Posts the bodies of the file, `in_flight` at a time, over kept-alive connections; prints the seconds that took.
 async fn bare_loop(file: &Path, endpoint: &str, in_flight: usize) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(file)?;
     let bodies: Arc<Vec<Box<RawValue>>> = Arc::new(serde_json::from_str(&text)?);

@@ -1,14 +1,18 @@
-//! What it costs to look for changes when there are none, held against the database's own shell reading the same columns.
+//! Measures the cost of looking for changes when there are none, against the database's own shell reading the same
+//! columns.
 //!
 //!     cargo bench --bench finding_changes                                       1,000,000 leads, SQLite and PostgreSQL
 //!     cargo bench --bench finding_changes -- --leads 10000000 --engine postgres --rounds 1
 //!
-//! For a CRM of so many leads, and before that for one of a tenth: they are taken as delivered (`first_run = "baseline"`),
-//! then each round runs `once --full`, from the program's start to its end, and the shell: `sqlite3 FILE "select … order by
-//! id"` or `psql -c "copy (select … order by id) to stdout"`. It prints the seconds of each and their ratio, and the
-//! program's peak memory (`VmHWM`). `reconcile` is held against `once --full` in the same way. At the end `run` polls every 100 ms for a while, and so does one that never polls: the
-//! difference of their processor time, by the number of polls, is what an incremental poll costs; on PostgreSQL the server's
-//! share is given apart. Needs `sqlite3`; PostgreSQL is a throw-away server, for CRM and state alike.
+//! The benchmark uses a CRM with a tenth of the leads, then one with all of them. The program takes the leads as
+//! delivered (`first_run = "baseline"`). Each round runs `once --full`, from the program's start to its end, and the
+//! shell: `sqlite3 FILE "select … order by id"` or `psql -c "copy (select … order by id) to stdout"`. The benchmark
+//! prints the seconds of each, their ratio, and the program's peak memory (`VmHWM`). It compares `reconcile` with `once
+//! --full` in the same way.
+//!
+//! At the end it runs one daemon that polls every 100 ms and one that never polls. The difference of their processor
+//! time, divided by the number of polls, is the cost of an incremental poll; on PostgreSQL the server's share is printed
+//! apart. Needs `sqlite3`; PostgreSQL is a throw-away server, for CRM and state alike.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -28,9 +32,10 @@ mod support {
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_conversica-sync");
-/// How often a running program's memory is looked at. `VmHWM` is a peak: only the last moments can be missed.
+/// How often the benchmark reads a running program's memory. `VmHWM` is a peak: only growth in the last moments can be
+/// missed.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// How long polls are counted.
+/// How long the benchmark counts polls.
 const POLLING: Duration = Duration::from_secs(20);
 /// The kernel counts processor time in hundredths of a second (`USER_HZ`, fixed on Linux).
 const TICKS: f64 = 100.0;
@@ -38,8 +43,8 @@ const TICKS: f64 = 100.0;
 const COLUMNS: &str = "id, first_name, last_name, email, phone, mobile, source, status, owner_name, owner_email, street, \
                        city, state, zip, do_not_contact, created_at, vehicle_year, make, model";
 
-/// Statements for both engines. The names are made up; the widths are those of a CRM. One row changes a second, so that the
-/// look-back of five minutes reads 300 rows again.
+/// Statements for both engines. The names are made up; the column widths are those of a CRM. Each row's change stamp is a
+/// second after the one before, so the look-back of five minutes reads 300 rows again.
 const CRM: &str = "
     create table leads (id {key} primary key, first_name text, last_name text, email text, phone text, mobile text,
         source text, status bigint, owner_name text, owner_email text, street text, city text, state text, zip text,
@@ -103,7 +108,7 @@ struct Args {
     rounds: u32,
     #[arg(long, value_enum, default_value = "both")]
     engine: Engines,
-    /// What cargo says to every benchmark.
+    /// Cargo passes this flag to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -133,7 +138,7 @@ fn main() -> anyhow::Result<()> {
     }
     if args.engine != Engines::Sqlite {
         let cluster = Cluster::private();
-        // It would come at its own time, and its processor time would pass for that of polls.
+        // Autovacuum would start at a random time, and its processor time would count as that of polls.
         cluster.database().sql("alter system set autovacuum = off");
         cluster.database().sql("select pg_reload_conf()");
         for leads in [args.leads / 10, args.leads] {
@@ -204,7 +209,7 @@ fn bench(
         "{engine:<9} {leads:>9}  {:>9.2}  (the first pass, which takes all of them down){:>8.1}",
         first.seconds, first.peak_mib
     );
-    // As a server does by itself, sooner or later.
+    // A server does this by itself sooner or later.
     if let Crm::Postgres { state, .. } = crm {
         state.sql("vacuum analyze");
     }
@@ -249,20 +254,20 @@ fn configure(config: &Path, crm: &Crm, poll_interval: &str) -> anyhow::Result<()
     let (source, state) = crm.urls();
     let values = [("{crm}", source.as_str()), ("{state}", &state), ("{poll_interval}", poll_interval)];
     std::fs::write(config, values.iter().fold(CONFIG.to_owned(), |text, (place, value)| text.replace(place, value)))?;
-    // It holds a password, and the program says so when others may read it.
+    // The file holds a password, and the program complains when other users can read it.
     Ok(std::fs::set_permissions(config, PermissionsExt::from_mode(0o600))?)
 }
 
 fn program(config: &Path) -> Command {
     let mut command = Command::new(PROGRAM);
-    // Not the environment of the user's own installation.
+    // Keeps the environment of the user's own installation out of the measurement.
     let variables = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONVERSICA_"));
     variables.for_each(|(name, _)| _ = command.env_remove(name));
     command.arg("--config").arg(config);
     command
 }
 
-/// What a process said, how long it ran, and how much memory it had at most. Long output is counted, not kept.
+/// The output of a process, its run time, and its peak memory. Long output is counted, not kept.
 struct Watched {
     stdout: String,
     seconds: f64,
@@ -272,7 +277,7 @@ struct Watched {
 fn watch(command: &mut Command) -> anyhow::Result<Watched> {
     let started = Instant::now();
     let output = tempfile::NamedTempFile::new()?;
-    // The shells write to nowhere: what they find is not for keeping.
+    // The output of the shells is not needed.
     let is_shell = command.get_program() != PROGRAM;
     let stdout = if is_shell { Stdio::null() } else { output.reopen()?.into() };
     let mut child = command.stdin(Stdio::null()).stdout(stdout).spawn()?;
@@ -292,7 +297,7 @@ fn watch(command: &mut Command) -> anyhow::Result<Watched> {
     Ok(Watched { stdout, seconds, peak_mib: peak_kib / 1024.0 })
 }
 
-/// A daemon left to itself: how many times it polled, its seconds of processor time, and those of the server.
+/// Runs a daemon undisturbed; returns its number of polls, its seconds of processor time, and those of the server.
 fn polling(
     config: &Path,
     crm: &Crm,
@@ -328,12 +333,12 @@ impl Drop for Daemon {
     }
 }
 
-/// User and system time, from `/proc/PID/stat`: the 14th and 15th field, of which the second is a name in parentheses.
+/// User and system time, the 14th and 15th field of `/proc/PID/stat`. The second field is a name in parentheses.
 fn process_seconds(pid: u32) -> f64 {
     stat_fields(pid).map_or(0.0, |fields| (fields[11] + fields[12]) / TICKS)
 }
 
-/// Of the server and its children, those that have ended included.
+/// Processor time of the server and its children, ended children included.
 fn server_seconds(cluster: &Cluster) -> f64 {
     let server = cluster.pid();
     let ended = stat_fields(server).map_or(0.0, |fields| fields[11..15].iter().sum::<f64>() / TICKS);
@@ -343,7 +348,7 @@ fn server_seconds(cluster: &Cluster) -> f64 {
     ended + children.map(process_seconds).sum::<f64>()
 }
 
-/// The numbers behind the name, the first of which is the state, read as nought.
+/// The numbers after the process name. The first field is the process state, which is no number and becomes 0.
 fn stat_fields(pid: u32) -> Option<Vec<f64>> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, numbers) = stat.rsplit_once(") ")?;

@@ -1,12 +1,12 @@
-//! What it costs to store a post before it is acknowledged.
+//! Measures the cost of storing a post before the receiver acknowledges it.
 //!
 //!     cargo bench --bench receiving                       20,000 posts a round, 5 rounds, SQLite and PostgreSQL
 //!     cargo bench --bench receiving -- --posts 100000 --rounds 3 --engine sqlite
 //!
-//! Two servers, each a process of its own, are posted the same Lead Updates over the same number of connections by the same
-//! client, in turn: the daemon, which authenticates, reads, stores durably (SQLite with `synchronous = full`, PostgreSQL with
-//! `fsync = on`) and then answers, and a bare axum handler that takes the body and answers. Posts a second, and the median of the
-//! rounds' ratios. Plain HTTP on this machine; every post is another lead's.
+//! One client posts the same Lead Updates over the same number of connections to two servers in turn, each in its own
+//! process. The daemon authenticates, reads, stores durably (SQLite with `synchronous = full`, PostgreSQL with `fsync =
+//! on`) and then answers. A bare axum handler takes the body and answers. The benchmark prints posts a second, and the
+//! median of the rounds' ratios. Plain HTTP on this machine; every post is about another lead.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -75,10 +75,10 @@ struct Args {
     connections: usize,
     #[arg(long, value_enum, default_value = "both")]
     engine: Engines,
-    /// Be the bare handler.
+    /// Runs as the bare handler.
     #[arg(long, hide = true)]
     bare: bool,
-    /// What cargo says to every benchmark.
+    /// Cargo passes this flag to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -108,7 +108,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What any receiver does at least.
+/// The least work of any receiver.
 async fn bare() -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{{\"message\":\"receiving\",\"address\":\"{}\"}}", listener.local_addr()?);
@@ -120,7 +120,7 @@ async fn bare() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A server in a process of its own; killed when dropped.
+/// A server in its own process; killed on drop.
 struct Server {
     process: Child,
     address: String,
@@ -139,7 +139,7 @@ impl Server {
                 break line["address"].as_str().context("an address")?.to_owned();
             }
         };
-        // So that it is not held up by a pipe that is full.
+        // A full pipe would block the server.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         Ok(Self { process, address })
     }
@@ -171,7 +171,7 @@ async fn compare(engine: &str, args: &Args, directory: &Path, state: &str) -> an
         first += posts;
         measure(&server.address, first..first + posts, args.connections).await
     };
-    // Caches, connections, files that grow.
+    // Warms up caches and connections, and lets files grow.
     round(&bare, args.posts / 4).await?;
     round(&daemon, args.posts / 4).await?;
     let mut ratios = Vec::new();
@@ -188,7 +188,7 @@ async fn compare(engine: &str, args: &Args, directory: &Path, state: &str) -> an
     Ok(())
 }
 
-/// Posts a second, when each of these leads is posted once.
+/// Posts each of these leads once; returns posts a second.
 async fn measure(address: &str, leads: std::ops::Range<usize>, connections: usize) -> anyhow::Result<f64> {
     let posts = leads.len();
     let token = base64::engine::general_purpose::STANDARD.encode("conversica:only for measuring");

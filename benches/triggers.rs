@@ -1,12 +1,12 @@
-//! What triggers cost and what they give.
+//! Measures the cost and the gain of triggers.
 //!
 //!     cargo bench --bench triggers                       100,000 rows, 200 commits, SQLite and PostgreSQL
 //!     cargo bench --bench triggers -- --rows 1000000 --commits 1000 --engine postgres
 //!
 //! The cost: one UPDATE of every row, and one INSERT of as many, without triggers and with them, in turn, in the same
-//! database; microseconds a row and their ratio, the median of the rounds. The gain: rows are committed one at a time, and
-//! the clock runs from the return of the commit to the arrival of the request at an endpoint in this process; polls are ten
-//! minutes apart. CRM and state are of the same engine, and PostgreSQL keeps its promises (`fsync=on`).
+//! database; microseconds a row and their ratio, the median of the rounds. The gain: rows are committed one at a time,
+//! and the benchmark measures the time from the return of the commit to the arrival of the request at an endpoint in this
+//! process; polls are ten minutes apart. CRM and state are on the same engine, and PostgreSQL runs with `fsync=on`.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ struct Args {
     rounds: u64,
     #[arg(long, value_enum, default_value = "both")]
     engine: Engines,
-    /// What cargo says to every benchmark.
+    /// Cargo passes this flag to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -119,7 +119,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The session of somebody who works in the CRM.
+/// A database session of a CRM user.
 enum Crm {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
@@ -160,7 +160,7 @@ async fn bench(
             &file,
             values.iter().fold(CONFIG.to_owned(), |text, (place, value)| text.replace(place, value)),
         )?;
-        // It holds a password, and the program says so when others may read it.
+        // The file holds a password, and the program complains when other users can read it.
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600))?;
         Ok(file)
     };
@@ -176,7 +176,7 @@ fn triggers(config: &Path, what: &str) -> anyhow::Result<()> {
 
 fn program(config: &Path) -> Command {
     let mut command = Command::new(PROGRAM);
-    // Not the environment of the user's own installation.
+    // Keeps the environment of the user's own installation out of the measurement.
     let variables = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONVERSICA_"));
     variables.for_each(|(name, _)| _ = command.env_remove(name));
     command.arg("--config").arg(config).stdin(Stdio::null());
@@ -244,7 +244,7 @@ async fn latency(
     }
     let mut times = Vec::new();
     for commit in 0..args.commits {
-        // At odd moments, so that it is not in step with whoever looks.
+        // Irregular pauses, so that the commits are not in step with the program's own timers.
         tokio::time::sleep(Duration::from_millis(40 + commit * 37 % 101)).await;
         crm.run(&format!("update leads set last_name = 'Number {commit}' where id = {}", 1 + commit % LEADS)).await?;
         let committed = Instant::now();
@@ -265,7 +265,7 @@ async fn arrived(arrivals: &mut mpsc::UnboundedReceiver<Instant>) -> anyhow::Res
     arrival.context("the endpoint has ended")
 }
 
-/// An endpoint that accepts everything and tells when it came.
+/// An endpoint that accepts everything and reports the arrival time of each request.
 async fn serve(arrivals: mpsc::UnboundedSender<Instant>) -> anyhow::Result<String> {
     async fn take(State(arrivals): State<mpsc::UnboundedSender<Instant>>, _body: String) {
         let _ = arrivals.send(Instant::now());

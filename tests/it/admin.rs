@@ -1,5 +1,5 @@
-//! The admin server: it tells what keeps the daemon from its work and what cures it, and nothing that happens to it keeps
-//! leads from being sent.
+//! The admin server reports each trouble of the daemon with its fix, and no fault of the admin server stops the sending
+//! of leads.
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::support::watched::{Watched, ask};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Refuses the credentials of the scene for as long as the switch is on; other ones are good.
+/// Rejects the credentials of the scene while the switch is on; accepts others.
 fn fickle() -> (StandIn, Arc<AtomicBool>) {
     let refuses = Arc::new(AtomicBool::new(false));
     let switch = refuses.clone();
@@ -204,7 +204,7 @@ fn there_is_nothing_else_and_nothing_to_be_changed() {
             assert!(answer.json()["error"].is_string());
         }
     }
-    // Somebody who only stays connected does not keep the daemon from ending.
+    // An idle connection does not delay the daemon's end.
     let _idle = TcpStream::connect(&watched.address).expect("a connection");
     let start = Instant::now();
     watched.end();

@@ -1,4 +1,5 @@
-//! Telling people: by a web address, by a command, by both, until it is taken; with no word of it in the logs.
+//! Alerts to people: by a web address, by a command, by both, with retries until one succeeds; no log contains their
+//! text.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::support::stand_in::{Gate, Reaction, StandIn};
 use crate::support::wait::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Nothing of a document, and nothing of the address, belongs into a log.
+/// No log may contain any text of a document or of the address.
 const PERSONAL: &str = "Wilhelmina Quackenbush";
 const TOKEN: &str = "hook-token-Xyzzy-77";
 
@@ -121,7 +122,7 @@ fn what_was_under_way_at_a_kill_is_told_once_more_and_no_more(engine: Engine) {
     hook.wait_for_requests(2, PATIENCE);
     wait_until("the second to be over", PATIENCE, || stands(&scene)[1].starts_with("over"));
     assert_eq!(stands(&scene)[0], "due 1 ", "whoever took it is given time");
-    // The time is over.
+    // The lease of the first alert is over.
     scene.state("update alert set due_at = 0 where done_at is null");
     wait_until_over(&scene);
     assert_eq!(hook.requests().len(), 3);

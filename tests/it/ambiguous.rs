@@ -1,4 +1,5 @@
-//! Outcomes that nobody knows: a time-out, a cut, a kill. What `[delivery] on_ambiguous` makes of them.
+//! Requests with an unknown outcome (a time-out, a cut connection, a kill), and how `[delivery] on_ambiguous` decides
+//! about them.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ blocking_on_both_engines!(
 
 const WAYS: [&str; 3] = ["time-out", "cut", "kill"];
 
-/// The first request that says `Unsure` ends in that way; everything else is accepted.
+/// The first request that contains `Unsure` ends with the fault `way`; everything else is accepted.
 fn endpoint(way: &'static str) -> StandIn {
     let first = std::sync::Once::new();
     StandIn::start(move |request| {
@@ -42,7 +43,7 @@ fn scene(engine: Engine, endpoint: &StandIn, on_ambiguous: &str, leads: u32) -> 
     scene
 }
 
-/// One pass, in which the outcome becomes unknown; after a kill, the pass after it.
+/// Runs one pass in which the outcome becomes unknown; after a kill, also the next pass.
 fn pass(scene: &mut Scene, endpoint: &StandIn, way: &str) -> Value {
     if way == "kill" {
         // The kill comes long before the time-out.

@@ -1,5 +1,5 @@
-//! Answers with a 2xx status that say otherwise: pages halt, refusals stop their lead, and of every answer a person can read
-//! what was said.
+//! Answers with a 2xx status that are no acceptance: web pages halt the sending, refusals stop their lead, and the
+//! operator can read every answer.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,7 @@ fn answering(content_type: &'static str, body: &'static str) -> StandIn {
     StandIn::start(move |_| Reaction::accept().header("Content-Type", content_type).body(body))
 }
 
-/// The answer as bytes that the harness writes as they are; then the connection is closed.
+/// The answer in these bytes; then the connection is closed.
 fn raw(headers: &str, body: &[u8]) -> Reaction {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n", body.len());
     Reaction::Raw { status: Some(200), bytes: [head.as_bytes(), body].concat().leak() }
@@ -72,7 +72,7 @@ fn a_page_in_place_of_an_answer_stops_everything_and_nothing_counts_as_delivered
         assert!(said.contains("HALTED (endpoint)") && said.contains("login page"), "{said}");
         assert_eq!(scene.run(&["check", "--json"]).json()["ready"], false, "a halt is not ready");
 
-        // What answers there now is Conversica.
+        // Now Conversica answers.
         let honest = StandIn::accepting();
         scene.set_text("conversica", "endpoint", &honest.url());
         let status = scene.run(&["once", "--json"]).expect_code(0).json();
@@ -181,7 +181,7 @@ fn a_compressed_answer_is_read_and_one_that_would_fill_the_memory_does_no_harm()
     let was_asked = AtomicBool::new(false);
     let endpoint = StandIn::start(move |request| match request.id.as_deref() {
         Some("1") => raw("content-encoding: gzip\r\n", &gzipped(REFUSAL.as_bytes())),
-        // No header says so.
+        // No header declares the compression.
         Some("2") => raw("", &gzipped(REFUSAL.as_bytes())),
         Some("3") => raw("content-encoding: gzip\r\n", &gzipped(b"{\"message\":\"Lead accepted\",\"status\":true}")),
         Some("4") => raw("content-encoding: gzip\r\n", &bomb),

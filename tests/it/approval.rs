@@ -1,5 +1,5 @@
-//! A person's word covers what they were shown: sets that grow and shrink, single leads, a terminal, and everything else
-//! going on at the same time.
+//! An approval covers the leads that the operator was shown: sets that grow and shrink, single leads, a terminal, and all
+//! other work at the same time.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -41,7 +41,7 @@ mod at_once {
     crate::support::engine::on_both_engines!(decisions_polls_and_deliveries_at_the_same_time_end_without_a_deadlock);
 }
 
-/// Held leads of a first run that nobody has decided upon.
+/// The leads of a first run, waiting for approval.
 fn held(engine: Engine, endpoint: &StandIn, leads: u32) -> Scene {
     let mut scene = Scene::with_state_on(engine, &endpoint.url(), leads);
     scene.set("safety", "first_run", "");
@@ -226,7 +226,7 @@ async fn decisions_polls_and_deliveries_at_the_same_time_end_without_a_deadlock(
     assert_eq!(lead::counts(&db).await.unwrap().values().sum::<i64>(), LEADS as i64);
 }
 
-/// `approve` as a person starts it, at a terminal.
+/// `approve` as an operator starts it at a terminal.
 struct Terminal {
     child: Child,
     keyboard: ChildStdin,

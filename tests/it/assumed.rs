@@ -1,4 +1,5 @@
-//! Leads that a baseline settles were never sent: no view calls them delivered, and their first request counts as what it is.
+//! Leads that a baseline takes as delivered were never sent: no view calls them delivered, and their first request counts
+//! as a first contact.
 
 use serde_json::{Value, json};
 
@@ -104,7 +105,7 @@ fn what_a_baseline_settles_is_assumed_in_every_view_until_conversica_accepts_it(
     assert_eq!((&story["delivered"], &story["outcomes"][0]["class"]), (&story["desired"], &json!("accepted")));
     assert!(scene.run(&["lead", "5"]).stdout.contains("attempt 1 (first contact"), "{story:#}");
     assert_eq!(totals(&scene), json!({"matched": 3, "assumed": 4}));
-    // The assumed content again: nothing to send, and still nothing delivered.
+    // The content returns to the assumed one: nothing to send, and still nothing delivered.
     scene.crm("update leads set first_name = 'Una' where id = 6");
     scene.set("safety", "approve_above", "0");
     scene.crm("update leads set first_name = 'Ann6' where id = 6");

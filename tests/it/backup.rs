@@ -1,4 +1,4 @@
-//! A copy of the state, and what becomes of one that is put back: it is older than what Conversica holds.
+//! A backup of the state, and its restoration: a restored state is older than the content that Conversica holds.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What a person may get wrong: each mistake is one clear message with its place and its cure, exit code 2, and leaves
-//! nothing behind that was not asked for.
+//! Mistakes of an operator: each gives one clear message with its place and its fix, exit code 2, and leaves no files
+//! behind.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::support::postgres::cluster;
 use crate::support::scene::{PASSWORD, Scene};
 use crate::support::stand_in::{StandIn, refused_port};
 
-/// Holds that this is one message, with a cure and without a backtrace, and that it says all of `wanted`.
+/// Checks that the output is one message, with a fix and without a backtrace, and that it contains all of `wanted`.
 #[track_caller]
 fn refused(output: Output, wanted: &[&str]) -> Output {
     let output = output.expect_code(2);
@@ -24,7 +24,7 @@ fn refused(output: Output, wanted: &[&str]) -> Output {
     output
 }
 
-/// Runs `check`, `plan` and `once`; none of them makes a state.
+/// Runs `check`, `plan` and `once`; none of them creates a state.
 #[track_caller]
 fn refused_by_all(scene: &Scene, wanted: &[&str]) {
     for command in ["check", "plan", "once"] {
@@ -223,7 +223,7 @@ fn a_state_of_a_newer_version_is_left_alone() {
 fn a_state_that_cannot_be_made_is_named_with_its_directory() {
     let endpoint = StandIn::accepting();
     let mut scene = Scene::new(&endpoint.url(), 1);
-    // `run` waits for a directory, which may be mounted late. Below a file nobody can make anything, not even root.
+    // `run` waits for a directory, which may be mounted late. Below a file no user can create anything, not even root.
     for (place, commands) in [("missing", ["check", "once"].as_slice()), ("crm.db", &["check", "once", "run"])] {
         let directory = scene.directory().join(place);
         scene.set_text("state", "url", &format!("sqlite://{}/state.db", directory.display()));
@@ -239,7 +239,7 @@ fn a_state_that_cannot_be_made_is_named_with_its_directory() {
     }
     let url = format!("postgres://writer:{PASSWORD}@127.0.0.1:{}/state", refused_port());
     scene.set_text("state", "url", &url);
-    // `run` waits for a server that is away.
+    // `run` waits for a server that is unreachable.
     for command in ["check", "once", "status", "plan"] {
         refused(scene.run(&[command]), &["state", "refused", "[state] url"]);
     }
@@ -262,13 +262,13 @@ fn passwords_are_never_printed_at_any_log_level() {
     );
     let endpoint = StandIn::accepting();
     let mut scene = Scene::without_source(&endpoint.url());
-    // Trust authentication takes any password.
+    // With trust authentication the server accepts any password.
     let url = database.url.replacen("postgres@", &format!("postgres:{PASSWORD}@"), 1);
     scene.set_text("source", "url", &url).set_text("log", "level", "trace");
     for arguments in
         [&["config", "show"][..], &["config", "show", "--json"], &["check"], &["plan"], &["once"], &["status"]]
     {
-        // `run` of the scene itself looks for the password.
+        // The scene's `run` fails when the output contains the password.
         scene.run(arguments).expect_code(0);
     }
     scene.set_text("source", "table", "missing");

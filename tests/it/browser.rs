@@ -1,7 +1,7 @@
-//! The dashboard in a real browser: a lead that was refused is found, retried and seen fixed, without a reload, without a
-//! complaint of the browser, and without a request to anywhere else.
+//! The dashboard in a real browser: the operator finds a rejected lead, retries it and sees it accepted, without a
+//! reload, without a browser error, and without a request to another host.
 //!
-//! With `CONVERSICA_SYNC_SCREENSHOTS=<directory>` the pictures of docs/metrics.md are written there.
+//! With `CONVERSICA_SYNC_SCREENSHOTS=<directory>` the test writes the pictures of docs/metrics.md there.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const TOKEN: &str = "a token of forty characters, or nearly so";
 const WIDE: View = View { width: 1180, height: 1000, dark: false };
 const NARROW: View = View { width: 390, height: 844, dark: true };
 
-/// A picture has to be one of something; it is kept only where somebody wants it.
+/// Takes a screenshot and checks that it shows something; keeps it only when the variable names a directory.
 #[track_caller]
 fn picture(browser: &mut Chromium, view: View, name: &str) {
     browser.look(view);

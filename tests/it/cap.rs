@@ -1,5 +1,5 @@
-//! Caps on people contacted for the first time: never more within a window, whatever restarts in between, and nobody else
-//! is slowed by it.
+//! Caps on people contacted for the first time: never more than the cap within a window, whatever restarts in between;
+//! the caps slow no other lead.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ async fn no_window_has_more_first_contacts_than_the_cap_and_who_waits_longest_go
     let caps = [cap(3, HOUR)];
     let mut introduced: Vec<(i64, String)> = Vec::new();
     let mut seconds = 0;
-    // Ever other steps, and always as much as there is to have.
+    // Uneven steps, and each claim asks for as many leads as the cap allows.
     while introduced.len() < 12 {
         seconds += 1 + (seconds * 7) % 1100;
         assert!(seconds < 30 * HOUR, "all go in the end: {introduced:?}");
@@ -68,7 +68,7 @@ async fn no_window_has_more_first_contacts_than_the_cap_and_who_waits_longest_go
         let within = introduced.iter().filter(|(at, _)| (end - HOUR..=*end).contains(at) && *at > end - HOUR).count();
         assert!(within <= 3, "{within} within the hour before {end}: {introduced:?}");
     }
-    // Groups of one claim come in any order, the groups in that of their waiting.
+    // The leads of one claim come in any order; the claims follow the order in which leads began to wait.
     introduced.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
     let order: Vec<String> = introduced.into_iter().map(|(_, id)| id).collect();
     assert_eq!(order, (0..12).map(|n| format!("{:02}", 11 - n)).collect::<Vec<_>>());
@@ -100,7 +100,7 @@ async fn a_refused_or_failed_first_contact_frees_its_place_and_an_unknown_one_do
     claim_nothing_more(&db, &caps, &[], 1 + HOUR).await;
     let third = claim(&db, &caps, &[], 2 + HOUR).await;
     assert_eq!(ids(&third), ["5", "6"]);
-    // As a crash leaves them: they may have been contacted.
+    // After a crash these people may have been contacted.
     assert_eq!(orphan::recover(&db, OrphanScope::All, &resend(), at(3 + HOUR)).await.unwrap(), 2);
     let again = claim(&db, &caps, &[], 4 + HOUR).await;
     assert_eq!(ids(&again), ["5", "6"], "nobody new: they are known by now");

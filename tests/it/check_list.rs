@@ -1,5 +1,5 @@
-//! `check` as a list: what stands in it, for people and for scripts; what it goes on to look at after a failure; and what it
-//! never shows. How changes are found is in `check_source`.
+//! `check` as a list: its items, for people and for scripts; the items that it still checks after a failure; the data
+//! that it never shows. `check_source` tests its report on how changes are found.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -20,14 +20,14 @@ blocking_on_both_engines!(
     stamps_of_another_zone_are_worth_a_look,
 );
 
-/// The points as scripts read them, whatever the exit code is.
+/// The items as scripts read them, whatever the exit code is.
 #[track_caller]
 fn items(scene: &Scene) -> Vec<Value> {
     let output = scene.run(&["check", "--json"]);
     output.json()["items"].as_array().unwrap_or_else(|| panic!("a list: {output}")).clone()
 }
 
-/// Those of that section and name.
+/// The items of that section and name.
 #[track_caller]
 fn named(scene: &Scene, section: &str, name: &str) -> Vec<Value> {
     let mut found = items(scene);
@@ -35,7 +35,7 @@ fn named(scene: &Scene, section: &str, name: &str) -> Vec<Value> {
     found
 }
 
-/// The only one of that section and name: in this state, with these words in its detail or cure.
+/// The only item of that section and name: in this state, with these words in its detail or fix.
 #[track_caller]
 fn says(scene: &Scene, section: &str, name: &str, state: &str, words: &[&str]) {
     let found = named(scene, section, name);
@@ -66,7 +66,7 @@ fn the_list_is_the_same_for_people_and_for_scripts(engine: Engine) {
         let word = |key: &str| item[key].as_str().unwrap_or_else(|| panic!("{key}: {item:#}"));
         assert!(!word("name").is_empty());
         let line = format!("{mark:<5} {:<9} {}", word("section"), word("detail"));
-        // How much room there is changes from one look to the next.
+        // Free disk space changes between two runs.
         if word("section") != "disk" {
             assert_eq!(lines.next(), Some(line.as_str()), "{text}");
         } else {
@@ -123,7 +123,7 @@ fn what_does_not_depend_on_a_failure_is_looked_at_all_the_same(engine: Engine) {
     assert!(text.stdout.contains("skip  mapping   needs the source"), "{text}");
     assert!(text.stdout.trim_end().ends_with("1 thing to fix, 1 to look at."), "{text}");
 
-    // Triggers that are missing keep nobody from looking at the rows.
+    // `check` reads sample rows even when the triggers are missing.
     scene.set_text("source", "table", "leads").set_text("source", "changes", "triggers");
     says(&scene, "triggers", "log", "fail", &["not installed", "conversica-sync triggers install"]);
     says(&scene, "mapping", "rows", "ok", &["3 of 3 sample rows"]);
@@ -144,7 +144,7 @@ fn rows_are_known_by_their_ids_only(engine: Engine) {
             assert!(output.stdout.contains(words), "`{words}`: {output}");
         }
     }
-    // What nobody maps, and would be missed.
+    // Unmapped keys that the operator would miss.
     assert!(named(&scene, "mapping", "optOut").is_empty());
     scene.set("lead", "optOut", "").set("lead", "conversationId", "");
     says(&scene, "mapping", "optOut", "warn", &["opted out in the CRM", "optOut ="]);
@@ -162,7 +162,7 @@ fn who_runs_on_the_state_is_said_and_what_waits_for_a_person(engine: Engine) {
     says(&scene, "state", "company", "ok", engine.pick(&["in use by process", "run"], &["in use by 1 instance(s)"]));
     says(&scene, "state", "hold", "warn", &["held (first_run)", "3 leads", "conversica-sync plan"]);
     drop(daemon.kill());
-    // A server needs a moment to see that a session has gone.
+    // A server needs a moment to notice that a session has gone.
     wait_until("nobody is there", std::time::Duration::from_secs(30), || {
         named(&scene, "state", "company")[0]["detail"] == "no instance sends from it at present"
     });
@@ -260,7 +260,7 @@ fn a_certificate_that_ends_soon_is_worth_a_look_and_one_that_has_ended_must_be_m
     valid_until(-3);
     says(&scene, "receiver", "dates", "fail", &["has been invalid since", "renewed"]);
     scene.run(&["check"]).expect_code(2);
-    // Nobody would hear of a hot lead.
+    // Without an alert, no salesperson would learn of a hot lead.
     says(&scene, "alerts", "ways", "warn", &["[alerts] url"]);
     scene.set_text("alerts", "command", "true");
     says(&scene, "alerts", "ways", "ok", &["[alerts] command"]);

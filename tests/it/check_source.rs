@@ -1,4 +1,5 @@
-//! What `check` says of how changes are found: the index, blank and future stamps, and which open transactions are seen.
+//! How `check` reports the detection of changes: the index, blank and future stamps, and which open transactions are
+//! visible.
 
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -127,7 +128,7 @@ fn check_counts_the_stamps_that_do_not_sort_with_the_newest(engine: Engine) {
     says(&scene.run(&["check"]).expect_code(0), "look", "3 row(s) have a changed_at of another form than the newest");
 }
 
-/// Not every name can be written in LATIN1, and what is not ASCII would come back in more bytes than it was counted by.
+/// LATIN1 lacks some characters, and a non-ASCII key would come back longer in bytes than it was counted.
 #[test]
 fn a_state_that_could_not_keep_every_name_is_refused_with_its_cure() {
     let endpoint = StandIn::accepting();
@@ -142,14 +143,14 @@ fn a_state_that_could_not_keep_every_name_is_refused_with_its_cure() {
     assert_eq!(endpoint.requests().len(), 0);
 }
 
-/// Its letters stand in another order there than in UTF-8, and a lead could pass for one that has left.
+/// WIN1251 sorts letters in another order than UTF-8, so the compare could take a present lead for a gone one.
 #[test]
 fn text_keys_in_another_encoding_stop_the_pass_and_the_message_says_why() {
     let endpoint = StandIn::accepting();
     let mut scene = Scene::on(Engine::Postgres, &endpoint.url(), 0);
     let crm = cluster().database_in("WIN1251");
     scene.set_text("source", "url", &crm.url).set_text("source", "key", "key");
-    // U+0451 and U+0410: in WIN1251 the first of them comes first.
+    // U+0451 and U+0410: in WIN1251 U+0451 comes first.
     crm.sql(
         "create table leads (key text primary key, first_name text, last_name text, email text, owner_name text, \
              opt_out integer not null default 0); \

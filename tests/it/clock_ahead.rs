@@ -1,4 +1,5 @@
-//! What a clock that was a year ahead for a while has written holds nothing up once the clock is right, and hides no opt-out.
+//! A clock was a year ahead for a while: once it is right, the facts written meanwhile delay nothing, and hide no
+//! opt-out.
 
 use std::time::Duration;
 
@@ -58,12 +59,12 @@ mod of_the_state {
         let place = engine.place();
         let db = place.state().await;
         write(&db, &[desired("1", r#"{"id":"1","optOut":false}"#)], 0).await;
-        // Without a date of its own, and with one that lies further ahead than that clock.
+        // One post without a date, and one with a date further ahead than that clock.
         update(&db, json!({"id": "1", "doNotEmail": false}), at(YEAR)).await;
         let dated = json!({"id": "1", "doNotEmail": false, "lastMessageDate": at(2 * YEAR).to_rfc3339()});
         update(&db, dated, at(YEAR + 1)).await;
         assert!(!email_is_withdrawn(&db).await);
-        // The clock is right again. The opt-out is dated some minutes before it is heard.
+        // The clock is right again. The opt-out's date is some minutes before its arrival.
         let opt_out = json!({"id": "1", "doNotEmail": true, "lastMessageDate": at(-300).to_rfc3339()});
         update(&db, opt_out, at(0)).await;
         assert!(email_is_withdrawn(&db).await);
@@ -71,7 +72,7 @@ mod of_the_state {
         assert!(claim.body.contains(r#""optOut":true"#), "{}", claim.body);
         let shown = ledger::of_lead(&db, &id("1")).await.unwrap();
         assert_eq!(shown.iter().map(|entry| entry.word.given).collect::<Vec<_>>(), [true, true, false]);
-        // What is written to the CRM says so too.
+        // The write-back to the CRM contains the opt-out too.
         let effects = crate::support::hearing::ask(&db, "select effect from event order by seq desc limit 1").await;
         assert!(effects[0].contains(r#""doNotEmail":true"#), "{effects:?}");
         update(&db, json!({"id": "1", "doNotEmail": false, "mood": "glad"}), at(60)).await;
@@ -155,7 +156,7 @@ mod of_the_state {
         assert_eq!(facts.get::<UnaskedLosses>().unwrap(), Some(UnaskedLosses { since: at(5), leads: 2 }));
         assert_eq!(facts.get::<StandingHold>().unwrap().map(|hold| hold.since), Some(at(5)));
         assert_eq!(facts.get::<ResumedAt>().unwrap(), Some(ResumedAt { at: at(5) }));
-        // They stay what they are when the next poll looks, and what is not a moment is left alone.
+        // The next poll leaves corrected facts as they are, and facts without an instant stay unchanged.
         let facts = ahead::correct_facts(&db, facts, at(50)).await.unwrap();
         assert_eq!(facts.get::<UnaskedSends>().unwrap().map(|unasked| unasked.since), Some(at(5)));
         assert_eq!(facts.get::<NewestPoller>().unwrap(), Some(fence));
@@ -175,7 +176,7 @@ mod of_the_state {
         control::write(&db, &kept, at(YEAR + 60)).await.unwrap();
         let facts = ahead::correct_facts(&db, ControlFacts::read(&db).await.unwrap(), at(0)).await.unwrap();
         let kept = facts.get::<KeptBack>().unwrap().unwrap();
-        // The poll that goes on keeps back one more, and then knows that all of these may be sent.
+        // The continued poll holds one more, and then finds that all of these may be sent.
         write(&db, &[held_change("kept 3", "a")], 3).await;
         assert_eq!(held::kept_since(&db, TOO_MANY_CHANGES, kept.since).await.unwrap(), 3);
         assert_eq!(held::release_since(&db, TOO_MANY_CHANGES, kept.since, at(4)).await.unwrap(), 3);
@@ -266,7 +267,7 @@ mod of_the_program {
         scene.run(&["once"]).expect_code(0);
         let year = Utc::now() + TimeDelta::days(365);
         scene.with_state(async |db| {
-            // As after a pass with that clock: a retry, a claim, and the cap's count.
+            // The state after a pass with that clock: a retry, a claim, and a counted contact.
             let sql = "update lead set status = 'retrying', due_at = $1, first_failed_at = $1, attempts = 1, last_outcome = 'transient', \
                  delivered_hash = null, introduced_at = $1, first_contact_at = $1, changed_at = $1 where id in ('1', '2')";
             on_state!(db, pool => sqlx::query(sql).bind(year.timestamp_micros()).execute(pool).await.map(drop).unwrap());

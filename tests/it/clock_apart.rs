@@ -1,5 +1,5 @@
-//! A clock that is ahead or behind on one of several machines, or for one pass, sends nothing twice, forgets no pause, and gives up
-//! no lead.
+//! One machine's clock, or the clock of one pass, is ahead or behind: nothing is sent twice, no pause is forgotten, and
+//! no lead is given up.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use conversica_sync::store::pause;
 const SOON: Duration = Duration::from_secs(60);
 const DAY: i64 = 24 * 3600;
 
-/// The daemon of the scene; its clock is off by `offset`, or right where that is empty.
+/// The daemon of the scene; its clock is off by `offset`, or right when `offset` is empty.
 fn daemon(scene: &Scene, offset: &str) -> Running {
     let cli = if offset.is_empty() { scene.cli() } else { with_clock(scene.cli(), offset) };
     let mut running = cli.spawn(&["run"]);
@@ -29,7 +29,7 @@ fn daemon(scene: &Scene, offset: &str) -> Running {
     running
 }
 
-/// One instance has a request on its way while another one, whose clock differs, starts and looks after claims.
+/// One instance has a request in flight while another one, with a different clock, starts and recovers claims.
 fn no_claim_is_taken_over(sender: &str, other: &str) {
     let gate = Gate::new();
     let opened = gate.clone();
@@ -50,7 +50,7 @@ fn no_claim_is_taken_over(sender: &str, other: &str) {
     wait_until("the request to be on its way", SOON, || endpoint.requests().len() == 2);
     let _other = daemon(&second, other);
     let started = Instant::now();
-    // It looks after claims as it starts, and every two seconds.
+    // It recovers claims at its start, and every two seconds.
     wait_until("the other instance to look after claims", SOON, || started.elapsed() > Duration::from_secs(5));
     let outcomes = state.sql("select class from conversica_sync.outcome where id = '1'");
     assert_eq!((endpoint.requests().len(), outcomes.as_str()), (2, ""), "nothing was sent again, nothing is unknown");
@@ -69,7 +69,7 @@ fn nothing_is_taken_from_an_instance_whose_clock_is_behind() {
     no_claim_is_taken_over("-600s", "");
 }
 
-/// Conversica asks for a pause of some seconds; the instance that goes by another clock keeps it, and no longer.
+/// Conversica asks for a pause of some seconds; an instance with another clock keeps it, and no longer.
 fn the_pause_is_kept(offset: &str) {
     const PAUSE: Duration = Duration::from_secs(6);
     let endpoint = StandIn::accepting();
@@ -195,7 +195,7 @@ mod of_the_state {
         let db = place.state().await;
         write(&db, &[desired("1", "a")], 0).await;
         let claim = claim_one(&db, 1).await;
-        // While this request was on its way, the clock was a year ahead.
+        // The clock was a year ahead while this request was in flight.
         record(&db, &[finished(&claim, OutcomeClass::Transient, NextStep::RetryAt(at(10)), 365 * DAY)]).await;
         let claim = claim_one(&db, 10).await;
         assert_eq!(claim.failing_for(), Duration::ZERO);

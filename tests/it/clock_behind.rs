@@ -1,4 +1,4 @@
-//! A machine whose clock is behind while an opt-out is heard: consent that the CRM's row held before it does not end it, then or later.
+//! An opt-out arrives on a machine whose clock is behind: older consent in the CRM's row does not end it, then or later.
 
 use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ fn consent_that_the_row_held_before_the_opt_out_was_heard_ends_nothing_once_the_
     };
     given(&scene, Utc::now() - TimeDelta::seconds(20));
     with_clock(scene.cli(), "-10m").run(&["once"]).expect_code(0);
-    // The opt-out is heard by the same clock, and has no date of its own.
+    // The opt-out is recorded by the same clock, and has no date of its own.
     let heard = (Utc::now() - TimeDelta::minutes(10)).timestamp_micros();
     scene.state(&format!(
         "insert into consent (id, client_id, channel, given, at, heard_at, source) \
@@ -37,7 +37,7 @@ fn consent_that_the_row_held_before_the_opt_out_was_heard_ends_nothing_once_the_
     }
     assert_eq!(opt_outs(&endpoint).last(), Some(&json!(true)));
     assert_eq!(opt_outs(&endpoint).iter().filter(|said| **said == json!(false)).count(), 1, "before it was heard");
-    // Consent that is given anew ends it.
+    // Newer consent ends it.
     given(&scene, Utc::now());
     scene.run(&["once", "--full"]);
     assert_eq!(opt_outs(&endpoint).last(), Some(&json!(false)));

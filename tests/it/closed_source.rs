@@ -1,5 +1,5 @@
-//! An SQLite source between two polls: nothing of it is open, so that the CRM's program closes its file as if it were alone, and
-//! a copy over the file harms neither side.
+//! An SQLite source between two polls: the daemon holds none of its files open. So the CRM's program closes its file as
+//! usual, and a copy over the file harms neither side.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(format!("{}{suffix}", path.display()))
 }
 
-/// Whether a process has the file, or what SQLite keeps beside it, open.
+/// Whether a process has the file, or SQLite's files beside it, open.
 fn is_open(daemon: &Running, path: &Path) -> bool {
     let name = path.display().to_string();
     let entries = std::fs::read_dir(format!("/proc/{}/fd", daemon.id())).expect("the process runs");
@@ -35,7 +35,7 @@ fn is_open(daemon: &Running, path: &Path) -> bool {
         .any(|open| open.starts_with(&name) || open.display().to_string().starts_with(&name))
 }
 
-/// Within some polls there are moments without the file, and with `polls_rarely` nearly all moments are.
+/// Waits for a moment without open files. Some occur between polls; with `polls_rarely` nearly all moments are such.
 fn wait_until_closed(daemon: &Running, path: &Path) {
     wait_until("nothing of the source to be open", SOON, || !is_open(daemon, path));
 }
@@ -55,7 +55,7 @@ fn close((runtime, program): (tokio::runtime::Runtime, SqliteConnection)) {
     runtime.block_on(program.close()).expect("the CRM's program closes");
 }
 
-/// The program of a CRM in WAL mode closes, and a file with other content is copied over its own.
+/// The program of a CRM in WAL mode closes, and a file with other content is copied over its file.
 fn a_copy_over_the_file_is_read_and_the_crm_is_whole(scene: &Scene, endpoint: &StandIn) {
     let path = file(scene);
     scene.crm("pragma journal_mode = wal");
@@ -118,7 +118,7 @@ fn an_older_content_that_is_copied_over_the_file_is_compared_whole() {
     scene.crm("alter table leads add column changed text not null default '2026-01-01T00:00:00Z'");
     let (path, backup) = (file(&scene), scene.directory().join("backup.db"));
     std::fs::copy(&path, &backup).expect("a backup");
-    // In the backup a row says something else without a newer stamp.
+    // In the backup one row has other content without a newer stamp.
     sqlite(&backup, "update leads set last_name = 'Older' where id = 1").expect("SQLite takes the statements");
     let daemon = scene.daemon();
     settled(&scene, &[&endpoint], SOON);
@@ -138,7 +138,7 @@ fn a_log_that_a_dead_program_left_is_not_written_into_the_file() {
     scene.crm("pragma journal_mode = wal");
     let mut dead = program(&path);
     run(&mut dead, "update leads set last_name = 'Logged' where id = 1");
-    // As a crash leaves it: the file, and a log that nobody has open.
+    // The files as a crash leaves them: the database, and a log that no process has open.
     let (copy, log) = (std::fs::read(&path).expect("the file"), std::fs::read(beside(&path, "-wal")).expect("its log"));
     close(dead);
     std::fs::write(&path, &copy).expect("the file");
@@ -169,7 +169,7 @@ fn a_file_that_is_not_there_yet_is_waited_for() {
 
 #[test]
 fn a_file_in_wal_mode_in_a_directory_that_this_user_may_not_write_is_named_with_the_cure() {
-    // Root may write anywhere: the program runs as another user.
+    // Root may write anywhere, so the program runs as another user.
     let endpoint = StandIn::accepting();
     let mut scene = Scene::new(&endpoint.url(), 1);
     let (own, crm) = (scene.directory().join("own"), scene.directory().join("crm"));

@@ -1,24 +1,25 @@
-//! Colours, and bars, on a terminal only: not into pipes, not on a terminal that cannot, not for people who want none.
+//! Colours and bars appear on a terminal only: not in pipes, not on a terminal without support, not for people who turn
+//! them off.
 
 use crate::support::binary::{Cli, Output};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 
 const ESCAPE: char = '\u{1b}';
-/// What begins a colour, or any other change of how letters look.
+/// Counts the escape sequences that set a colour or another text style.
 fn colours(text: &str) -> usize {
     let ends = |rest: &str| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m');
     text.split("\u{1b}[").skip(1).filter(|rest| ends(rest)).count()
 }
 
-/// Runs it on a terminal of its own.
+/// Runs the command on its own terminal.
 fn on_terminal(cli: Cli) -> Cli {
     cli.launched_by(r#"exec script --quiet --return --command "$*" /dev/null"#)
 }
 
 fn scene(endpoint: &StandIn) -> Scene {
     let mut scene = Scene::new(&endpoint.url(), 3);
-    // A row that gives every command something to say.
+    // With an invalid row every command has output.
     scene.crm("update leads set email = 'nobody' where id = 3");
     scene.set_text("log", "format", "pretty");
     scene
@@ -65,7 +66,7 @@ fn a_terminal_gets_colours_unless_they_are_not_wanted() {
     }
     for (command, output) in each(&terminal.clone().env("NO_COLOR", "1")) {
         assert_eq!(colours(&output.stdout), 0, "{command}: {output:?}");
-        // A bar is drawn by moving about, which is no colour.
+        // A bar moves the cursor, which is no colour.
         assert!(!output.stdout.contains(ESCAPE) || command.starts_with("once"), "{command}: {output:?}");
     }
     for (command, output) in each(&terminal.env("TERM", "dumb").env("CI", "true")) {

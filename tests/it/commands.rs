@@ -1,4 +1,5 @@
-//! The commands as scripts use them: their JSON documents, their exit codes, what they write and what they leave alone.
+//! The commands as scripts use them: their JSON documents, their exit codes, the files that they write and the ones they
+//! leave alone.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +17,7 @@ const STATUS: [&str; 7] = ["halt", "hold", "last_poll", "leads", "outcomes", "re
 const LAST_POLL: [&str; 7] = ["at", "changed", "cure", "duration_ms", "error", "kind", "rows"];
 const PLAN: [&str; 8] = ["create", "invalid", "leads", "new_people", "same_email", "stop", "unchanged", "update"];
 
-/// Keys may be added to a document, and none may go.
+/// A document may gain keys, and may lose none.
 #[track_caller]
 fn has_keys(document: &Value, wanted: &[&str]) {
     let have: BTreeSet<&str> = document.as_object().expect("an object").keys().map(String::as_str).collect();
@@ -80,7 +81,7 @@ fn config_schema_names_every_key_of_the_default_file() {
     let mut section: Vec<&str> = Vec::new();
     let mut keys = 0;
     for line in defaults.lines() {
-        // A key, set or commented out, stands at the line's beginning; an explanation has a blank after its #.
+        // A key, set or commented out, begins its line; an explanation has a blank after its #.
         let line = line.strip_prefix('#').unwrap_or(line);
         if let Some(name) = line.strip_prefix('[') {
             section = name.split(']').next().expect("split yields one part").split('.').collect();

@@ -1,17 +1,18 @@
-//! `completions`: what it prints is taken by the shell, and completes.
+//! The shell loads the output of `completions`, and completes commands.
 
 use std::process::Command;
 
 use crate::support::binary::Cli;
 
-/// What bash offers for the words so far, the last of which is being written.
+/// The completions that bash offers when the last of these words is incomplete.
 #[track_caller]
 fn offered(words: &[&str]) -> Vec<String> {
     let directory = tempfile::tempdir().expect("a directory");
     let script = Cli::new(directory.path()).run(&["completions", "bash"]).expect_code(0).stdout;
     let file = directory.path().join("completions.bash");
     std::fs::write(&file, script).expect("the directory is writable");
-    // As an interactive bash does it: the function that is registered for the command, called with its three arguments.
+    // Does the same as an interactive bash: calls the function that is registered for the command with its three
+    // arguments.
     let ask = r#"set -eu; source "$1"; shift
         registered=$(complete -p conversica-sync); [[ $registered =~ -F\ ([^ ]+) ]]; function=${BASH_REMATCH[1]}
         COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()

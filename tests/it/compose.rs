@@ -1,5 +1,5 @@
-//! The demo of compose.yaml: what it names is there, what belongs together fits, and its CRM, settings and secrets really send
-//! leads to its sandbox. (The image itself takes a container engine to build.)
+//! The demo of compose.yaml: its files exist, its parts fit together, and its CRM, settings and secrets really send leads
+//! to its sandbox. (Building the image needs a container engine.)
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -84,7 +84,7 @@ fn the_daemon_has_no_more_rights_than_it_needs_and_time_to_finish() {
     for port in texts(&daemon["ports"]) {
         assert!(port.starts_with("127.0.0.1:"), "open to this machine only: {port}");
     }
-    // All that is written: the state, in a volume that outlives the container.
+    // The container writes only the state, in a volume that outlives it.
     assert_eq!(texts(&daemon["volumes"]), ["state:/var/lib/conversica-sync"]);
     assert_eq!(settings()["state"]["url"].as_str(), Some("sqlite:///var/lib/conversica-sync/state.db"));
 }
@@ -105,7 +105,7 @@ fn the_image_is_what_it_says() {
     }
 }
 
-/// Settings and secrets of the container in a directory of the test's own, the database being another.
+/// Settings and secrets of the container in the test's own directory, with another database.
 fn container(directory: &Path, database: &str) -> Cli {
     let secrets = directory.join("secrets");
     std::fs::create_dir(&secrets).expect("the directory is ours");
@@ -118,7 +118,7 @@ fn container(directory: &Path, database: &str) -> Cli {
     let settings = text("config/docker/conversica-sync.toml");
     let settings = settings.replace("/run/secrets", &secrets.display().to_string());
     let settings = settings.replace("/var/lib/conversica-sync", &directory.display().to_string());
-    // Ports that may be taken on this machine.
+    // Those ports may be in use on this machine.
     let settings = settings.replace("0.0.0.0:9464", "127.0.0.1:0").replace("127.0.0.1:8443", "127.0.0.1:0");
     Cli::new(directory).config(&settings)
 }

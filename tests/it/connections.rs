@@ -1,5 +1,5 @@
-//! Whoever connects to a server of ours can hold up nobody: headers that trickle, bodies that never come, and connections
-//! that say nothing.
+//! A client of our servers cannot block other clients: with headers that trickle, bodies that never come, and silent
+//! connections.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -16,14 +16,14 @@ use conversica_sync::http::{self, PeerLimits};
 const SOON: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Sends the beginning of a request; the time until the server hangs up.
+/// Sends the beginning of a request; returns the time until the server hangs up.
 fn hung_up_after(address: &str, beginning: &str) -> Duration {
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a time limit");
     let start = Instant::now();
     stream.write_all(beginning.as_bytes()).expect("the server reads");
     let ended = stream.read_to_end(&mut Vec::new());
-    // Cut in an orderly way or not, as long as it is cut.
+    // An orderly close and a reset both count.
     assert!(!ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "still connected");
     start.elapsed()
 }
@@ -43,7 +43,7 @@ fn a_request_that_trickles_is_cut_and_disturbs_nobody() {
     watched.end();
 }
 
-/// A server with limits that a test can wait for, and what stops it.
+/// A server with limits short enough for a test, and the token that stops it.
 async fn serving(limits: PeerLimits) -> (String, CancellationToken, tokio::task::JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -66,7 +66,7 @@ async fn connections_are_limited_in_number_and_in_age() {
     .await;
     let blocking = tokio::task::spawn_blocking(move || {
         let mut first = TcpStream::connect(&address).expect("a connection");
-        // The first one, which has shown no credentials, gives way to the newcomer.
+        // The first connection, which has shown no credentials, is closed for the new one.
         let answer = ask(&address, Method::GET, "/");
         assert_eq!((answer.status, answer.body.as_str()), (200, "here"));
         first.set_read_timeout(Some(SOON)).expect("a time limit");
@@ -84,7 +84,7 @@ async fn connections_are_limited_in_number_and_in_age() {
     let (address, stop, server) =
         serving(PeerLimits { headers: PATIENCE, lifetime, connections: 8, stop_within: Duration::from_secs(2) }).await;
     let blocking = tokio::task::spawn_blocking(move || {
-        // A body that never comes: no time limit of headers ends that.
+        // No time limit of headers covers a body that never comes.
         let head = "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n1";
         let waited = hung_up_after(&address, head);
         assert!(waited >= lifetime && waited < SOON, "{waited:?}");

@@ -1,5 +1,5 @@
-//! Withdrawals of consent: before everybody else whatever became of their first try, never lost with a row, and only of
-//! people who have been contacted.
+//! Withdrawals of consent: they are sent before all other leads even after a failed first try, survive the loss of their
+//! row, and go only to people who have been contacted.
 
 use serde_json::json;
 
@@ -88,7 +88,7 @@ async fn whoever_was_claimed_since_the_poll_looked_is_withdrawn_at_once_and_not_
     let mut claims = claim(&db, 2, 1).await;
     claims.sort_by(|a, b| a.lead.cmp(&b.lead));
     record(&db, &[finished(&claims[0], OutcomeClass::Accepted, NextStep::Done, 2)]).await;
-    // As a poll writes them that had seen none of them contacted.
+    // The poll that writes these had read the leads before they were contacted.
     write(&db, &[held("1", STOP), held("2", STOP), held("3", STOP)], 3).await;
     record(&db, &[finished(&claims[1], OutcomeClass::Accepted, NextStep::Done, 4)]).await;
     let claims = delivery::record_and_claim(

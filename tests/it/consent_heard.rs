@@ -1,4 +1,4 @@
-//! Opt-outs that Conversica tells us of, against a CRM that says otherwise: through the real program.
+//! Opt-outs that Conversica reports, against a CRM that says otherwise: through the real program.
 
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ async fn whatever_was_written_a_claim_leaves_with_the_opt_out(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
     update(&db, opted_out(), at(1)).await;
-    // As by somebody who did not know of it.
+    // Written as by a poll that does not know of the opt-out.
     write(&db, &[desired("1", FALSE), desired("2", FALSE)], 2).await;
     let claims = delivery::record_and_claim(&db, &[], ClaimRequest::up_to(9), at(3), LEASE).await.unwrap();
     let body = |id_: &str| claims.iter().find(|claim| claim.lead == id(id_)).unwrap().body.clone();
@@ -63,7 +63,7 @@ async fn until_a_post_is_taken_in_nothing_is_sent_to_its_lead_but_a_withdrawal(e
     apply_all(&db, at(3)).await;
     let claim = claim_one(&db, 4).await;
     assert_eq!(claim.body, TRUE);
-    // A withdrawal waits for no later post.
+    // A withdrawal is claimed although a newer post of the lead is not applied yet.
     record(&db, &[finished(&claim, OutcomeClass::Transient, NextStep::RetryAt(at(5)), 5)]).await;
     store(&db, PostKind::LeadUpdate, &json!({"id": "1", "hotLead": true}), at(5)).await;
     assert_eq!(claim_one(&db, 6).await.lead, id("1"));
@@ -190,7 +190,7 @@ fn a_stale_value_of_the_crm_does_not_end_an_opt_out(engine: Engine) {
     scene.run(&["once"]);
     assert_eq!(opt_outs_of(&endpoint, "1"), [json!(false), json!(true)]);
     assert_eq!(endpoint.bodies_of("1")[1]["lastName"], "Baker");
-    // Nothing is sent for it again, and no value of the CRM changes it.
+    // A full compare sends nothing again, and a changed row leaves the opt-out in place.
     scene.run(&["once", "--full"]);
     scene.crm("update leads set last_name = 'Carter' where id = 1");
     scene.run(&["once"]);
@@ -199,7 +199,7 @@ fn a_stale_value_of_the_crm_does_not_end_an_opt_out(engine: Engine) {
     assert_eq!((&plan["stop"], &plan["update"], &plan["kept_opt_outs"]), (&json!(0), &json!(0), &json!(1)));
     let lead = scene.run(&["lead", "1", "--json"]).json();
     assert_eq!((&lead["status"], &lead["overrides"][0]["key"]), (&json!("in_sync"), &json!("optOut")));
-    // A later word of Conversica does.
+    // A later post of Conversica changes it.
     scene.hear(&[json!({"id": "1", "doNotEmail": false})]);
     scene.run(&["once", "--full"]);
     assert_eq!(opt_outs_of(&endpoint, "1").last(), Some(&json!(false)));
@@ -259,7 +259,7 @@ fn consent_dated_in_the_future_ends_no_opt_out(engine: Engine) {
     scene.hear(&[opted_out()]);
     scene.run(&["once"]);
     assert_eq!(opt_outs_of(&endpoint, "1").last(), Some(&json!(true)));
-    // A typing mistake, or what somebody writes for "never again".
+    // A typing mistake, or a date that means "never again".
     scene.crm("update leads set consent_at = '2199-12-31T00:00:00Z', last_name = 'Baker'");
     scene.run(&["once"]);
     assert_eq!(opt_outs_of(&endpoint, "1").last(), Some(&json!(true)), "the opt-out stands");
@@ -281,7 +281,7 @@ fn with_keep_opt_outs_off_the_crm_has_its_way(engine: Engine) {
     assert_eq!(opt_outs_of(&endpoint, "1").last(), Some(&json!(true)), "from the next look on");
 }
 
-/// Stores posts as the receiver does, and takes none of them in.
+/// Stores posts as the receiver does, without applying them.
 fn receive(scene: &Scene, posts: &[Value]) {
     scene.with_state(async |db| {
         for post in posts {

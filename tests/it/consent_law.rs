@@ -1,6 +1,6 @@
-//! Opt-outs heard at any moment, against polls that have looked before, holds, approvals, claims, answers and crashes: no
-//! payload that is claimed after the opt-out was taken in says otherwise, and in the end Conversica holds what the person
-//! said, or what the CRM says where nobody objects.
+//! Opt-outs that arrive at any moment, against polls that read the row earlier, holds, approvals, claims, answers and
+//! crashes. Every payload claimed after the opt-out was applied carries it. In the end Conversica holds the person's
+//! choice, or the CRM's value where no opt-out overrides it.
 
 use std::time::Duration;
 
@@ -29,19 +29,19 @@ use conversica_sync::store::{consent as ledger, lead, stuck};
 
 #[derive(Debug, Clone, Copy)]
 enum Event {
-    /// The CRM's row now says this.
+    /// The CRM's row changes to this content.
     Row(u8),
-    /// The row says that consent was given just now.
+    /// The row's consent stamp is now.
     Give,
-    /// A poll looks at the row.
+    /// A poll reads the row.
     Look,
-    /// What it has seen is written down.
+    /// The poll writes what it has read.
     Write {
         holds: bool,
     },
-    /// Conversica posts this.
+    /// Conversica posts this update.
     Hear(u8),
-    /// What was posted is taken in.
+    /// The stored posts are applied.
     Apply,
     Claim,
     Answer {
@@ -73,7 +73,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Contents that say it and that do not.
+/// Bodies with and without an opt-out.
 fn body(k: u8) -> String {
     match k {
         0 => r#"{"id":"1","optOut":false,"smsOptOut":false,"smsOptIn":true}"#,
@@ -101,10 +101,10 @@ struct Play {
     db: StateDb,
     seconds: i64,
     row: Option<u8>,
-    /// Each change of the row, so that the rows can be told apart.
+    /// Counts the changes of the row, so that two versions differ.
     version: i64,
     given_at: Option<i64>,
-    /// What was posted and not taken in, and what was.
+    /// Posts that are not applied yet, and posts that are.
     posted: Vec<HeardWord>,
     said: Vec<HeardWord>,
     looked: Option<(MappedRow, Option<KnownLead>, Option<String>, i64)>,
@@ -232,7 +232,7 @@ impl Play {
         assert_eq!(claim.sent_hash, fingerprint.as_bytes());
         let stored = row(&self.db, "1").await;
         if stored.desired.as_ref() != Some(&claim.body) {
-            // The desired content was rejected: its withdrawal goes apart, with the content accepted last.
+            // Conversica rejected the desired content, so the withdrawal is sent with the content accepted last.
             assert!(claim.urgent && claim.body.contains(":true"), "{claim:?} {stored:?}");
         } else {
             assert_eq!(stored.desired_hash, claim.sent_hash);
@@ -240,7 +240,7 @@ impl Play {
         self.in_flight = Some(claim);
     }
 
-    /// Everything is polled, applied and accepted: then nothing is left to do.
+    /// Polls, applies and accepts everything; then nothing may be left to send.
     async fn settle(&mut self) {
         self.step(Event::Apply).await;
         self.step(Event::Crash(OnAmbiguous::Resend)).await;
@@ -263,7 +263,7 @@ impl Play {
         let stored = row(&self.db, "1").await;
         assert_eq!((stored.status.as_str(), stored.desired.as_ref()), ("in_sync", Some(&wanted)), "{stored:?}");
         assert_eq!(stored.delivered.as_ref(), Some(&wanted));
-        // A look at the same row finds nothing to do.
+        // Polling the same row again finds nothing to do.
         for event in [Event::Look, Event::Write { holds: false }, Event::Claim] {
             self.step(event).await;
         }

@@ -1,4 +1,4 @@
-//! `safety.conversation_changes = "hold"`: a known person is not put into another series of messages unasked.
+//! `safety.conversation_changes = "hold"`: a known person moves to another conversation only after approval.
 
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ fn a_known_persons_changed_conversation_is_held_and_nothing_else_is(engine: Engi
     scene.run(&["plan"]).expect_code(4);
     scene.crm("update leads set last_name = 'Bella' where id = 2");
     scene.run(&["once"]).expect_code(4);
-    // Back where it was, with a change that is no other conversation.
+    // The conversation returns, with a change to another value.
     scene.crm("update leads set conversation = 'Inbound Leads' where id = 2");
     let status = scene.run(&["once", "--json"]).expect_code(0).json();
     assert_eq!((&status["hold"], &endpoint.bodies_of("2")[1]["lastName"]), (&Value::Null, &json!("Bella")));

@@ -1,5 +1,5 @@
-//! A hundred `kill -9` at random moments of one run, while somebody goes on working in the CRM: nothing is lost, nothing stale
-//! is sent, nothing overlaps, and nothing is sent again but what was in flight.
+//! One run with a hundred `kill -9` at random moments, while a user goes on changing the CRM: no lead is lost, no stale
+//! content is sent, no two requests for a lead overlap, and only requests that were in flight are repeated.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::support::wait::wait_until;
 use conversica_sync::conversica::lead::ContentFingerprint;
 
 const KILLS: usize = 100;
-/// On top, before anything was ever sent: while the state is being made, and the first poll is written down.
+/// Ten more kills before the first request: while the program creates the state and writes the first poll.
 const KILLS_AT_THE_START: usize = 10;
 const CONCURRENCY: usize = 4;
 const LEADS: u32 = 80;
 const SOON: Duration = Duration::from_secs(60);
-/// On PostgreSQL a killed sender's claims come back when their lease is over: half a minute after the time limit.
+/// On PostgreSQL the claims of a killed sender return when their lease is over: 30 seconds after the time limit.
 const LEASES: Duration = Duration::from_secs(120);
 
 on_both_engines!(
@@ -71,12 +71,13 @@ fn a_hundred_kills_while_leads_change_lose_nothing_and_repeat_only_what_was_in_f
     let ambiguous = status["outcomes"]["ambiguous"].as_u64().expect("a number") as usize;
     let most = (KILLS + KILLS_AT_THE_START) * CONCURRENCY;
     assert!(repeats <= ambiguous && ambiguous <= most, "{repeats} repeats, {ambiguous} ambiguous, {most} at most");
-    // A lead whose content has changed by the time its claim is over is not repeated: the requests in doubt are what kills met.
+    // A lead whose content changes before its claim is over is not repeated, so this counts the requests that kills
+    // interrupted.
     assert!(ambiguous > 0, "kills that never met a request on its way prove nothing");
     eprintln!("{changes} changes, {} requests, {ambiguous} ambiguous, {repeats} repeats", endpoint.requests().len());
 }
 
-/// A withdrawn consent was on its way when the sender before was killed. The next one always has something else in flight.
+/// A withdrawal of consent was in flight when its sender was killed. The next sender always has other requests in flight.
 fn what_a_killed_sender_left_comes_back_although_the_next_one_is_busy(engine: Engine) {
     let endpoint = StandIn::start(|_| Reaction::accept().after(Duration::from_millis(100)));
     let mut scene = Scene::on(engine, &endpoint.url(), 100);
@@ -90,13 +91,13 @@ fn what_a_killed_sender_left_comes_back_although_the_next_one_is_busy(engine: En
     let place = || endpoint.requests().iter().position(|received| received.request.id.as_deref() == Some("99"));
     wait_until("the lead to be sent again", SOON, || place().is_some());
     let place = place().expect("it is there");
-    // A sixth of a second's worth, or a whole second's: but not after all the others.
+    // 60 requests are at most a second's worth; the lead must not wait for all the others.
     assert!(place < 60, "request {place} of 100");
     daemon.signal(Signal::Terminate);
     daemon.wait(SOON).expect_code(0);
 }
 
-/// A daemon that has sent something.
+/// Starts daemons until one has sent a request.
 fn active(scene: &Scene, endpoint: &StandIn, starting: &mut Duration) -> Running {
     let start = Instant::now();
     loop {
@@ -111,7 +112,7 @@ fn active(scene: &Scene, endpoint: &StandIn, starting: &mut Duration) -> Running
             *starting += start.elapsed();
             return daemon;
         }
-        // PostgreSQL may take a moment to notice that the one before is dead.
+        // PostgreSQL may take a moment to notice that the killed process is gone.
         let output = daemon.wait(SOON).expect_code(2);
         assert!(output.stderr.contains("is in use by process"), "{output}");
     }
@@ -133,7 +134,7 @@ fn version(body: &serde_json::Value) -> u64 {
     body["lastName"].as_str().and_then(|name| name.strip_prefix('v')?.parse().ok()).expect("a version in the last name")
 }
 
-/// For no lead does an older version follow a newer one.
+/// No lead's older version follows a newer one.
 fn assert_nothing_goes_back(endpoint: &StandIn) {
     let mut newest: HashMap<String, u64> = HashMap::new();
     for received in endpoint.requests() {
@@ -144,8 +145,7 @@ fn assert_nothing_goes_back(endpoint: &StandIn) {
     }
 }
 
-/// What came more than once came because the journal says that nobody knows about the time before. Returns how many repeats
-/// there were.
+/// Every repeated request follows one whose outcome the journal records as unknown. Returns the number of repeats.
 fn assert_repeats_were_in_doubt(engine: Engine, scene: &Scene, endpoint: &StandIn) -> usize {
     let mut requests: BTreeMap<(String, String), usize> = BTreeMap::new();
     for received in endpoint.requests() {
@@ -170,7 +170,7 @@ fn assert_repeats_were_in_doubt(engine: Engine, scene: &Scene, endpoint: &StandI
     repeats
 }
 
-/// Changes rows at random and adds new ones, until told to go.
+/// A CRM user who changes random rows and adds new ones, until `done` is set.
 struct Somebody {
     done: Arc<AtomicBool>,
     thread: JoinHandle<u64>,
@@ -191,7 +191,8 @@ impl Somebody {
             let mut rng = StdRng::seed_from_u64(seed);
             let (mut leads, mut changes) = (LEADS, 0);
             while !until.load(Ordering::Relaxed) {
-                // The last name counts up; with each third row consent comes and goes, which is sent before all else.
+                // The last name counts up. Every third change toggles consent, and withdrawals are sent before all other
+                // content.
                 let ids: Vec<String> = (0..3).map(|_| rng.random_range(1..=leads).to_string()).collect();
                 let mut sql = format!(
                     "update leads set last_name = 'v' || (cast(substr(last_name, 2) as integer) + 1), \

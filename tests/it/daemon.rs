@@ -1,4 +1,4 @@
-//! `run`: how it works, how it ends, by signals and by force, and that nobody else sends from its state meanwhile.
+//! `run`: its work, its end by signals and by force, and its exclusive right to send from its state.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -130,7 +130,7 @@ fn once_too_finishes_what_is_in_flight_at_a_signal_and_says_that_it_was_interrup
     assert_eq!(endpoint.requests().len(), 5, "nothing is lost and nothing is sent twice");
 }
 
-/// Two that want to send from one state: the second is refused, whoever only looks is not.
+/// Two instances want to send from one state: the second is refused; commands that only read are not.
 fn one_writer(scene: &Scene, holder: &[&str]) {
     let daemon = scene.daemon();
     scene.wait_for_status("all in step", SOON, in_step(3));
@@ -158,7 +158,7 @@ fn a_second_sender_on_an_sqlite_state_is_told_who_holds_it() {
     assert_eq!(endpoint.requests().len(), 3);
 }
 
-/// A backlog waits when somebody withdraws consent, and the endpoint fails at just that request once.
+/// A backlog waits when a person withdraws consent, and the endpoint fails that request once.
 #[test]
 fn a_withdrawn_consent_that_failed_once_still_goes_before_the_others() {
     let stops = |request: &Request| request.id.as_deref() == Some("1") && request.body.contains("\"optOut\":true");

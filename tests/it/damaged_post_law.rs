@@ -1,7 +1,7 @@
-//! No damage hides a withdrawal: after a damaged post that says stop, whatever it was answered, the lead is not sent as one that
-//! may be contacted. And the reverse: an ordinary post is never taken for a withdrawal. Through the real program.
+//! No damage hides a withdrawal: after a damaged post that withdraws consent, whatever its answer was, the lead is not
+//! sent as contactable. The reverse holds too: an ordinary post never counts as a withdrawal. Through the real program.
 //!
-//! `DAMAGED_POST_SEED` chooses other posts than the usual ones; a failure names the seed.
+//! `DAMAGED_POST_SEED` selects other posts; a failure names the seed.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use conversica_sync::conversica::post::PostKind;
 use conversica_sync::conversica::{consent, heard, withdrawal};
 
 const SOON: Duration = Duration::from_secs(60);
-/// The lead of a number in the CRM; its id is in no other text of a post.
+/// The first lead id in the CRM. No other text of a post contains these ids.
 const FIRST: u32 = 470_001;
 
 fn seed() -> u64 {
@@ -46,14 +46,14 @@ fn post(receiver: &Receiver, case: &DamagedPost) -> u16 {
     receiver.ask(&request("POST", case.path, Some(&authorization), &case.body)).status
 }
 
-/// Starts the daemon, and waits until Conversica has all leads as ones that may be contacted.
+/// Starts the daemon, and waits until Conversica has all leads as contactable.
 fn started(scene: &Scene, endpoint: &StandIn, leads: u32) -> Receiver {
     let receiver = Receiver::start(scene);
     wait_until("all leads are sent", SOON, || endpoint.answered() >= leads as usize);
     receiver
 }
 
-/// Waits until all posts are taken in, changes all rows, and waits until Conversica has what follows from that.
+/// Waits until all posts are applied, changes all rows, and waits until Conversica has the result.
 fn changed(scene: &Scene, endpoint: &StandIn, last: u32) {
     wait_until("all posts are taken in", SOON, || {
         scene.state("select seq || '' from event where applied_at is null and examined_at is null").is_empty()
@@ -83,7 +83,7 @@ fn after_a_damaged_post_that_says_stop_a_lead_is_not_sent_as_one_that_may_be_con
     let mut rng = StdRng::seed_from_u64(seed);
     let mut id = FIRST;
     let mut cases = Vec::new();
-    // Each kind of damage by itself or with others, several times.
+    // Each kind of damage alone or with others, several times.
     for _ in 0..4 {
         for damage in Damage::ALL {
             cases.push((id, damaged_in(&mut rng, &id.to_string(), damage)));
@@ -110,7 +110,7 @@ fn after_a_damaged_post_that_says_stop_a_lead_is_not_sent_as_one_that_may_be_con
             .as_array()
             .is_some_and(|possible| possible.iter().any(|possible| possible["settled_at"].is_null()));
         let told = held.contains(id) && bodies.len() > 1;
-        // What was refused was not understood: an operator has to look, and Conversica is told nothing.
+        // A refused post was not understood: it waits for the operator, and Conversica is not told.
         if contactable || told || (*status != 200 && !waits) {
             let (path, damages) = (case.path, &case.damages);
             broken.push(format!("{id} {key} {damages:?} at {path} answered {status}: {}", described(&case.body)));
@@ -164,7 +164,7 @@ fn kind_at(path: &str) -> PostKind {
     }
 }
 
-/// Whether a post withdraws that consent of that lead, by the rules alone: for certain, or until an operator has looked.
+/// Whether a post withdraws that consent of that lead by the rules alone: for certain, or until the operator has decided.
 fn withdraws(kind: PostKind, body: &[u8], id: &str, channel: ConsentChannel) -> bool {
     let (mut is_withdrawn, mut ids) = (false, Vec::new());
     let possible = match heard::read(kind, body) {

@@ -1,5 +1,5 @@
-//! The dashboard over HTTP, through the real binary: what its pages say, who may see them, who may act, and that nothing
-//! happens that nobody has confirmed.
+//! The dashboard over HTTP, through the real binary: the content of its pages, who may read them and who may act, and
+//! that every action needs a confirmation.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::watched::Watched;
 const SOON: Duration = Duration::from_secs(30);
 const TOKEN: &str = "a token of forty characters, or nearly so";
 
-/// Refuses what says `Odd`, until it does not any more.
+/// Rejects leads that contain `Odd`, until the test clears the switch.
 fn picky() -> StandIn {
     StandIn::start(|request| {
         let odd = request.json()["lastName"] == "Odd";
@@ -23,7 +23,7 @@ fn picky() -> StandIn {
     })
 }
 
-/// A daemon with a dashboard that one can act at.
+/// A daemon with a dashboard that accepts actions.
 fn guarded(scene: &mut Scene) -> (Watched, Browsing) {
     scene.set_text("admin", "token", TOKEN);
     let watched = Watched::start(scene);

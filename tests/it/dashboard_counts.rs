@@ -1,4 +1,4 @@
-//! What the dashboard counts it counts to the last lead, and the same on every page, however many leads there are.
+//! The dashboard counts to the last lead, and alike on every page, however many leads there are.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ blocking_on_both_engines!(
     assumed_leads_are_shown_as_never_sent_on_every_page,
 );
 
-/// 1,370 rejected for two reasons, 1,250 invalid for two, 1,380 held for two, and none of it is touched again.
+/// 1,370 leads rejected for two reasons, 1,250 invalid for two, 1,380 held for two; no later poll changes them.
 fn crowded(engine: Engine, endpoint: &StandIn) -> Scene {
     let mut scene = Scene::on(engine, &endpoint.url(), 4_000);
     scene.set("safety", "first_run", "").set_text("source", "poll_interval", "1h");

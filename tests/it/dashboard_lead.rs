@@ -1,5 +1,5 @@
-//! What the dashboard says of one lead beyond its fields, and what it asks of an operator who has to look: notes on a row, and
-//! damaged posts that may be opt-outs.
+//! The dashboard's page of one lead beyond its fields, and its tasks for the operator: notes on a row, and damaged posts
+//! that may be opt-outs.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn a_value_that_was_cleaned_or_left_out_is_noted_on_the_page_of_its_lead(engine:
     let other = browsing.get("/leads/2");
     assert!(!other.text().contains("Notes on its row"), "{}", other.text());
     assert_eq!(browsing.get("/api/lead/2").json()["notes"], Value::Null);
-    // Also of an SQLite file, nothing is left open by it.
+    // The page leaves no file of an SQLite source open.
     if engine == Engine::Sqlite {
         assert_eq!(scene.files().iter().filter(|file| file.starts_with("crm.db")).count(), 1, "{:?}", scene.files());
     }

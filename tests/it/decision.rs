@@ -1,5 +1,5 @@
-//! What people decide about leads, and what their rows' going and coming means, on both engines: held, approved, taken as
-//! baseline, put back, gone, returned.
+//! Decisions of the operator about leads, and rows that go and return, on both engines: held, approved, accepted as
+//! baseline, requeued, gone, returned.
 
 use std::time::Duration;
 
@@ -67,17 +67,17 @@ async fn what_is_taken_as_baseline_is_assumed_known(engine: Engine) {
 async fn a_hold_ends_with_the_content_that_was_held(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
-    // Back to what was delivered.
+    // The content returns to the delivered one.
     deliver(&db, desired("1", "a"), 0).await;
     write(&db, &[held("1", "b")], 1).await;
     write(&db, &[held("1", "a")], 2).await;
-    // Back to what is on its way, and accepted.
+    // The content returns to the one in flight, which Conversica then accepts.
     write(&db, &[desired("2", "a")], 0).await;
     let in_flight = claim_one(&db, 1).await;
     write(&db, &[held("2", "b")], 2).await;
     write(&db, &[held("2", "a")], 3).await;
     record(&db, &[finished(&in_flight, OutcomeClass::Accepted, NextStep::Done, 4)]).await;
-    // Invalid: there is nothing to send.
+    // The content becomes invalid: there is nothing to send.
     write(&db, &[held("3", "b")], 1).await;
     write(&db, &[invalid("3", "no address")], 2).await;
     for (id, status) in [("1", "in_sync"), ("2", "in_sync"), ("3", "invalid")] {
@@ -180,14 +180,14 @@ async fn what_has_gone_is_not_sent_and_rests_where_it_was_when_it_returns(engine
     returned(&db, &all, 4).await;
     statuses(&db, &[(LeadStatus::InSync, 1), (LeadStatus::Pending, 2), (LeadStatus::Invalid, 1)]).await;
 
-    // A row that comes back with other content.
+    // A row returns with other content.
     lead::mark_gone(&db, &[id("in sync")], at(5)).await.unwrap();
     write(&db, &[desired("in sync", "b")], 6).await;
     let back = row(&db, "in sync").await;
     assert_eq!((back.status.as_str(), back.gone_at), ("pending", None));
 }
 
-/// A compare reads the row, a person approves that it is missing, and only then the compare writes.
+/// A compare reads the row, the operator approves that it is missing, and only then the compare writes.
 async fn a_row_that_was_seen_again_before_its_lead_was_let_go_does_not_hide_that_conversica_is_told_to_stop(
     engine: Engine,
 ) {
@@ -206,7 +206,7 @@ async fn a_row_that_was_seen_again_before_its_lead_was_let_go_does_not_hide_that
     let stop = claim_one(&db, 5).await;
     assert!(stop.body.contains("\"stopMessaging\":true"), "{}", stop.body);
     record(&db, &[finished(&stop, OutcomeClass::Accepted, NextStep::Done, 6)]).await;
-    // The next compare looks at the row, whatever its hash, and finds that Conversica holds something else.
+    // The next compare reads the row whatever its hash is, and finds that Conversica holds other content.
     let page = compare::page(&db, IdOrder::Bytes, None, 10, None).await.unwrap();
     assert_eq!(page.front().map(|lead| lead.row_hash), Some(None));
     let known = lead::known(&db, &[id("1")]).await.unwrap().remove(&id("1")).unwrap();
@@ -250,7 +250,8 @@ async fn who_decided_what_about_whom_is_written_down(engine: Engine) {
     assert_eq!(newest[1].reason.as_deref(), Some("too_many_changes"));
 }
 
-/// PostgreSQL knows nothing yet of a table that has just been filled. Each with each would take minutes, and days for a million.
+/// PostgreSQL has no statistics of a table that has just been filled. A nested loop would take minutes, and days for a
+/// million leads.
 async fn a_decision_about_many_leads_that_have_just_come_does_not_compare_each_with_each(engine: Engine) {
     const MANY: u64 = 30_000;
     let place = engine.place();

@@ -1,4 +1,4 @@
-//! `demo` and `sandbox`: what somebody tries first has to work at once, and leave nothing behind.
+//! `demo` and `sandbox`: a new user tries them first, so they have to work at once and leave no files behind.
 
 use std::path::Path;
 use std::time::Duration;
@@ -68,7 +68,8 @@ fn the_sandbox_prints_its_endpoint_takes_leads_and_ends_at_a_signal() {
         let endpoint = line.trim_start_matches("endpoint = ").trim_matches('"');
         let mut scene = Scene::new(endpoint, 3);
         scene.set_text("conversica", "username", "sandbox").set_text("conversica", "password", "sandbox");
-        // Its password is no secret, and part of many words: not through the scene's own `run`.
+        // The sandbox's password is no secret and part of many words, so the scene's `run`, which searches for it, does
+        // not fit.
         scene.cli().run(&["once"]).expect_code(0);
         sandbox.signal(signal);
         let output = sandbox.wait(SOON).expect_code(0);

@@ -1,4 +1,4 @@
-//! The demo's sample CRM: what it holds, and what a round of changes does to it.
+//! The demo's sample CRM: its content, and the effect of a round of changes.
 
 use std::path::Path;
 

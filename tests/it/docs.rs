@@ -1,5 +1,5 @@
-//! The README and the book in `docs/`: every link leads somewhere, every page is in the table of contents, the README stays
-//! short, and pages for users name no tests.
+//! The README and the book in `docs/`: every link leads somewhere, every page is in the table of contents, the README
+//! stays short, and pages for users name no tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 /// The README answers "what is it, is it for me, how do I begin"; everything else is in the book.
 const README_LINES: usize = 250;
 
-/// Pages outside of the book whose links are checked as well.
+/// Pages outside of the book whose links the test checks as well.
 const OTHER_PAGES: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"];
 
 fn root() -> &'static Path {
@@ -49,7 +49,7 @@ fn prose(text: &str) -> Vec<&str> {
     lines
 }
 
-/// The text without what stands in code spans.
+/// The text without its code spans.
 fn without_code_spans(line: &str) -> String {
     let (mut kept, mut rest) = (String::new(), line);
     while let Some(start) = rest.find('`') {
@@ -64,14 +64,14 @@ fn without_code_spans(line: &str) -> String {
     kept + rest
 }
 
-/// The name that GitHub gives to a heading.
+/// The anchor that GitHub gives to a heading.
 fn slug(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
     let kept = kept.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// The names of all headings of a page; one that comes again gets a number.
+/// The anchors of all headings of a page; a repeated heading gets a number.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut found = BTreeSet::new();
@@ -89,7 +89,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 
 /// The targets of all links and pictures of a page that lead to a file or a heading.
 fn local_links(text: &str) -> Vec<String> {
-    // Links may go on in the next line.
+    // A link may continue on the next line.
     let prose: String = prose(text).into_iter().map(|line| without_code_spans(line) + "\n").collect();
     let targets = prose.match_indices("](").filter_map(|(at, _)| prose[at + 2..].split(')').next().map(str::to_owned));
     targets.filter(|target| !target.contains("://") && !target.starts_with("mailto:")).collect()

@@ -1,5 +1,6 @@
-//! docs/settings.md and docs/commands.md are made from the program itself: from `config/default.toml` with the settings'
-//! schema, and from the definitions of the command line. The tests compare; `UPDATE_DOCS=1` writes the files anew.
+//! The test generates docs/settings.md and docs/commands.md from the program itself: from `config/default.toml` with the
+//! settings' schema, and from the definitions of the command line. It compares them with the files; `UPDATE_DOCS=1`
+//! writes the files.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -35,7 +36,7 @@ This page lists every setting with its default. The program reads three layers; 
 A key without a default is not set; an example follows its meaning.
 ";
 
-/// Where the book has more about a section.
+/// The pages of the book with more about a section.
 const SECTION_PAGES: [(&str, &str); 11] = [
     (
         "source",
@@ -66,7 +67,7 @@ const COMMANDS_INTRO: &str = "\
 documents mean is in [Reading the output](reading-the-output.md).
 ";
 
-/// Compares the page with its file, or writes the file where the environment asks for it.
+/// Compares the page with its file, or writes the file when the environment asks for it.
 fn hold_against_file(page: &str, file: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(file);
     if std::env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {
@@ -87,7 +88,7 @@ fn in_cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|").replace('<', "&lt;")
 }
 
-/// The same, as a sentence that another one may follow.
+/// The same, as a sentence that another sentence may follow.
 fn sentence_in_cell(text: &str) -> String {
     let text = in_cell(text);
     if text.is_empty() || text.ends_with(['.', ':', '?', '!']) { text } else { text + "." }
@@ -115,7 +116,7 @@ struct DocumentedSection {
 }
 
 impl DocumentedSection {
-    /// Whether its keys are filled by field rules.
+    /// Whether field rules fill its keys.
     fn is_of_rules(&self) -> bool {
         self.name == "lead" || self.name == "lead.custom"
     }
@@ -140,7 +141,7 @@ fn documented_sections() -> Vec<DocumentedSection> {
             comment.clear();
         } else if let Some((is_set, name, value)) = key_line(line) {
             let section = sections.last_mut().expect("a key stands in a section");
-            // A table of rules is shown as it is, with its comments in their lines.
+            // A table of rules appears unchanged, with its comments in their lines.
             let comment = std::mem::take(&mut comment).join(if section.is_of_rules() { "\n" } else { " " });
             section.keys.push(DocumentedKey { name: name.to_owned(), value: value.to_owned(), is_set, comment });
         } else if let Some(text) = line.strip_prefix('#') {
@@ -152,7 +153,7 @@ fn documented_sections() -> Vec<DocumentedSection> {
     sections
 }
 
-/// What the schema says of the key.
+/// The key's part of the schema.
 fn schema_of<'s>(schema: &'s Value, section: &str, key: &str) -> &'s Value {
     let mut found = schema;
     for part in section.split('.').chain([key]) {
@@ -162,7 +163,7 @@ fn schema_of<'s>(schema: &'s Value, section: &str, key: &str) -> &'s Value {
     found
 }
 
-/// What values a key takes, in words.
+/// The allowed values of a key, in words.
 fn values_in_words(schema: &Value) -> String {
     if let Some(choices) = schema["enum"].as_array() {
         let choices: Vec<String> = choices.iter().map(|choice| format!("`{choice}`")).collect();
@@ -235,7 +236,7 @@ fn settings_page() -> String {
     page
 }
 
-/// How an argument is written on the command line.
+/// The form of an argument on the command line.
 fn argument_form(argument: &Arg) -> String {
     let values: Vec<&str> = argument.get_value_names().unwrap_or_default().iter().map(|name| name.as_str()).collect();
     if argument.is_positional() {
@@ -249,7 +250,7 @@ fn argument_form(argument: &Arg) -> String {
     format!("{short}--{long}{value}")
 }
 
-/// What the help says of an argument, its choices, default and variable included.
+/// The help of an argument, with its choices, default and variable.
 fn argument_meaning(argument: &Arg) -> String {
     let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
     let mut meaning = sentence_in_cell(&help);

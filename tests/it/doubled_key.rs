@@ -1,5 +1,5 @@
-//! Rows that share a key: their lead is invalid until one row is left, everybody else goes on, and what any of the rows withdraws
-//! is withdrawn.
+//! Rows that share a key: their lead is invalid until one row is left, all other leads continue, and a withdrawal in any
+//! of the rows counts.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ fn add(scene: &Scene, id: u32, name: &str, stamp: &str) {
     ));
 }
 
-/// One pass that reads what has changed, and whose exit code is 3 because of the invalid lead.
+/// One incremental pass with that exit code: 3 while the lead is invalid.
 #[track_caller]
 fn incremental(scene: &Scene, code: i32) -> Value {
     let document = scene.run(&["once", "--json"]).expect_code(code).json();
@@ -67,7 +67,7 @@ fn a_doubled_key_stops_nobody_and_is_sent_by_neither_row(engine: Engine) {
     assert_eq!(endpoint.bodies_of("3").len(), 1, "neither of the rows");
     let invalid = scene.run(&["leads", "--status", "invalid"]).expect_code(0);
     assert!(invalid.stdout.contains("3 rows of the source have this key"), "{invalid}");
-    // A row that is deleted leaves no stamp behind.
+    // A deleted row leaves no stamp.
     scene.crm("delete from leads where first_name in ('Copy', 'Another')");
     assert_eq!(incremental(&scene, 0)["leads"]["in_sync"], 3);
     assert_eq!(endpoint.bodies_of("3").len(), 1, "Conversica holds this already");
@@ -79,7 +79,7 @@ fn a_doubled_key_stops_nobody_and_is_sent_by_neither_row(engine: Engine) {
 fn a_doubled_key_is_found_where_only_one_row_has_changed(engine: Engine) {
     let endpoint = StandIn::accepting();
     let scene = scene(engine, &endpoint);
-    // Far behind everything that a poll reads.
+    // Older than every stamp that a poll reads.
     add(&scene, 3, "Copy", "2020-01-01T00:00:00Z");
     for (minute, row) in [(1, "Ann"), (2, "Copy"), (3, "Ann"), (4, "Copy")] {
         scene.crm(&format!(

@@ -1,5 +1,5 @@
-//! Somebody changes the CRM's tables under a running daemon: the pass stops and says why, no lead is sent or given up for it,
-//! and when the column is back it goes on by itself.
+//! A user changes the CRM's tables under a running daemon: the pass stops and says why, sends no lead and gives up none,
+//! and continues by itself when the column is back.
 
 use std::time::Duration;
 
@@ -33,12 +33,12 @@ on_both_engines!(
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A source that was looked at, and whose leads are known.
+/// A source that was polled, and whose leads are known.
 struct Watched {
     place: Place,
     settings: ServiceSettings,
     crm: ConnectedCrm,
-    /// In a file: a poll that fails in the midst costs a state in memory all it holds.
+    /// In a file: a state in memory would lose everything when a poll fails halfway.
     state: StateDb,
     _state_place: Place,
 }
@@ -74,7 +74,7 @@ impl Watched {
         .await
     }
 
-    /// What the poll says that fails; nothing has come of it.
+    /// The error of a poll that fails and changes no lead.
     async fn refused(&self) -> SetupError {
         let before = self.leads().await;
         let error = self.poll().await.expect_err("the poll is held");
@@ -116,7 +116,7 @@ async fn a_column_that_is_dropped_or_renamed_holds_the_pass_until_it_is_back(eng
     assert!(watched.refused().await.what.contains("\"zip\" (text)"));
     watched.place.sql("alter table leads add column zip text").await;
     if engine == Engine::Postgres {
-        // Under its old name it is another column, and what was in the old one is lost.
+        // The old name now belongs to another column, and the data of the old column is lost.
         let refused = watched.refused().await;
         assert!(refused.what.contains("\"zip\"") && refused.what.contains("another column"), "{refused}");
         watched.crm = ConnectedCrm::open(&watched.settings).await.unwrap();
@@ -172,7 +172,7 @@ async fn a_type_of_another_family_holds_the_pass_and_a_wider_one_does_not() {
     }
 }
 
-/// 7 would become 7.00, another lead.
+/// The key 7 would become 7.00, another lead.
 #[tokio::test]
 async fn a_key_whose_numbers_are_given_other_digits_holds_the_pass() {
     let place = Engine::Postgres.place();
@@ -209,7 +209,7 @@ async fn a_table_that_takes_the_name_of_another_holds_no_pass_where_its_columns_
     watched.goes_on().await;
 }
 
-/// By their stamps, none of the rows has changed.
+/// According to their change stamps, no row has changed.
 #[tokio::test]
 async fn a_column_that_was_made_again_between_two_runs_has_every_row_compared() {
     let source = "table = 'leads'\nchanged_at = 'changed'";
@@ -234,7 +234,7 @@ async fn a_column_that_was_made_again_between_two_runs_has_every_row_compared() 
     assert_eq!(control::read::<LastPoll>(&watched.state).await.unwrap().unwrap().kind, "incremental");
 }
 
-/// A table, views on it, a query, a condition, a table of which only columns may be read: all that a source can be.
+/// All kinds of sources: a table, views on it, a query, a condition, a table with rights on some columns only.
 #[tokio::test]
 async fn a_table_that_is_being_rewritten_is_waited_for_and_nobody_is_gone() {
     let sources = [
@@ -267,7 +267,7 @@ async fn a_table_that_is_being_rewritten_is_waited_for_and_nobody_is_gone() {
             tables.push("towns");
         }
         for table in tables {
-            // The lock is met at the look before the reading, or at the reading itself.
+            // The poll meets the lock at the schema check before it reads, or at the read itself.
             let mut somebody = rewriting(&place, table).await;
             let (polled, ()) = tokio::join!(watched.poll(), commit(&place, &mut somebody));
             let polled = polled.unwrap_or_else(|error| panic!("{source}: {error:#}"));
@@ -293,7 +293,7 @@ async fn rewriting(place: &Place, table: &str) -> PgConnection {
     somebody
 }
 
-/// Ends the transaction as soon as somebody waits for its locks.
+/// Ends the transaction as soon as another session waits for its locks.
 async fn commit(place: &Place, somebody: &mut PgConnection) {
     wait_for_somebody_to_wait(place).await;
     somebody.execute("commit").await.unwrap();
@@ -322,14 +322,14 @@ async fn wait_for_somebody_to_wait(place: &Place) {
     }
 }
 
-/// As a reading finds it, in its transaction.
+/// The schema as a poll reads it, in its transaction.
 async fn schema_read_by(watched: &Watched) -> SourceSchema {
     let mut connection = PgConnection::connect(&watched.place.url).await.unwrap();
     sqlx::raw_sql("begin").execute(&mut connection).await.unwrap();
     SourceSchema::read(&mut connection, &watched.crm.source).await.unwrap()
 }
 
-/// The look before the pass and the look while it reads: what changes between the two is nobody's Lead object.
+/// The poll reads the schema before the pass and again in it. A change between the two must not reach a Lead object.
 #[tokio::test]
 async fn a_column_that_changes_after_the_look_fails_the_pass_which_is_tried_again() {
     let watched = Watched::new(Engine::Postgres, "zip text", "table = 'leads'").await;
@@ -342,7 +342,7 @@ async fn a_column_that_changes_after_the_look_fails_the_pass_which_is_tried_agai
     watched.goes_on().await;
 }
 
-/// A statement that fails halfway, on a row.
+/// A statement that fails on one row, halfway.
 #[tokio::test]
 async fn a_read_that_fails_leaves_everything_as_it_was() {
     let query = "query = 'select id, town, (10 / (id - 5))::text as zip from leads'";

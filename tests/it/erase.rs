@@ -1,4 +1,4 @@
-//! A person is erased: nothing of them remains, and they are never written to again, on both engines.
+//! A person is erased, on both engines: no data about them remains, and they are never contacted again.
 
 use serde_json::json;
 
@@ -41,7 +41,7 @@ on_both_engines!(
     whoever_writes_at_the_same_time_nothing_of_them_remains,
 );
 
-/// In every text that is about the person, and in no other.
+/// Occurs in every text about the person, and in no other text.
 const MARK: &str = "Quetzalcoatl";
 
 pub fn somebody() -> DecisionMaker {
@@ -90,7 +90,7 @@ async fn every_table_is_known_to_name_people_or_not(engine: Engine) {
     }
 }
 
-/// A lead with something in every table, and another that is to be left alone.
+/// A lead with data in every table, and another lead that must stay.
 async fn full(db: &StateDb, who: &str) {
     write(db, &[held(who, &body(who, "Ulm")), held("other", r#"{"id":"other","email":"o@mail.example"}"#)], 0).await;
     let shown = held::look(db, &HeldSelection::default()).await.unwrap();
@@ -143,7 +143,7 @@ async fn full(db: &StateDb, who: &str) {
 async fn nothing_of_a_person_remains_in_any_table(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
-    // An id that is personal data itself.
+    // The id itself is personal data.
     let who = format!("{MARK}@key.example");
     full(&db, &who).await;
     let all = tables(&db).await;
@@ -247,7 +247,7 @@ async fn an_answer_that_comes_late_is_not_journalled(engine: Engine) {
     let db = place.state().await;
     write(&db, &[desired("1", "a"), desired("2", "a")], 0).await;
     let claims = claim(&db, 10, 1).await;
-    // As another instance takes them for lost.
+    // Another instance recovers the claims as lost.
     let unknown = crate::support::lead_row::resend();
     orphan::recover(&db, orphan::OrphanScope::All, &unknown, at(2)).await.unwrap();
     erased(&db, &id("1"), 3).await;
@@ -290,7 +290,7 @@ async fn what_conversica_posts_of_them_is_counted_and_forgotten(engine: Engine) 
     assert_eq!(counts(&db).await, expected.map(|(name, count)| (name.to_owned(), count)));
     let applied = apply_all(&db, at(4)).await;
     assert_eq!((applied.events, applied.alerts), (1, 0));
-    // Somebody fixes a post that they had looked at before.
+    // The operator fixes a post that they opened earlier.
     let fixed = replay(
         &db,
         &waits,
@@ -346,7 +346,7 @@ async fn told_to_stop_first_nothing_else_leaves_and_polls_do_not_take_it_back(en
     deliver(&db, desired("1", r#"{"id":"1","city":"Ulm"}"#), 0).await;
     write(&db, &[held("1", r#"{"id":"1","city":"Bonn"}"#)], 1).await;
     assert!(erase::stop_first(&db, &id("1"), at(2)).await.unwrap());
-    // A poll that has read the row before, and one that comes now.
+    // A poll that read the row earlier, and a new one.
     write(&db, &[desired("1", r#"{"id":"1","city":"Rome"}"#)], 3).await;
     returned(&db, &[id("1")], 4).await;
     let by_now = erase::erase(&db, &id("1"), ToldFact::AsFarAsIsKnown, &somebody(), at(5)).await.unwrap();
@@ -364,7 +364,7 @@ async fn told_to_stop_first_nothing_else_leaves_and_polls_do_not_take_it_back(en
     assert_eq!(lead::page(&db, None, 9).await.unwrap(), []);
 }
 
-/// Polls, deliveries, posts and their taking in go on over other connections while some are erased.
+/// Polls, deliveries and posts go on over other connections while the operator erases some people.
 async fn whoever_writes_at_the_same_time_nothing_of_them_remains(engine: Engine) {
     let place = engine.place();
     let (db, other) = (place.state().await, place.state().await);
@@ -373,7 +373,7 @@ async fn whoever_writes_at_the_same_time_nothing_of_them_remains(engine: Engine)
         |round: i64| -> Vec<_> { people.iter().map(|who| desired(who, &body(who, &round.to_string()))).collect() };
     let polls = async {
         for round in 0..25 {
-            // Polls and deliveries of the real program are tried again as well.
+            // The real program retries polls and deliveries too.
             let _ = consent::upsert(&db, &changes(round), -1, at(round), at(round)).await;
             tokio::task::yield_now().await;
         }

@@ -1,5 +1,6 @@
-//! A person is erased at any moment, among polls that have looked before, holds, approvals, claims, answers, posts and crashes:
-//! from the tombstone on nothing leaves but the word to stop, and from the erasure on nothing is held, until somebody allows it.
+//! A person is erased at any moment, among polls that read the row earlier, holds, approvals, claims, answers, posts and
+//! crashes. After the tombstone only stop requests are sent. After the erasure nothing is held, until the operator allows
+//! the person again.
 
 use std::time::Duration;
 
@@ -34,16 +35,16 @@ use conversica_sync::store::{consent as ledger, lead, stuck, tombstone};
 #[derive(Debug, Clone, Copy)]
 enum Event {
     Row(u8),
-    /// A poll looks at the row.
+    /// A poll reads the row.
     Look,
-    /// What it has seen is written down.
+    /// The poll writes what it has read.
     Write(bool),
     Vanish,
     Hear(bool),
     Apply,
     Claim,
     Answer(OutcomeClass, bool),
-    /// Taken for lost while the answer is still to come.
+    /// The claim counts as lost while its answer is still to come.
     Crash(bool),
     Late(OutcomeClass),
     Decide(ReleaseKind),
@@ -86,10 +87,10 @@ struct Play {
     looked: Option<(MappedRow, Option<KnownLead>, Option<String>, i64)>,
     in_flight: Option<LeadClaim>,
     lost: Option<LeadClaim>,
-    /// The tombstone stands; and nothing is held.
+    /// The state has a tombstone, and no hold.
     buried: bool,
     erased: bool,
-    /// What Conversica holds, by its own account: the last content that it may have taken.
+    /// The last content that Conversica may have accepted.
     endpoint: Option<String>,
 }
 
@@ -153,7 +154,7 @@ impl Play {
         lead::page(&self.db, None, 10).await.unwrap().pop()
     }
 
-    /// As the merge does it: who is known to be erased is passed over.
+    /// Does the same as the merge: skips a person who is known to be erased.
     async fn look(&mut self) {
         let words = ledger::newest(&self.db).await.unwrap();
         let known = self.known().await;
@@ -244,7 +245,7 @@ impl Play {
             ErasureOutcome::Done(_) => {
                 let stopped =
                     |body: &String| body.contains("\"stopMessaging\":true") || body.contains("\"optOut\":true");
-                // An answer that comes late may say that it took more than we knew.
+                // A late answer may reveal that Conversica accepted more than the state knew.
                 let is_sure = !by_hand && !self.erased && self.lost.is_none();
                 assert!(
                     !is_sure || self.endpoint.as_ref().is_none_or(stopped),

@@ -1,4 +1,4 @@
-//! A person is erased beside the real program: no poll of any kind, no command and no restart writes to them again.
+//! A person is erased beside the real program: no poll, no command and no restart contacts them again.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn who_was_erased_is_never_sent_again_whatever_is_done(engine: Engine) {
     });
     let mut scene = Scene::on(engine, &endpoint.url(), 4);
     scene.run(&["once"]).expect_code(3);
-    // One that is known, one that was refused, one that was never read.
+    // One lead is known, one was rejected, one was never read.
     for id in ["1", "2", "5"] {
         erase(&scene, id);
     }
@@ -57,7 +57,7 @@ fn who_was_erased_is_never_sent_again_whatever_is_done(engine: Engine) {
     assert!(scene.run(&["reconcile"]).expect_code(0).stdout.contains("(erased)"));
     scene.run(&["once"]).expect_code(0);
     nobody_was_sent("reconcile --repair");
-    // A changed mapping sends everybody again; a hold takes everybody.
+    // A changed mapping sends all leads again, and the hold covers all of them.
     scene.set("lead", "leadStatus", "{ value = \"New\" }").set("safety", "approve_above", "1");
     scene.run(&["once"]).expect_code(4);
     scene.run(&["approve", "--yes"]).expect_code(0);
@@ -68,7 +68,7 @@ fn who_was_erased_is_never_sent_again_whatever_is_done(engine: Engine) {
     assert_eq!((&told["status"], told["erased_at"].is_string()), (&json!("erased"), true), "{told}");
     assert!(scene.run(&["lead", "1"]).expect_code(0).stdout.contains("erased on"));
     assert!(scene.run(&["leads", "--json"]).json().to_string().find("\"1\"").is_none());
-    // A daemon, started anew.
+    // A new daemon.
     let daemon = scene.daemon();
     scene.crm("update leads set last_name = 'Carter'");
     settled_others(&scene, &endpoint, "3", 4);
@@ -142,7 +142,7 @@ fn an_erasure_needs_a_word_and_says_what_it_deletes(engine: Engine) {
         scene.run(wrong).expect_code(2);
     }
     assert!(scene.run(&["lead", "1", "--allow", "--yes"]).expect_code(2).stderr.contains("was not erased"));
-    // Nobody sends: the stop is written down, and it is said that it has not arrived.
+    // No daemon runs: the state has the stop, and the report says that it has not arrived.
     erase(&scene, "1");
     assert_eq!(scene.state("select name from received_count where name = 'erased'"), Vec::<String>::new());
     let nothing = scene.run(&["lead", "1", "--export"]).expect_code(0).json();

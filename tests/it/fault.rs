@@ -1,5 +1,5 @@
-//! One test for each thing that can go wrong on the way to Conversica, with the real daemon and on both engines: whatever it
-//! is, in the end each lead has arrived with its newest content, and the journal accounts for every request.
+//! One test for each fault on the way to Conversica, with the real daemon and on both engines: in the end each lead has
+//! arrived with its newest content, and the journal accounts for every request.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,7 +44,7 @@ fn ended(daemon: Running) -> String {
     daemon.wait(SOON).expect_code(0).stderr
 }
 
-/// Which leads have come before: for scripts that misbehave at a lead's first request only.
+/// Remembers which leads have been sent, for scripts that misbehave at a lead's first request only.
 #[derive(Default)]
 struct Seen(Mutex<HashSet<String>>);
 
@@ -68,7 +68,7 @@ fn each_fourth(fault: impl Fn() -> Reaction + Send + Sync + 'static) -> StandIn 
     })
 }
 
-/// Twelve leads, three of which lose their first answer in that way; meanwhile rows change.
+/// Twelve leads; three of them lose their first answer by this fault, while rows change.
 fn three_lost_answers(engine: Engine, timeout: &str, fault: impl Fn() -> Reaction + Send + Sync + 'static) {
     let endpoint = each_fourth(fault);
     let mut scene = Scene::on(engine, &endpoint.url(), 12);
@@ -144,7 +144,7 @@ fn an_answer_that_is_slow_but_within_the_limit_is_waited_for(engine: Engine) {
     wait_until("a slow answer to be waited for", SOON, || {
         endpoint.requests().iter().any(|received| received.request.id.as_deref() == Some("4"))
     });
-    // While its older content is on its way.
+    // The older content is in flight.
     scene.crm("update leads set last_name = 'Newer' where id = 4");
     let status = settled(&scene, &[&endpoint], SOON);
     assert_classes(&status, &[&endpoint], 0);
@@ -152,7 +152,7 @@ fn an_answer_that_is_slow_but_within_the_limit_is_waited_for(engine: Engine) {
     ended(daemon);
 }
 
-/// Four requests are in flight when one of them has that answer; the others are answered after it has been written down.
+/// Four requests are in flight when one of them gets a 429; the others are answered after the 429 is recorded.
 fn nobody_sends_before(engine: Engine, retry_after: impl Fn() -> String + Send + Sync + 'static) {
     let (pause, others) = (Gate::new(), Gate::new());
     let gates = (pause.clone(), others.clone());
@@ -217,7 +217,7 @@ fn a_burst_of_server_errors_is_probed_by_one_lead_at_a_time_and_costs_the_others
     scene.crm("update leads set last_name = 'Newer' where id in (1, 20, 40)");
     wait_until("the last probe to be held", SOON, || endpoint.requests().len() == LAST && endpoint.in_flight() == 1);
     let requests = endpoint.requests();
-    // Three failures open it; up to three more are on their way by then.
+    // Three failures open the breaker; up to three more requests are in flight by then.
     for pair in requests[GOOD + 6..].windows(2) {
         let over = pair[0].over_at.expect("answered before the next");
         assert!(pair[1].request.arrived_at >= over, "a probe left while another was on its way");
@@ -242,7 +242,7 @@ fn a_401_in_the_middle_leaves_the_others_due_until_the_password_is_changed(engin
     scene.set("delivery", "concurrency", "4");
     let mut daemon = scene.daemon();
     daemon.wait_for_line("halted: nothing is sent", SOON);
-    // One in step and one that waits.
+    // One lead is in sync, and one waits.
     scene.crm("update leads set last_name = 'Newer' where id in (1, 40)");
     scene.wait_for_status("all that was on its way is written down", SOON, |status| {
         status["leads"]["in_flight"] == 0
@@ -279,7 +279,7 @@ fn an_accepting_status_without_a_refusal_is_accepted_whatever_comes_with_it(engi
         2 => Reaction::accept().body("\u{0}\u{1}{\"error\": \u{fffd} true"),
         3 => Reaction::status(201).body("[[[[[[[["),
         4 => Reaction::status(202).body("{\"errors\":[],\"error\":null}"),
-        // A body that ends too early, and one where none may be.
+        // A body that ends too early, and a body where none is allowed.
         5 => Reaction::Raw { status: Some(200), bytes: b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"a" },
         _ => Reaction::Raw { status: Some(204), bytes: b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n{}" },
     });

@@ -1,4 +1,4 @@
-//! A poll whose turn went to another instance, without a word, writes nothing any more.
+//! A poll that unknowingly lost its turn to another instance writes nothing more.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn what_a_poll_has_read_is_not_written_once_another_instance_has_begun_one
         .unwrap();
 
     crm.sql("update leads set town = 'Second'").await;
-    // It has the turn, and has not read yet.
+    // The poll has the turn, and has not read yet.
     let mut other = PgConnection::connect(&place.url).await.unwrap();
     other.execute("begin; lock table conversica_sync.consent in access exclusive mode").await.unwrap();
     let paused = poll(
@@ -76,7 +76,7 @@ async fn a_write_that_has_begun_fails_when_another_instance_takes_over_before_it
     turn.poll(context(0), PollReach::AsDue).await.unwrap();
 
     crm.sql("update leads set town = 'Second'").await;
-    // The poll has read, has looked at the fence, and its statement waits.
+    // The poll has read and has checked the fence; its write waits.
     let mut other = PgConnection::connect(&place.url).await.unwrap();
     other.execute("begin; lock table conversica_sync.lead in share mode").await.unwrap();
     let paused = turn.poll(context(60), PollReach::AsDue);

@@ -1,5 +1,5 @@
-//! The tutorial: every command of its transcript is run, one after the other, on a CRM with a schema of its own, and says what
-//! docs/tutorial.md says. Only times, addresses and names of sets may differ.
+//! The tutorial: the test runs every command of its transcript in order, on a CRM with a schema of its own, and compares
+//! the output with docs/tutorial.md. Only times, addresses and names of sets may differ.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -15,7 +15,7 @@ use conversica_sync::sandbox::{SandboxOptions, start};
 const FOLDER: &str = "/srv/dealer";
 const ADDRESS: &str = "127.0.0.1:8099";
 
-/// Twelve people of a dealer's own making: one address that is none, one who wants no mail, one with nobody to look after them.
+/// Twelve people with one malformed address, one who wants no mail, and one without a salesperson.
 const CRM: &str = "
     create table staff (staff_no integer primary key, full_name text not null, mail text not null);
     insert into staff values (1, 'Joan Webb', 'joan@dealer.example'), (2, 'Pavel Novak', 'pavel@dealer.example');
@@ -30,7 +30,7 @@ const CRM: &str = "
         case i when 9 then null else 1 + i % 2 end, case i when 7 then 1 else 0 end, 'Springfield',
         '2024-05-0' || (1 + i % 9) || ' 09:30:00', '2024-05-1' || (i % 9) || ' 16:0' || (i % 6) || ':00' from n;";
 
-/// A command of the transcript, and what it says.
+/// A command of the transcript, and its output.
 struct Step {
     command: String,
     says: String,
@@ -55,7 +55,7 @@ fn transcript() -> Vec<Step> {
     steps
 }
 
-/// The shell, in the folder, with the program on its path and nothing of the user's.
+/// A shell in the folder, with the program on its path and without the user's own settings.
 fn shell(folder: &Path, line: &str) -> Command {
     let program = Path::new(env!("CARGO_BIN_EXE_conversica-sync")).parent().expect("a folder");
     let mut command = Command::new("sh");
@@ -79,7 +79,7 @@ impl Drop for Daemon {
     }
 }
 
-/// What may differ is made equal: instants, durations, addresses, versions, names of sets.
+/// Makes equal what may differ: instants, durations, addresses, versions, names of sets.
 fn essence(text: &str) -> String {
     let word = |word: &str| {
         let digits = word.chars().filter(char::is_ascii_digit).count();
@@ -87,7 +87,7 @@ fn essence(text: &str) -> String {
         let is_measured = digits > 0 && word.contains([':', '.']) || digits >= 8 && word.contains('-');
         if is_set || is_measured { "…".to_owned() } else { word.to_owned() }
     };
-    // Numbers with a unit of time or size behind them, and those of ports.
+    // Numbers before a unit of time or size, and ports.
     let is_unit =
         |word: &str| matches!(word.trim_end_matches([',', '.', ';', ':', ')']), "ms" | "s" | "MiB" | "GiB" | "KiB");
     let is_number = |word: &str| word.trim_start_matches('(').chars().all(|c| c.is_ascii_digit());
@@ -127,7 +127,7 @@ fn the_first_hour_goes_as_the_tutorial_says() {
         let said = if let Some(line) = line.strip_suffix(" &") {
             let child = shell(folder.path(), &format!("exec {line}")).stdout(Stdio::null()).spawn().expect("a shell");
             daemon = Some(Daemon(child));
-            // Whoever types takes longer than the daemon.
+            // A reader who types the commands gives the daemon this time.
             wait_until("everybody is delivered", Duration::from_secs(60), || {
                 let status = shell(folder.path(), "conversica-sync status --json").output().expect("a shell");
                 let status: Value = serde_json::from_slice(&status.stdout).unwrap_or_default();

@@ -1,9 +1,10 @@
-//! The floor plan of the sources: which module may import which. Reads the files themselves, and the picture in `src/lib.rs`.
+//! The floor plan of the sources: which module may import which. The test reads the source files, and the picture in
+//! `src/lib.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// From the ground up. A module imports from floors below its own, or one way within its floor.
+/// From the ground up. A module imports from floors below its own, or in one direction within its floor.
 const FLOORS: [&[&str]; 7] = [
     &["clock", "console", "conversica", "error", "histogram", "horizon", "http", "nearest"],
     &["config", "telemetry"],
@@ -158,7 +159,7 @@ fn use_statements(code: &str) -> Vec<(bool, String)> {
     statements
 }
 
-/// `a::{b, c::d as e}` is `a::b` and `a::c::d`.
+/// Expands `a::{b, c::d as e}` to `a::b` and `a::c::d`.
 fn expand_use_tree(tree: &str) -> Vec<ModulePath> {
     let tree = tree.split(" as ").next().filter(|_| !tree.contains('{')).unwrap_or(tree).trim();
     let Some(open) = tree.find('{') else {
@@ -185,10 +186,10 @@ fn expand_use_tree(tree: &str) -> Vec<ModulePath> {
     parts.map(|path| [head.clone(), path.into_iter().filter(|part| part != "self").collect()].concat()).collect()
 }
 
-/// Paths of at least two parts that stand in the code itself.
+/// Paths of at least two parts in the code itself.
 fn paths_in_code(code: &str) -> Vec<ModulePath> {
     let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_' || character == ':';
-    // What ends in colons is the head of a tree, which `use_statements` has.
+    // A word that ends in colons is the head of a tree; `use_statements` covers it.
     let words =
         code.split(|character: char| !is_part(character)).filter(|word| word.contains("::") && !word.ends_with(':'));
     let paths = words.map(|word| word.trim_start_matches(':').split("::").map(str::to_owned).collect::<ModulePath>());
@@ -196,7 +197,7 @@ fn paths_in_code(code: &str) -> Vec<ModulePath> {
 }
 
 fn follow_re_exports(mut path: ModulePath, re_exports: &BTreeMap<ModulePath, ModulePath>) -> ModulePath {
-    // A name is passed on over a few modules at most.
+    // A name is re-exported through a few modules at most.
     for _ in 0..5 {
         let Some((length, target)) =
             (1..=path.len()).find_map(|length| Some((length, re_exports.get(&path[..length])?)))
@@ -213,7 +214,7 @@ fn floor_of(module: &[String]) -> usize {
     FLOORS.iter().position(|floor| floor.contains(&name)).unwrap_or_else(|| panic!("{name} stands on no floor"))
 }
 
-/// The modules that lie on some circle, with what they import on it.
+/// The modules that are part of a cycle, with their imports in it.
 fn circles(graph: &ImportGraph) -> Vec<String> {
     let reach: BTreeMap<&ModulePath, BTreeSet<&ModulePath>> =
         graph.keys().map(|module| (module, reachable_from(module, graph))).collect();

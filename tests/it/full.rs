@@ -1,5 +1,5 @@
-//! A state that has no room left, as on a full disk: the daemon says so once, with a cure, sends nothing that it could not
-//! write down, and goes on by itself when there is room.
+//! A state without room, as on a full disk: the daemon reports it once, with its fix, sends nothing that it could not
+//! record, and continues by itself when there is room.
 
 use std::process::Command;
 use std::time::Duration;
@@ -18,15 +18,15 @@ on_both_engines!(
     a_signal_while_there_is_no_room_ends_the_daemon_and_the_next_start_knows_what_was_on_its_way,
 );
 
-/// Files may not grow any more, which SQLite meets as a write that fails. The signal that comes with it would end a program;
-/// here, as on a full disk, there is none.
+/// SQLite reports the file size limit as a failed write. The signal that comes with the limit would end the program, so
+/// the program ignores it; a full disk sends none.
 fn deaf_to_sigxfsz(scene: &Scene) -> Cli {
     scene.cli().launched_by("trap '' XFSZ; exec \"$@\"")
 }
 
-/// From now on no file of the process may be written beyond its first `limit` bytes.
+/// From now on the process may write no file beyond its first `limit` bytes.
 fn limit_files(daemon: &Running, limit: &str) {
-    // Nothing but the soft limit, which a process of one's own may have back.
+    // Only the soft limit, so that the process may raise it again.
     let arguments = [format!("--pid={}", daemon.id()), format!("--fsize={limit}:")];
     let status = Command::new("prlimit").args(arguments).status().expect("prlimit is a part of util-linux");
     assert!(status.success(), "prlimit refused");
@@ -35,7 +35,7 @@ fn limit_files(daemon: &Running, limit: &str) {
 fn fill(engine: Engine, scene: &Scene, daemon: &Running) {
     match engine {
         Engine::Sqlite => limit_files(daemon, "4096"),
-        // As PostgreSQL says it when its disk is full.
+        // The error of PostgreSQL on a full disk.
         Engine::Postgres => drop(scene.state(
             "create function conversica_sync.no_room() returns trigger language plpgsql as \
              $$ begin raise exception 'could not extend file: No space left on device' using errcode = 'disk_full'; end $$; \
@@ -53,7 +53,7 @@ fn make_room(engine: Engine, scene: &Scene, daemon: &Running) {
     }
 }
 
-/// A daemon with one request on its way when the room ends, and nineteen more that are due; the answer has come since.
+/// A daemon with one request in flight when the room ends, and nineteen more that are due; the answer has arrived since.
 fn without_room(engine: Engine) -> (Scene, StandIn, Running) {
     let gate = Gate::new();
     let held = gate.clone();
@@ -98,7 +98,7 @@ fn a_signal_while_there_is_no_room_ends_the_daemon_and_the_next_start_knows_what
     assert!(output.stderr.contains("the next start records them as ambiguous"), "{output}");
     if engine == Engine::Postgres {
         scene.state("drop function no_room() cascade");
-        // Nobody waits half a minute for a lease here.
+        // Ends the leases at once, instead of after half a minute.
         scene.state("update lead set lease_until = 1 where status = 'in_flight'");
     }
     let daemon = scene.daemon();
@@ -115,7 +115,7 @@ fn a_signal_while_there_is_no_room_ends_the_daemon_and_the_next_start_knows_what
 fn a_start_without_room_says_what_is_wrong_and_a_later_one_goes_on() {
     let endpoint = StandIn::accepting();
     let scene = Scene::new(&endpoint.url(), 4);
-    // Before there is a state, and then with one that was in step.
+    // First without a state, then with one that is in sync.
     for leads in [5, 6] {
         let full = scene.cli().launched_by("trap '' XFSZ; ulimit -S -f 0; exec \"$@\"");
         for command in ["run", "once"] {

@@ -1,5 +1,5 @@
-//! Rows that are deleted, or leave the filter: with `on_delete = "stop_messaging"` Conversica is told once, with what it holds;
-//! else nothing is sent.
+//! Rows that are deleted, or leave the filter: with `on_delete = "stop_messaging"` Conversica gets one stop, with the
+//! content that it holds; otherwise nothing is sent.
 
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ async fn stop(db: &StateDb, seconds: i64) -> gone::StopOutcome {
     gone::stop(db, &[id("1")], at(seconds), at(seconds)).await.unwrap()
 }
 
-/// The stop leaves with that body, and rests.
+/// Claims the stop with that body and records its acceptance; then nothing more is due.
 async fn expect_stop(db: &StateDb, body: &str, what: &str) {
     let word = claim_one(db, 9000).await;
     assert_eq!((word.body.as_str(), word.urgent), (body, true), "{what}");
@@ -193,7 +193,7 @@ async fn the_word_owed_to_leads_that_were_let_go_is_settled_by_whoever_comes_nex
         assert_eq!(gone::withhold(&db, &[id("1"), id("2")], at(2), at(2)).await.unwrap(), 2);
         held::release_all(&db, &HeldSelection::default(), ReleaseKind::Send, at(3)).await.unwrap();
         assert!(claim(&db, 9, 4).await.is_empty(), "nothing of what the rows said is sent");
-        // Whoever let them go was killed here.
+        // A kill after the release left this step undone.
         assert_eq!(gone::settle(&db, on_delete, at(5), at(5)).await.unwrap(), told);
         assert_eq!(gone::settle(&db, OnDelete::StopMessaging, at(6), at(6)).await.unwrap(), 0, "settled once");
         if told == 1 {
@@ -225,7 +225,7 @@ mod program {
         scene
     }
 
-    /// What was sent before, and the same with the stop.
+    /// The last body equals the one before it, plus the stop.
     #[track_caller]
     fn assert_stopped(bodies: &[Value]) {
         let [.., before, stop] = bodies else { panic!("{bodies:?}") };
@@ -297,7 +297,7 @@ mod program {
             );
         }
         assert_eq!(scene.status()["leads"]["in_sync"], 4);
-        // Back before it was sent, or never sent at all: as any other row.
+        // A lead that returns before its stop is sent, or that was never sent, counts as any other row.
         scene.set("safety", "approve_above", "1");
         scene.crm("create table away as select * from leads where id < 3; delete from leads where id < 3");
         scene.run(&["once"]).expect_code(0);
@@ -359,7 +359,7 @@ mod program {
         );
         scene.set_text("source", "on_delete", "stop_messaging").set_text("safety", "first_run", "baseline");
         scene.run(&["once"]).expect_code(0);
-        // A key that no state can hold, at the end: what comes before it has been read by then.
+        // A key that is too long for the state, at the end: by then the poll has read the rows before it.
         let unusable = "z".repeat(2000);
         scene.crm("delete from leads where id < '10500'");
         scene.crm(&format!("update leads set id = '{unusable}' where id = '13999'"));

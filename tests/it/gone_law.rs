@@ -1,5 +1,5 @@
-//! One lead whose row comes, goes and is lost with most others, in any order of claims, answers and crashes: whoever may be
-//! written to and has no row is stopped in the end, and nobody else.
+//! One lead whose row comes, goes and is lost with most others, in any order of claims, answers and crashes: in the end
+//! Conversica has a stop for each contactable person without a row, and for no other person.
 
 use std::time::Duration;
 
@@ -26,12 +26,12 @@ use conversica_sync::store::{compare, gone, lead, stuck};
 enum Event {
     Row(u8),
     Vanish,
-    /// It is missing with most others, and held.
+    /// The row is missing with most others, and the lead is held.
     Shrink,
-    /// A person says that the others are gone.
+    /// The operator decides that the missing leads are gone.
     LetGo,
     Claim,
-    /// Where nobody can know, the second says what the endpoint really did.
+    /// When the outcome is unknown, the second field says what the endpoint really did.
     Answer(OutcomeClass, bool),
     Crash(bool),
 }
@@ -54,7 +54,7 @@ struct Play {
     seconds: i64,
     row: Option<u8>,
     in_flight: Option<LeadClaim>,
-    /// What the endpoint really holds.
+    /// The content that the endpoint really holds.
     endpoint: Option<String>,
 }
 
@@ -87,7 +87,7 @@ impl Play {
                     notes: Vec::new(),
                 };
                 let (mapped, known) = (mapped.of_row(RowHash(i64::from(k))), self.known().await);
-                // As the merge does: a row that says what it said is passed over, unless the source had lost it.
+                // Does the same as the merge: skips an unchanged row, unless the source had lost it.
                 if known.as_ref().is_some_and(|known| {
                     !known.gone
                         && known.hold_reason.as_deref() != Some(SOURCE_SHRANK)
@@ -101,7 +101,7 @@ impl Play {
                     RowDifference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
                     RowDifference::Changed(change, _) => {
                         lead::upsert(&self.db, &[change], now, now).await.unwrap();
-                        // With the row, the hold is over.
+                        // The row is back, so the hold is over.
                         held::release_all(&self.db, &HeldSelection::default(), ReleaseKind::Send, now).await.unwrap();
                     }
                 }
@@ -127,7 +127,7 @@ impl Play {
                     assert!(self.in_flight.is_none(), "one request a lead at any time");
                     let newest = self.row.map(content);
                     let right = newest.map_or(is_stop(&claim.body), |newest| newest == claim.body);
-                    // Its row went only just now, and no compare that may act on it has seen it.
+                    // The row has just gone, and no compare that may act on it has run.
                     let unseen = self.row.is_none() && self.known().await.is_some_and(|known| !known.gone);
                     assert!(right || unseen, "{:?}: {}", self.row, claim.body);
                     self.in_flight = Some(claim);
@@ -155,7 +155,7 @@ impl Play {
         }
     }
 
-    /// The endpoint accepts whatever there is to be sent.
+    /// The endpoint accepts everything that is due.
     async fn settle(&mut self) {
         self.step(Event::Crash(false)).await;
         let last = self.row.map_or(Event::Vanish, Event::Row);

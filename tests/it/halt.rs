@@ -1,5 +1,5 @@
-//! Answers of the endpoint, and what each does: to its lead, and to everybody. Some of them lock accounts, so the number of
-//! requests is what matters.
+//! Answers of the endpoint, and their effect on the lead and on all leads. Some answers lock accounts, so the number of
+//! requests matters.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -33,7 +33,7 @@ fn wrong_credentials_cost_exactly_one_request_whoever_starts_what() {
         let mut daemon = scene.cli().spawn(&["run"]);
         daemon.wait_for_line("still halted", SOON);
         daemon.wait_for_line("\"message\":\"running\"", SOON);
-        // While halted it goes on reading.
+        // The halted daemon continues to read.
         let polled = scene.status()["last_poll"]["at"].clone();
         scene.wait_for_status("another poll", SOON, |status| status["last_poll"]["at"] != polled);
         ended(daemon);
@@ -116,7 +116,7 @@ fn until_the_first_acceptance_one_request_at_a_time_and_then_as_many_as_allowed(
     scene.set("delivery", "concurrency", "3");
     let daemon = scene.daemon();
     endpoint.wait_for_requests(1, SOON);
-    // Two more polls: time enough for a second request, if one were to come.
+    // Two more polls give a second request enough time to arrive.
     for _ in 0..2 {
         let polled = scene.status()["last_poll"]["at"].clone();
         scene.wait_for_status("another poll", SOON, |status| status["last_poll"]["at"] != polled);
@@ -134,14 +134,14 @@ fn until_the_first_acceptance_one_request_at_a_time_and_then_as_many_as_allowed(
 fn a_401_in_the_middle_leaves_the_other_leads_due_and_untouched() {
     let endpoint = StandIn::start(|request| match request.n {
         6 => Reaction::status(401),
-        // What is in flight beside the 401 is answered well after it, so that no answer makes room before it.
+        // The requests in flight beside the 401 are answered well after it, so that no answer makes room before it.
         7..=9 => Reaction::accept().after(Duration::from_secs(3)),
         _ => Reaction::accept(),
     });
     let mut scene = Scene::new(&endpoint.url(), 30);
     scene.set("delivery", "concurrency", "4");
     let status = scene.run(&["once", "--json"]).expect_code(4).json();
-    // Nothing is begun after the 401.
+    // No request starts after the 401.
     let answered = endpoint.answered();
     assert!((6..=9).contains(&answered), "{answered} requests");
     assert_eq!(status["leads"]["in_sync"], answered - 1);
@@ -174,7 +174,7 @@ fn a_refused_lead_stops_alone_and_its_change_is_sent_again() {
     }
 }
 
-/// The time between the first request's answer and the second request, where the first answer has that header.
+/// The time between the first answer, with that header, and the second request.
 fn waited_after(status: u16, retry_after: impl Fn() -> String + Send + Sync + 'static) -> Duration {
     let endpoint = StandIn::start(move |request| match request.n {
         1 => Reaction::status(status).header("Retry-After", &retry_after()),

@@ -1,4 +1,4 @@
-//! The harness under test: what the other tests stand on has to hold by itself.
+//! Tests of the test harness itself.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -54,7 +54,7 @@ async fn a_private_cluster_can_be_paused_crashed_and_started_again() {
     cluster.pause();
     assert!(tokio::time::timeout(SHORTLY, session.ping()).await.is_err(), "a paused server does not answer");
     cluster.resume();
-    // The cut-off ping has left its answer in the connection, so another one asks.
+    // The interrupted ping has left its answer in the connection, so the test opens another one.
     PgConnection::connect(&database.url).await.expect("a resumed server answers").ping().await.expect("at once");
 
     cluster.crash();

@@ -13,7 +13,7 @@ use crate::support::watched::Watched;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A port that nobody listens on, as far as can be known.
+/// A free port: another process could still take it.
 fn free_port() -> u16 {
     let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
     probe.local_addr().expect("a bound socket has an address").port()
@@ -31,7 +31,7 @@ fn asked(cli: &Cli, arguments: &[&str]) -> Output {
 fn a_daemon_that_runs_is_healthy_and_one_that_stands_still_or_has_ended_is_not() {
     let endpoint = StandIn::accepting();
     let mut scene = Scene::new(&endpoint.url(), 2);
-    // Open to everybody, and asked on this machine.
+    // The server listens on all addresses, and `health` asks it on this machine.
     let listen = format!("0.0.0.0:{}", free_port());
     scene.set_text("admin", "listen", &listen).set_text("admin", "token", "a long random text for nobody");
     let watched = Watched::start(&scene);

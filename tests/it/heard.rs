@@ -1,5 +1,5 @@
-//! What becomes of stored posts: one picture a lead, in whatever batches they are taken; what follows for write-back, alerts
-//! and waiting leads.
+//! Stored posts and their effects: one picture a lead, in whatever batches the posts are applied; the consequences for
+//! write-back, alerts and waiting leads.
 
 use serde_json::{Value, json};
 
@@ -147,7 +147,7 @@ async fn what_can_no_longer_be_read_blocks_nobody(engine: Engine) {
     assert_eq!((applied.events, applied.unreadable), (2, 1));
     assert_eq!(ask(&db, "select id from conversation").await, ["2"]);
     assert_eq!(ask(&db, "select id from event where problem like '%not valid JSON%'").await, ["1"]);
-    // It was searched for a trace of an opt-out with the others, and is left alone.
+    // The event was searched for a trace of an opt-out with the others, and is not applied again.
     assert_eq!(ask(&db, "select id from event where examined_at is not null").await, ["1"]);
     assert_eq!(apply_all(&db, at(3)).await.events, 0);
 }

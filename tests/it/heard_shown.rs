@@ -1,4 +1,4 @@
-//! What was heard, as people and scripts see it: `lead`, `status`, `received`.
+//! Conversica's posts as people and scripts see them: `lead`, `status`, `received`.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ fn a_lead_that_is_only_heard_of_has_a_story(engine: Engine) {
     assert_eq!((&listed["received"][0]["known"], &listed["received"][0]["id"]), (&json!(false), &json!("77")));
 }
 
-/// As the receiver stores what it cannot read.
+/// Stores a post as the receiver stores an unreadable one.
 fn store_unreadable(engine: Engine, scene: &Scene, text: &str) {
     let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
     let bytes = engine.pick(format!("x'{hex}'"), format!("'\\x{hex}'::bytea"));
@@ -85,7 +85,7 @@ fn what_cannot_be_read_is_shown_as_it_came_and_read_again_when_mended(engine: En
     scene.run(&["once"]);
     let broken = "{\"id\":\"1\",\"action\":\"sent\",\"date\":\"2026-01-02T08:00:00Z\" \"body\":\"two lines\"}";
     store_unreadable(engine, &scene, broken);
-    // By an older version, say: today's reads it.
+    // For instance from an older version: the current one can read it.
     let readable = message("1", "sent", 2, "Hello").to_string();
     store_unreadable(engine, &scene, &readable);
     assert_eq!(scene.status()["received"]["unreadable"], 2);

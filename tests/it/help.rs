@@ -1,14 +1,14 @@
-//! `--help` and `man`: every command says what it does and shows it by examples that work; the manual has a page for each.
+//! `--help` and `man`: every command describes itself and gives examples that work; the manual has a page for each.
 
 use clap::{Command, CommandFactory, Parser};
 
 use crate::support::binary::Cli;
 use conversica_sync::cli::CommandLine as Arguments;
 
-/// As wide as help may be.
+/// The maximal width of the help.
 const WIDTH: usize = 100;
 
-/// Each command that is shown, with its whole name.
+/// Each visible command with its full name.
 fn commands() -> Vec<(String, Command)> {
     let mut program = Arguments::command().disable_help_subcommand(true);
     program.build();
@@ -54,7 +54,7 @@ fn every_example_is_taken() {
     for (name, command) in commands() {
         for line in examples(&command) {
             assert!(line.chars().count() <= WIDTH, "{name}: wider than {WIDTH}: {line}");
-            // Up to the explanation, a pipe or a file.
+            // The command ends at the explanation, a pipe or a file.
             let words = line.trim().split("  ").next().expect("split yields one part").split(' ');
             let words: Vec<&str> = words.take_while(|word| !["|", ">", ">>"].contains(word)).collect();
             if let Err(error) = Arguments::try_parse_from(&words) {
@@ -98,7 +98,7 @@ fn the_manual_has_a_page_for_every_command() {
     assert!(refused.stderr.contains("/dev/null/here") && refused.stderr.contains("cure:"), "{refused}");
 }
 
-/// What a formatter would stumble over: unknown requests, sections that are missing, text that reads like a request.
+/// Checks for mistakes of a manual page: unknown requests, missing sections, text that reads like a request.
 #[track_caller]
 fn is_a_page(page: &str, name: &str, command: &Command) {
     let requests = ["TH", "SH", "TP", "PP", "RS", "RE", "ie", "el", "br", "nf", "fi", "IP"];

@@ -1,6 +1,6 @@
-//! A stop that is said in other words than the published ones, or comes in an encoding, to a path or with a method that is not
-//! expected, is found all the same: the lead is not sent as one that may be contacted, and an operator has to look. And a large post
-//! that cannot be read keeps no other waiting. Through the real program.
+//! A stop in other words than the published ones, in an encoding, on an unexpected path or with an unexpected method is
+//! still found: the lead is not sent as contactable, and the operator has to decide. A large unreadable post delays no
+//! other post. Through the real program.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn is_told(endpoint: &StandIn, id: usize) -> bool {
     endpoint.bodies_of(&id.to_string()).last().is_some_and(|body| body["optOut"] == true)
 }
 
-/// Waits until Conversica was told of all these leads that they opted out, each because of the post that is named.
+/// Waits until Conversica has the opt-outs of all these leads, each because of the named post.
 fn expect_told(endpoint: &StandIn, posts: &[(usize, String)]) {
     for (id, post) in posts {
         wait_until(&format!("the opt-out of lead {id} is told, after {post}"), SOON, || is_told(endpoint, *id));
@@ -106,7 +106,7 @@ fn compressed(text: &str) -> [Vec<u8>; 2] {
 fn stops_in_any_encoding_are_told_to_conversica(engine: Engine) {
     type Encoding = fn(&str) -> Vec<u8>;
     let post = |id: &str| format!(r#"{{"id":"{id}","doNotEmail":true,"leadStatus":"Hot Lead"}}"#);
-    // Read, and answered 200.
+    // Readable, and answered 200.
     let read: [(&str, Encoding); 4] = [
         ("gzip", |post| compressed(post)[0].clone()),
         ("deflate", |post| compressed(post)[1].clone()),
@@ -214,7 +214,7 @@ fn what_comes_to_a_wrong_path_is_kept_and_may_be_an_opt_out(engine: Engine) {
     assert_eq!(ask("POST", "//conversica//lead", Some(&right), 1), 200);
     assert_eq!(ask("POST", "/conversica/leads", Some(&right), 2), 404);
     assert_eq!(ask("PUT", "/conversica/lead", Some(&right), 3), 405);
-    // A stranger leaves nothing behind.
+    // A request without credentials leaves no data.
     assert_eq!(ask("POST", "/conversica/leads", None, 4), 404);
     assert_eq!(ask("PUT", "/conversica/lead", Some(&basic(USERNAME, "wrong")), 5), 405);
     expect_told(&endpoint, &[(1, "//".to_owned()), (2, "leads".to_owned()), (3, "PUT".to_owned())]);

@@ -1,4 +1,4 @@
-//! Holds: what waits for a person, what does not, and how a person decides.
+//! Holds: which changes wait for approval, which do not, and how the operator decides.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::stand_in::StandIn;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A scene whose first pass is over: that many leads are in step.
+/// A scene whose first pass is over, with that many leads in sync.
 fn settled(endpoint: &StandIn, leads: u32, approve_above: &str) -> Scene {
     let mut scene = Scene::new(&endpoint.url(), leads);
     scene.set("safety", "approve_above", approve_above);
@@ -140,12 +140,12 @@ fn a_withdrawn_consent_goes_out_ahead_of_a_hold_and_is_not_counted() {
     scene.crm("update leads set opt_out = 1 where id = 5");
     held(&scene.run(&["once", "--json"]).expect_code(4).json(), "too_many_changes", 3);
     assert_eq!(endpoint.answered(), 7);
-    // Also for a lead that is among the held ones.
+    // This also applies to a held lead.
     scene.crm("update leads set opt_out = 1 where id = 2");
     held(&scene.run(&["once", "--json"]).expect_code(4).json(), "too_many_changes", 2);
     let last = endpoint.requests().last().expect("a request").request.json();
     assert_eq!((&last["id"], &last["optOut"], endpoint.answered()), (&json!("2"), &json!(true), 8));
-    // Many at once are never too many.
+    // Any number of withdrawals is sent without approval.
     scene.run(&["baseline", "--yes"]).expect_code(0);
     scene.crm("update leads set opt_out = 1");
     scene.run(&["once"]).expect_code(0);
@@ -219,7 +219,7 @@ fn the_daemon_stays_up_while_held_and_sends_once_approved() {
 fn whose_row_has_gone_during_the_hold_is_not_contacted_by_the_next_pass() {
     let endpoint = StandIn::accepting();
     let mut scene = Scene::new(&endpoint.url(), 4);
-    // Changed rows are found by their stamps: a row that is deleted leaves none behind.
+    // Stamps show changed rows; a deleted row leaves none.
     scene.crm("alter table leads add column updated_at text; update leads set updated_at = '2026-01-01T00:00:00Z'");
     scene.set_text("source", "changed_at", "updated_at").set("safety", "first_run", "");
     scene.run(&["once"]).expect_code(4);

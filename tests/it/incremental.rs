@@ -1,4 +1,5 @@
-//! Polls by `changed_at`: what they read, what they leave to the next full compare, and that reading again sends nothing.
+//! Polls by `changed_at`: which rows they read, which they leave to the next full compare, and that a second read sends
+//! nothing.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -62,7 +63,7 @@ impl Scene {
         Scene { crm, place, state, changed_at: "changed".to_owned(), lead, filter: "true".to_owned() }
     }
 
-    /// Rows from..=to whose change value is what `changed` says, an SQL literal.
+    /// Inserts the rows from..=to with the change value `changed`, an SQL literal.
     async fn insert(&self, from: u32, to: u32, changed: &str) {
         let rows: Vec<_> = (from..=to).map(|id| format!("({id}, 'Town {id}', {changed})")).collect();
         self.crm.sql(&format!("insert into leads values {}", rows.join(", "))).await;
@@ -95,7 +96,7 @@ impl Scene {
         lead::counts(&self.state).await.unwrap()[&status]
     }
 
-    /// Everything that waits is accepted; how much that was.
+    /// Conversica accepts everything that waits; returns the number of requests.
     async fn deliver(&self, minutes: i64) -> usize {
         let now = start() + TimeDelta::minutes(minutes);
         let lease = std::time::Duration::from_secs(60);
@@ -135,7 +136,7 @@ async fn a_poll_reads_what_changed_and_what_the_lookback_covers(engine: Engine) 
     assert_eq!(scene.deliver(1).await, 0, "reading again sends nothing");
 
     scene.crm.sql("update leads set town = 'Else', changed = '2026-06-01 12:01:30' where id in (3, 55)").await;
-    // A transaction that began before the newest change was seen, and committed after it.
+    // A transaction that began before the poll saw the newest change, and committed after it.
     scene.insert(70, 70, "'2026-06-01 11:57:00'").await;
     let changed = scene.poll(2).await;
     assert_eq!((changed.created, changed.updated), (1, 2));
@@ -194,7 +195,7 @@ async fn a_value_in_the_future_hides_nothing_that_changes_later(engine: Engine) 
 }
 
 async fn every_common_form_of_change_value_is_followed(engine: Engine) {
-    // Type, an old value, a value seen first, a later one.
+    // The type, an old value, the newest value at the first poll, a later one.
     let epoch = |minutes: i64, factor: i64| ((start() + TimeDelta::minutes(minutes)).timestamp() * factor).to_string();
     let numbers = |kind: &'static str, factor: i64| (kind, epoch(-600, factor), epoch(-1, factor), epoch(1, factor));
     let texts = |kind: &'static str, day: &str, seen: &str, later: &str| {
@@ -256,7 +257,7 @@ async fn a_form_that_is_no_time_is_read_whole_every_time(engine: Engine) {
 
 async fn equal_change_values_are_never_cut_apart(engine: Engine) {
     let scene = Scene::new(engine, engine.pick("text", "timestamp")).await;
-    // More rows of one value than a batch holds: a bulk import, not older than the look-back.
+    // A bulk import: more rows of one value than a batch holds, within the look-back.
     scene.insert(1, 2500, "'2026-06-01 11:58:00'").await;
     assert_eq!(scene.poll(0).await.created, 2500);
     scene.deliver(0).await;
@@ -283,8 +284,8 @@ async fn a_source_that_was_put_back_to_an_earlier_time_is_compared_as_a_whole(en
 async fn a_number_of_another_unit_hides_nothing(engine: Engine) {
     let seconds = |minutes: i64| (start() + TimeDelta::minutes(minutes)).timestamp();
     let odd = [
-        // The newest, in milliseconds and in microseconds; a year ago, in microseconds; the end of the year 9999, beside which
-        // SQLite goes on from the newest that is not in the future.
+        // The newest value in milliseconds and in microseconds; a value a year old in microseconds; the end of the year
+        // 9999, which SQLite ignores because it lies in the future.
         (seconds(-1) * 1000, 1),
         (seconds(-1) * 1_000_000, 1),
         (seconds(-525_600) * 1_000_000, 6),
@@ -305,7 +306,7 @@ async fn a_number_of_another_unit_hides_nothing(engine: Engine) {
 }
 
 async fn texts_of_several_zones_hide_nothing(engine: Engine) {
-    // Seen first, and the same moment a little later as somebody else writes it.
+    // The newest text at the first poll, an older text of another zone, and a later text in the form of the second.
     for (seen, other, later) in [
         ("2026-06-01T11:59:00Z", "2026-05-01T01:00:00-08:00", "2026-06-01T04:01:00-08:00"),
         ("2026-06-01T11:59:00Z", "2026-05-01 01:00:00", "2026-06-01 04:01:00"),
@@ -376,7 +377,7 @@ async fn a_writer_that_takes_long_is_not_overtaken_by_a_value_in_the_future() {
         scene.insert(2, 9, &seen).await;
         scene.poll(0).await;
         scene.deliver(0).await;
-        // Begun half an hour before that poll, and committed just after it.
+        // The transaction began half an hour before that poll, and committed just after it.
         scene.crm.sql(&format!("update leads set town = 'Else', changed = {late} where id = 5")).await;
         for (minutes, updated) in [(1, 1), (2, 0)] {
             assert_eq!(

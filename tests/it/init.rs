@@ -1,4 +1,4 @@
-//! `init` without a terminal: what it proposes for databases as they are found, what it writes, and what it refuses.
+//! `init` without a terminal: its proposals for typical databases, its output, and its refusals.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -11,7 +11,7 @@ use crate::support::scene::{PASSWORD, Scene};
 
 const GIVEN: [&str; 4] = ["--username", "acme-api", "--conversation", "Inbound Leads"];
 
-/// `init` with what it cannot know; `--endpoint` is a port where nobody listens.
+/// Runs `init` with the settings that it cannot find out; no server listens at the port of `--endpoint`.
 #[track_caller]
 pub fn init(scene: &Scene, more: &[&str]) -> Output {
     let url = scene.crm_store().url();
@@ -23,7 +23,7 @@ pub fn written(scene: &Scene) -> String {
     std::fs::read_to_string(scene.directory().join("conversica-sync.toml")).expect("init has written it")
 }
 
-/// The leads that `plan` finds with the configuration as `init` has written it, by their ids.
+/// The ids of the leads that `plan` finds with the configuration from `init`.
 #[track_caller]
 pub fn planned(scene: &Scene) -> Value {
     std::fs::write(scene.directory().join("conversica_password"), "correct horse\n").expect("the directory is ours");
@@ -147,7 +147,7 @@ fn columns_may_be_german_french_or_spanish(engine: Engine) {
     }
 }
 
-/// A yes to messages is not the opposite of an opt-out until a person says so.
+/// An opt-in is not the opposite of an opt-out until the operator says so.
 fn an_opt_in_is_never_taken_for_an_opt_out_unasked(engine: Engine) {
     let tables = "create table leads (id integer primary key, first_name varchar(9), email varchar(40), source varchar(9), owner_name varchar(9), email_opt_in integer);\n\
                   insert into leads values (1, 'Ann', 'ann@example.net', 'Web', 'Rae', 1), (2, 'Bo', 'bo@example.net', 'Web', 'Rae', 0), (3, 'Cy', 'cy@example.net', 'Web', 'Rae', null);\n";
@@ -199,7 +199,7 @@ fn what_only_a_person_knows_is_asked_for_in_one_message(engine: Engine) {
     assert!(output.stderr.contains("did you mean \"vorname\"?"), "{output}");
     let output = init(&scene, &["--table", "lead"]).expect_code(2);
     assert!(output.stderr.contains("did you mean leads?"), "{output}");
-    // An address is known by its values.
+    // `init` recognises an e-mail address by its values.
     let output = init(&scene, &["--value", "leadSource=Web", "--value", "repName=Rae"]).expect_code(0);
     assert!(output.stdout.contains("sample values look like e-mail addresses"), "{output}");
 }
@@ -233,7 +233,7 @@ fn nothing_personal_is_written_and_nothing_is_replaced_unasked(engine: Engine) {
     assert!(output.stderr.contains("--force"), "{output}");
     assert_eq!(written(&scene), text, "left as it is");
     assert_eq!(scene.crm("select count(*) || '' from leads"), before);
-    // What is safe stays so unless somebody says otherwise.
+    // Safe defaults stay unless the operator changes them.
     let effective = Cli::new(scene.directory())
         .env("CONVERSICA_SYNC__CONVERSICA__PASSWORD", "correct horse")
         .run(&["config", "show"]);
@@ -307,7 +307,8 @@ fn a_view_has_no_key_in_the_catalog_and_is_read_all_the_same(engine: Engine) {
     assert_lead(&planned(&scene), "1", &json!({ "firstName": "Ann", "leadSource": "Web" }));
 }
 
-/// No reference is declared, no key is primary, the times are of nobody knows which month, and names are written backwards.
+/// No reference is declared, no key is primary, day and month of the dates are ambiguous, and names have the family name
+/// first.
 fn what_the_database_does_not_declare_is_found_by_names_and_values(engine: Engine) {
     let tables = "create table users (id integer primary key, first_name varchar(9), last_name varchar(9));\n\
                   insert into users values (1, 'Rae', 'Rep');\n\

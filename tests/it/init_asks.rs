@@ -1,4 +1,4 @@
-//! `init` on a terminal: what it asks, in which order, and that Escape writes nothing.
+//! `init` on a terminal: its questions and their order, and that Escape writes nothing.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ use crate::support::wait::wait_until;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The program with a terminal before it.
+/// The program on a terminal.
 struct Session {
     child: Child,
     keyboard: File,
@@ -54,7 +54,7 @@ impl Session {
         self.screen.lock().expect("nobody panics with it").clone()
     }
 
-    /// Waits for a question, and types.
+    /// Waits for a question, and types the keys.
     #[track_caller]
     fn answer(&mut self, question: &str, keys: &str) {
         self.wait_for(question);
@@ -136,7 +136,7 @@ fn what_is_given_is_not_asked_and_escape_writes_nothing(engine: Engine) {
     assert!(!scene.directory().join("conversica-sync.toml").exists());
 }
 
-/// The answer is no, unless the operator says otherwise.
+/// The default answer is no.
 fn what_makes_no_lead_is_written_only_if_confirmed(engine: Engine) {
     for (keys, is_written) in [("\r", false), ("y\r", true)] {
         let scene = crms::scene(engine, &TABLES.replace("ann@example.net", "none").replace("bo@example.net", "none"));

@@ -1,5 +1,5 @@
-//! `init` and columns of yes and no: what speaks of consent or of rows out of use is named, with the line to write, and never
-//! turned round unasked; and a proposal that makes no lead is not passed off as done.
+//! `init` and yes/no columns: it names the columns about consent or about inactive rows with the line to write, and never
+//! inverts one unasked. A proposal that makes no lead does not count as a success.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::crms;
 use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::scene::Scene;
 
-/// Of each kind, names in several languages.
+/// Names in several languages, of each kind.
 const PERMISSIONS: [&str; 14] = [
     "massmail",
     "mass_mail",
@@ -81,7 +81,7 @@ fn no_flag_of_consent_or_disuse_is_passed_over(engine: Engine) {
     }
 }
 
-/// The file with one of its commented lines taken in.
+/// The file with one of its commented lines enabled.
 #[track_caller]
 fn with_line(scene: &Scene, start: &str) {
     let text = written(scene);
@@ -112,7 +112,7 @@ fn the_lines_that_are_offered_work_as_they_are(engine: Engine) {
     }
 }
 
-/// In a query too, the column that a line names can be read.
+/// The column that a line names can be read in a query too.
 fn the_lines_that_are_offered_work_beside_a_query(engine: Engine) {
     let tables = "create table users (id integer primary key, name varchar(30));\n\
          create table leads (id integer primary key, first_name varchar(9), email varchar(40), source varchar(9), owner_id integer references users (id), mailing boolean, bounced boolean);\n\
@@ -134,7 +134,7 @@ fn the_lines_that_are_offered_work_beside_a_query(engine: Engine) {
     assert!(leads.get("1").is_some() && leads.get("2").is_none(), "{leads:#}");
 }
 
-/// Inactive rows, and people marked as staff, are left out, and that is said.
+/// The proposal leaves out inactive rows and people marked as staff, and `init` says so.
 fn rows_out_of_use_and_marked_staff_are_left_out(engine: Engine) {
     for (column, declared, kept, left_out) in [
         ("is_active", "boolean", "TRUE", "FALSE"),
@@ -159,7 +159,7 @@ fn rows_out_of_use_and_marked_staff_are_left_out(engine: Engine) {
     }
 }
 
-/// In several languages a plain opt-out is one.
+/// `init` recognises a plain opt-out in several languages.
 fn plain_refusals_fill_opt_out(engine: Engine) {
     for column in [
         "do_not_email",

@@ -1,5 +1,5 @@
-//! `init` where one record is in several tables: the parent's soft delete, stamps, owner and consent count, and a reference
-//! never goes out as a text.
+//! `init` where several tables hold one record: the parent's soft delete, stamps, owner and consent count, and no
+//! reference becomes a text.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::scene::Scene;
 use crate::support::{crm_shapes, crms};
 
-/// The query that `init` has written.
+/// The query that `init` wrote.
 fn query(scene: &Scene) -> String {
     let text = written(scene);
     let query = text.split_once("query = '''\n").and_then(|(_, rest)| rest.split_once("\n'''"));
@@ -42,7 +42,7 @@ fn a_lead_that_is_a_person_is_read_with_that_person(engine: Engine) {
     }
 }
 
-/// Two levels up, by keys that are all called `id`; columns of one name at several levels all count.
+/// Two levels up, all with keys named `id`; columns of one name count at each level.
 fn every_level_counts(engine: Engine) {
     let tables = "create table record (id integer primary key, deleted_at timestamp, updated_at timestamp);\n\
          create table person (id integer primary key references record (id), name varchar(30), email varchar(40), do_not_email boolean, archived boolean, updated_at timestamp);\n\
@@ -93,7 +93,7 @@ fn prisma_s_quoted_names_are_understood(engine: Engine) {
     }
 }
 
-/// An id is no street, no city and no name; the words behind it are, where the other table has them.
+/// An id is no street, no city and no name; the text of the referenced table is used, where there is one.
 fn a_reference_or_a_number_never_fills_a_text(engine: Engine) {
     let tables = "create table places (id integer primary key, street varchar(30), city varchar(30), zip varchar(9));\n\
          create table origins (code varchar(9) primary key, label varchar(30));\n\
@@ -119,7 +119,7 @@ fn a_reference_or_a_number_never_fills_a_text(engine: Engine) {
     }
 }
 
-/// Neither address nor name is in the opportunity: they are the party's, and those of its contact mechanisms.
+/// The opportunity has neither address nor name: they are in its party and in the party's contact mechanisms.
 fn tryton_s_opportunities_are_read_through_their_parties(engine: Engine) {
     let scene = crms::scene(engine, crm_shapes::TRYTON);
     init(&scene, &["--value", "leadSource=Website"]).expect_code(0);
@@ -131,7 +131,7 @@ fn tryton_s_opportunities_are_read_through_their_parties(engine: Engine) {
     assert_eq!(changed_at(&scene, "id", 1), "2026-03-05 10:00:00", "{}", query(&scene));
 }
 
-/// Whoever is behind the record decides: a contact's opt-out, trash and employment count.
+/// The contact behind the record decides: its opt-out, trash and employment count.
 fn the_contact_of_an_opportunity_decides(engine: Engine) {
     let tables = "create table contacts (id integer primary key, first_name varchar(9), last_name varchar(9), email varchar(40), unsubscribed boolean, bounced boolean, deleted_at timestamp, updated_at timestamp);\n\
          create table employees (id integer primary key, contact_id integer references contacts (id));\n\

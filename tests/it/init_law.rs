@@ -1,4 +1,4 @@
-//! What holds of proposals for any database at all: they name only what is there, each key once, and never panic.
+//! Rules for the proposals for any database: they name only columns that exist, each key once, and never panic.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use conversica_sync::setup::introspect::table::{ForeignKey, InspectedTable, Tabl
 use conversica_sync::setup::propose::proposal::{GivenValue, OperatorWishes, RowsPlace};
 use conversica_sync::setup::propose::{SqlDialect, ancestors, names, propose, rank};
 
-/// Names that mean something, and names that mean nothing.
+/// Names with a known meaning, and names without one.
 fn name() -> impl Strategy<Value = String> {
     let lists = [names::FULL_NAME, names::CHANGED_AT, names::DELETED, names::OPT_IN, names::OTHER_CONSENT];
     let lists = LeadKey::ALL.iter().map(|key| names::of(*key)).chain(lists);
@@ -111,10 +111,10 @@ proptest! {
         let given = if inverted { vec![(LeadKey::OptOut, GivenValue::Inverted(base.columns[0].name.clone()))] } else { Vec::new() };
         let proposal = propose(&catalog, 0, dialect, &OperatorWishes { given, ..OperatorWishes::default() });
         rank::candidates(&catalog);
-        // What the table inherits is its own.
+        // Inherited columns count as the table's own.
         let record: Vec<&InspectedTable> = std::iter::once(0).chain(ancestors(&catalog, 0)).map(|index| &catalog[index]).collect();
         let is_there = |name: &str| record.iter().any(|table| table.columns.iter().any(|column| column.name == name));
-        // A query says what it calls its columns; a table has its own.
+        // A query names its columns; a table has its own.
         let offered = |name: &str| match &proposal.place {
             RowsPlace::Table { .. } => is_there(name),
             RowsPlace::Query(query) => query.contains(&format!(" AS {}", db::quote(name))) || (is_there(name) && query.contains(&format!(".{}", db::quote(name)))),
@@ -130,13 +130,13 @@ proptest! {
         for name in proposal.unmapped.iter().chain(proposal.consent.iter().map(|unmapped| &unmapped.column)) {
             prop_assert!(is_there(name));
         }
-        // What says yes to messages fills optOut only where a person has said so.
+        // An opt-in column fills optOut only after the operator's decision.
         if let (false, Some(field)) = (inverted, proposal.field(LeadKey::OptOut))
             && let FieldRule::Column { column, .. } = &field.rule
         {
             prop_assert!(names::likeness(column, names::OPT_IN).is_none(), "{column}");
         }
-        // No column about consent is passed over in silence.
+        // The proposal mentions every column about consent.
         for column in base.columns.iter().filter(|column| names::likeness(&column.name, names::of(LeadKey::OptOut)).is_some()) {
             let mapped = !proposal.unmapped.contains(&column.name);
             prop_assert!(mapped, "{} is neither mapped nor named", column.name);

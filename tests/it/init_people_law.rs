@@ -1,5 +1,5 @@
-//! What holds of proposals for any small database with staff and a mark of deleted rows: the staff's table is never read for
-//! leads, and no row that is marked deleted is among them, at whatever level of inheritance the mark is.
+//! Rules for the proposals for any small database with staff and a deletion mark: `init` never reads leads from the table
+//! of staff, and no row that is marked deleted is a lead, at any level of inheritance.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use conversica_sync::setup::propose::proposal::{OperatorWishes, RowsPlace, Sourc
 use conversica_sync::setup::propose::{SqlDialect, propose, rank};
 use conversica_sync::source::source_db::SourceDb;
 
-/// How rows are marked as deleted: name, type, the value of a row that is there, and of one that is not.
+/// A deletion mark: name, type, the value of a present row, and of a deleted one.
 type Mark = (&'static str, &'static str, &'static str, &'static str);
 
 const MARKS: [Mark; 10] = [
@@ -38,15 +38,15 @@ struct Shape {
     staff: &'static str,
     login: Option<&'static str>,
     leads: &'static str,
-    /// 0: everything is in the table itself.
+    /// 0: the table itself has all columns.
     parents: usize,
     mark: Mark,
     mark_level: usize,
     email_level: usize,
-    /// Whether the key of a child is called as its parent's, or as Django calls it.
+    /// Whether the key of a child has its parent's name, or Django's.
     is_django: bool,
     has_owner: bool,
-    /// One a row.
+    /// One value for each row.
     deleted: Vec<bool>,
 }
 
@@ -81,7 +81,7 @@ impl Shape {
         parent.unwrap_or_else(|| "id".to_owned())
     }
 
-    /// The statements that make it, parents first.
+    /// The statements that create the tables, parents first.
     fn sql(&self) -> String {
         let login =
             self.login.map(|columns| columns.split(", ").map(|column| format!(", {column} varchar(9)")).collect());
@@ -137,7 +137,7 @@ impl Shape {
     }
 }
 
-/// The addresses that a proposal would write to.
+/// The addresses that a proposal would contact.
 fn addresses(scene: &Scene, proposal: &SourceProposal) -> BTreeSet<String> {
     let rows = match &proposal.place {
         RowsPlace::Table { filter } => {

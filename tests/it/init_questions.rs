@@ -1,4 +1,4 @@
-//! What may exclude a person from being written to is never passed over by `init`: it is a question in the file that it writes.
+//! `init` never skips a column that may exclude a person from messages: its file asks about it.
 
 use crate::init::{init, written};
 use crate::support::crms;

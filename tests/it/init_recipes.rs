@@ -1,5 +1,4 @@
-//! The recipes of config/recipes: each makes the right Lead objects of the tables that it is for, and the same as `init`
-//! proposes.
+//! The recipes of config/recipes: each makes the right Lead objects from its tables, the same as the proposal of `init`.
 
 use serde_json::{Map, Value};
 
@@ -8,7 +7,7 @@ use crate::support::crms;
 use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::scene::Scene;
 
-/// The Lead objects that `plan` finds, by their ids; rows that make none are left out.
+/// The Lead objects that `plan` finds, by id, without invalid rows.
 #[track_caller]
 fn planned(scene: &Scene, file: &str) -> Map<String, Value> {
     let state = format!("sqlite://{}/state-of-{file}.db", scene.directory().display());
@@ -21,7 +20,7 @@ fn planned(scene: &Scene, file: &str) -> Map<String, Value> {
     leads.map(|lead| (lead["id"].as_str().expect("an id").to_owned(), lead["changes"].clone())).collect()
 }
 
-/// `keys` are those that a recipe fills better than a proposal can.
+/// `keys` are the keys that a recipe fills better than a proposal can.
 #[track_caller]
 fn assert_recipe(engine: Engine, tables: &str, recipe: &str, keys: &[&str]) {
     let scene = crms::scene(engine, tables);
@@ -61,7 +60,7 @@ fn twenty() {
 
 fn suitecrm(engine: Engine) {
     let recipe = include_str!("../../config/recipes/suitecrm.toml");
-    // As the recipe says for SQLite.
+    // The recipe's own hint for SQLite.
     let sqlite = "max(l.date_modified, coalesce(address.date_modified, ''), coalesce(entry.date_modified, ''))";
     let greatest = "greatest(l.date_modified, address.date_modified, entry.date_modified)";
     let recipe = engine.pick(recipe.replace(greatest, sqlite), recipe.to_owned());

@@ -1,4 +1,4 @@
-//! `init` never proposes to write to the people who work with the CRM, whatever their table is called, and no text advises it.
+//! `init` never proposes to contact the users of the CRM, whatever their table is called, and no text advises it.
 
 use serde_json::json;
 
@@ -44,13 +44,13 @@ fn where_only_staff_have_addresses_no_table_is_advised(engine: Engine) {
         let output = init(&scene, &[]).expect_code(2);
         assert!(output.stderr.contains("look like tables of users or staff"), "{output}");
         assert!(output.stderr.contains("companies"), "other tables are named: {output}");
-        // An operator may know better.
+        // The operator may know better.
         let output = init(&scene, &["--table", bare]).expect_code(0);
         assert!(output.stdout.contains("looks like one of users or staff"), "{output}");
     }
 }
 
-/// By its columns, or because leads belong to its people.
+/// `init` recognises staff by the columns, or because leads belong to them.
 fn staff_under_any_name_is_known(engine: Engine) {
     let logins = "create table t_147 (id integer primary key, name varchar(30), email varchar(40), password_hash varchar(40), updated_at timestamp);\n\
          insert into t_147 values (1, 'Rae Rep', 'rae@staff.example', 'x', '2026-01-01 00:00:00');\n";
@@ -70,7 +70,7 @@ fn staff_under_any_name_is_known(engine: Engine) {
     }
 }
 
-/// Customers who log in to a shop have passwords too, and a better filled table of staff stays what it is.
+/// Customers of a shop have passwords too, and a fuller table of staff still counts as staff.
 fn customers_win_over_staff(engine: Engine) {
     let tables = "create table employees (id integer primary key, first_name varchar(9), last_name varchar(9), email varchar(40), phone varchar(20), source varchar(9), owner varchar(9), optout boolean, updated_at timestamp);\n\
          create table customers (id integer primary key, mail varchar(40), first_name varchar(9), password varchar(40), channel varchar(9), owner_name varchar(9));\n\
@@ -88,7 +88,7 @@ fn django_s_users_are_no_leads(engine: Engine) {
     let leads = planned(&scene);
     assert!(!leads.to_string().contains("\"email\":\"rae@staff.example\""), "{leads:#}");
     assert!(!written(&scene).contains("FROM \"auth_user\""), "{}", written(&scene));
-    // A misspelt table is not corrected into one of staff.
+    // `init` does not correct a misspelt table to one of staff.
     let output = init(&scene, &["--table", "auth_usr", "--force"]).expect_code(2);
     assert!(!output.stderr.contains("auth_user"), "{output}");
 }
@@ -103,7 +103,7 @@ fn tryton_s_users_and_employees_are_no_leads(engine: Engine) {
     assert!(!format!("{output}").contains("staff.example"), "{output}");
 }
 
-/// Staff who are persons, too, are left out of the persons.
+/// Staff who are also persons are left out of the persons.
 fn an_employee_who_is_a_person_is_left_out(engine: Engine) {
     let tables = "create table person (id integer primary key, first_name varchar(9), email varchar(40), source varchar(9), owner_name varchar(9));\n\
          create table employee (person_ptr_id integer primary key references person (id), salary integer);\n\

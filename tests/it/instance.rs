@@ -1,5 +1,5 @@
-//! Several instances on one PostgreSQL state: they share the work and the pace, poll in turn, take over from one that dies,
-//! and a password that is refused is refused for all of them.
+//! Several instances on one PostgreSQL state: they share the work and the pace, poll in turn, and take over from an
+//! instance that dies; a rejected password counts for all of them.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ fn a_wrong_password_costs_one_request_whatever_the_number_of_instances() {
     first.wait_for_status("the halt", SOON, |status| status["halt"]["reason"] == "credentials");
     first.run(&["once"]).expect_code(4);
     second.run(&["once"]).expect_code(4);
-    // A change gives both a reason to send.
+    // A change gives both instances a reason to send.
     let before = first.status()["last_poll"]["at"].clone();
     first.crm("update leads set first_name = 'Zoe'");
     first.wait_for_status("another poll", SOON, |status| status["last_poll"]["at"] != before);
@@ -72,7 +72,7 @@ fn a_wrong_password_costs_one_request_whatever_the_number_of_instances() {
 
 #[test]
 fn an_instance_that_is_killed_is_replaced_by_the_other_as_reader_and_as_sender() {
-    // Only the first request for lead 7 hangs: the one that the killed instance leaves behind.
+    // Only the first request for lead 7 hangs: the killed instance leaves it in flight.
     let hung = std::sync::atomic::AtomicBool::new(false);
     let endpoint = StandIn::start(move |request| match request.id.as_deref() {
         Some("7") if !hung.swap(true, std::sync::atomic::Ordering::SeqCst) => Reaction::AcceptThenHang,
@@ -86,7 +86,7 @@ fn an_instance_that_is_killed_is_replaced_by_the_other_as_reader_and_as_sender()
     first.wait_for_status("the first three", SOON, |status| status["leads"]["in_sync"] == 3);
     first.add(7, 7);
     wait_until("lead 7 to be on its way", SOON, || !endpoint.bodies_of("7").is_empty());
-    // It comes while the first one lives: what is in flight is not its business.
+    // It starts while the first one lives, and leaves the requests in flight alone.
     let mut two = second.daemon();
     two.wait_for_line("instances share this state", SOON);
     drop(one.kill());

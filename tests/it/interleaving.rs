@@ -1,6 +1,6 @@
-//! One lead, any order of row changes, claims, answers, crashes, holds and decisions, held against a model that knows what
-//! the endpoint really holds. The state may never believe more than is true, may never lose what is to be sent, and may
-//! never make a withdrawal of consent wait.
+//! One lead, any order of row changes, claims, answers, crashes, holds and decisions, compared with a model that knows
+//! what the endpoint really holds. The state may never believe more than is true, may never lose content that is due, and
+//! may never delay a withdrawal of consent.
 
 use std::time::Duration;
 
@@ -24,15 +24,15 @@ use conversica_sync::store::{compare, lead, stuck};
 
 #[derive(Debug, Clone, Copy)]
 enum Event {
-    /// The row now has this content; `None` makes it invalid. The poll sees it, and may be one that holds.
+    /// The row now has this content; `None` makes it invalid. The poll sees it, and may hold it.
     Row {
         content: Option<u8>,
         holds: bool,
     },
-    /// The row is not there any more. The poll sees it.
+    /// The row is gone. The poll sees that.
     Vanish,
     Claim,
-    /// The request ends so. Where nobody can know, `taken` says what the endpoint really did.
+    /// The request ends with this class. When the outcome is unknown, `taken` says what the endpoint really did.
     Answer {
         class: OutcomeClass,
         give_up: bool,
@@ -43,9 +43,9 @@ enum Event {
         taken: bool,
         unknown: OnAmbiguous,
     },
-    /// A person decides about what is held.
+    /// The operator decides about held leads.
     Decide(ReleaseKind),
-    /// A person puts rejected and exhausted leads back.
+    /// The operator requeues rejected and exhausted leads.
     Requeue,
 }
 
@@ -68,14 +68,14 @@ fn event() -> impl Strategy<Value = Event> {
 struct Play {
     db: StateDb,
     seconds: i64,
-    /// What the row says: `None` while it is missing, `Some(None)` while it is invalid.
+    /// The row's content: `None` while it is missing, `Some(None)` while it is invalid.
     source: Option<Option<u8>>,
-    /// What it said when it last made a lead.
+    /// The row's newest valid content.
     last: Option<u8>,
     /// The endpoint may have taken content with consent: there is something to withdraw.
     consented: bool,
     in_flight: Option<LeadClaim>,
-    /// What the endpoint really holds.
+    /// The content that the endpoint really holds.
     endpoint: Option<String>,
     answers: usize,
 }
@@ -135,7 +135,7 @@ impl Play {
                     && matches!(held.status.as_str(), "held" | "gone")
                     && held.desired.is_some()
                 {
-                    // A person's word, about content that there is.
+                    // The operator declares that Conversica holds this content.
                     self.endpoint = held.desired;
                 }
                 held::release_all(&self.db, &HeldSelection::default(), release, at(self.seconds)).await.unwrap();
@@ -148,7 +148,7 @@ impl Play {
         }
     }
 
-    /// As the real poll does for one row.
+    /// Does the same as the real poll for one row.
     async fn poll(&self, holds: bool) {
         let known = lead::page(&self.db, None, 10).await.unwrap().pop();
         let now = at(self.seconds);
@@ -171,7 +171,7 @@ impl Play {
         let ContentFingerprint(bytes) = mapped.fingerprint();
         let row_hash = RowHash(i64::from(bytes[0]));
         let mapped = mapped.of_row(row_hash);
-        // As the merge does: a row that says what it said is passed over.
+        // Does the same as the merge: skips an unchanged row.
         if known.as_ref().is_some_and(|known| !known.gone && known.row_hash == Some(row_hash)) {
             return;
         }
@@ -198,7 +198,7 @@ impl Play {
         let Some(claim) = claims.pop() else { return };
         assert!(claims.is_empty(), "one lead has one claim");
         assert!(self.in_flight.is_none(), "one request a lead at any time");
-        // A withdrawal of consent is heard though its row has gone.
+        // A withdrawal of consent is sent even when its row has gone.
         let newest = if self.source.is_none() && claim.urgent { self.last.map(content_of) } else { self.newest() };
         assert_eq!(Some(claim.body.as_str()), newest.as_deref(), "what leaves is the newest content");
         assert_eq!(claim.sent_hash, ContentFingerprint::of(claim.body.as_bytes()).as_bytes());
@@ -232,7 +232,7 @@ impl Play {
         }
     }
 
-    /// The row stays as it is and the endpoint accepts: then nothing may be left to do.
+    /// The row stays as it is and the endpoint accepts everything: then nothing may be left to do.
     async fn settle(&mut self) {
         self.step(Event::Crash { taken: false, unknown: OnAmbiguous::Resend }).await;
         let last = self.source.flatten().unwrap_or(0);

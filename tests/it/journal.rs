@@ -1,11 +1,11 @@
-//! What is logged as a service: a line's priority stands in front of it where standard error is the journal, and only there.
+//! Log lines of a service begin with their priority where standard error is the journal, and only there.
 
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
 
-/// As systemd starts it: the variable names what standard error is.
+/// As systemd starts the program: the variable identifies standard error.
 const AS_SERVICE: &str = "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) && export JOURNAL_STREAM && exec \"$@\"";
-/// Started by something that itself runs as a service, with standard error elsewhere.
+/// The program's parent runs as a service, and standard error is something else.
 const ELSEWHERE: &str = "JOURNAL_STREAM=1:2 && export JOURNAL_STREAM && exec \"$@\"";
 
 #[test]

@@ -1,4 +1,4 @@
-//! Answers to claims that are not this instance's any more: their lease was over, and another instance has sent since.
+//! Answers to claims that this instance has lost: their lease is over, and another instance has sent since.
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{at, claim, claim_one, deliver, desired, finished, record, resend, row, write};
@@ -25,8 +25,8 @@ async fn journal(db: &StateDb) -> Vec<String> {
     })
 }
 
-/// Lead 1 is claimed with its old content by an instance whose lease then ends; another one has recovered the claim, and what the
-/// CRM says now is due.
+/// An instance claims lead 1 with its old content, and its lease ends. Another instance has recovered the claim, and the
+/// CRM's newest content is due.
 async fn overtaken(db: &StateDb, newest: &str) -> LeadClaim {
     deliver(db, desired("1", "first"), 0).await;
     write(db, &[desired("1", "old")], 1).await;
@@ -98,7 +98,7 @@ async fn a_late_refusal_changes_nothing_of_the_lead(engine: Engine) {
     }
 }
 
-/// It has no claim, and never had one. Even where a lead of the CRM has its id, that lead stays as it is.
+/// The test lead never has a claim. A lead of the CRM with its id stays as it is.
 async fn an_answer_to_the_test_lead_is_no_late_answer(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;

@@ -1,4 +1,4 @@
-//! One lead's story as a person reads it: in the order of time, with what was sent, what was heard, what became of it.
+//! The history of one lead as a person reads it: in the order of time, with requests, posts and their outcomes.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ blocking_on_both_engines!(
     a_lead_that_was_not_read_yet_is_looked_for_in_the_source,
 );
 
-/// Each is found behind the one before.
+/// Each word comes after the one before.
 #[track_caller]
 fn in_order(text: &str, words: &[&str]) {
     let mut rest = text;
@@ -134,13 +134,13 @@ fn a_lead_that_was_not_read_yet_is_looked_for_in_the_source(engine: Engine) {
     assert!(told["source"]["invalid_reasons"][0].as_str().is_some_and(|reason| reason.starts_with("email")), "{told}");
     assert!(scene.run(&["lead", "3"]).expect_code(0).stdout.contains("which makes no valid lead: email"));
     assert!(scene.run(&["lead", "9"]).expect_code(2).stderr.contains("not known to the state"));
-    // Heard of before it was read.
+    // Conversica posts about the lead before a poll has read it.
     scene.hear(&[json!({"id": "2", "hotLead": true})]);
     assert_eq!(scene.run(&["lead", "2", "--json"]).expect_code(0).json()["source"]["valid"], true);
     assert!(
         scene.run(&["lead", "2"]).expect_code(0).stdout.contains("the source has its row, which makes a valid lead")
     );
-    // A source that is away spoils nothing.
+    // An unreachable source does no harm.
     let away = engine.pick("sqlite:///nowhere/crm.db", "postgres://nobody@127.0.0.1:1/crm");
     scene.set_text("source", "url", away);
     assert!(scene.run(&["lead", "3"]).expect_code(2).stderr.contains("not known to the state"));

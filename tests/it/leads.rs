@@ -1,5 +1,5 @@
-//! `leads` and `lead`: every status brought about for real, and found again, with the reason, while a daemon runs; on a
-//! state in SQLite and in PostgreSQL.
+//! `leads` and `lead`: each status is produced for real, and found again with its reason while a daemon runs, on a state
+//! in SQLite and in PostgreSQL.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ fn every_status_is_listed_with_its_reason(engine: Engine) {
     scene.add(3, 3);
     scene.set("delivery.retry", "max_elapsed", "");
     scene.run(&["once", "--full", "--max-wait", "0s"]).expect_code(4);
-    // Lead 7 takes the one slot there is, 10 waits behind it, and 8 with 9 is more than may leave unasked.
+    // Lead 7 takes the only slot, 10 waits behind it, and 8 and 9 together need approval.
     scene.add(7, 7);
     scene
         .set("delivery", "concurrency", "1")
@@ -249,7 +249,7 @@ async fn both_ways_of_paging_list_the_same_leads(engine: Engine) {
     }
     write(&db, &[desired("00001b", "x"), invalid("00002b", "email: 100% \"odd\"")], 0).await;
     let mut found = Vec::new();
-    // Few among many are sorted; nearly all are walked over.
+    // The query sorts few leads, and walks over nearly all.
     for all in [i64::MAX, number] {
         let mut pages =
             ListingPages::new(&db, LeadStatus::Held, None, ListingCounts { of_status: number, all, wanted: number });

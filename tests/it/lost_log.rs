@@ -1,6 +1,6 @@
-//! The write-ahead log beside an SQLite state, emptied, removed, replaced or copied over, under a running program or after a crash:
-//! nothing is sent and nothing is acknowledged, because what was committed would be forgotten. What SQLite does with its log by
-//! itself is never taken for that.
+//! The write-ahead log beside an SQLite state, emptied, removed, replaced or copied over, under a running program or
+//! after a crash: the program sends and acknowledges nothing, because committed facts would be lost. SQLite's own work on
+//! its log never counts as a loss.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -35,7 +35,8 @@ fn copied_over(scene: &Scene, earlier: &[u8]) {
 
 fn cut(scene: &Scene, _earlier: &[u8]) {
     let file = std::fs::File::options().write(true).open(log(scene)).expect("a log");
-    // Behind the newest frame a log may have frames of its round before, so that a few bytes less need not be a loss.
+    // A log may have frames of an earlier round after the newest frame, so cutting a few bytes would not always lose
+    // data.
     file.set_len(1000).expect("a shorter log");
 }
 
@@ -56,7 +57,7 @@ fn replaced_by_its_copy(scene: &Scene, _earlier: &[u8]) {
 
 type Harm = fn(&Scene, &[u8]);
 
-/// Three leads that are sent, and one opt-out that is acknowledged after the copy of the log that is handed back.
+/// The state has sent the leads of two imports and acknowledged one opt-out after the returned copy of the log.
 fn with_log(endpoint: &StandIn) -> (Scene, Receiver, Vec<u8>) {
     let mut scene = Scene::new(&endpoint.url(), 3);
     with_receiver(&mut scene);
@@ -93,7 +94,7 @@ fn is_refused(scene: &Scene, endpoint: &StandIn, what: &str) {
     assert_eq!(endpoint.requests().len(), sent, "{what}: nothing is sent");
 }
 
-/// The operator goes on with what the file holds.
+/// The operator continues with the content of the file.
 fn goes_on_when_the_operator_says_so(scene: &Scene, endpoint: &StandIn) {
     let sent = endpoint.requests().len();
     scene.run(&["restored"]).expect_code(0);
@@ -172,7 +173,7 @@ fn a_log_that_is_lost_after_a_crash_is_noticed_by_the_next_start() {
         let whole = content(&scene);
         harm(&scene, &earlier);
         is_refused(&scene, &endpoint, what);
-        // Put back, it is whole.
+        // With its log back, the state is whole.
         std::fs::write(log(&scene), whole).expect("a log");
         let daemon = scene.daemon();
         sends_nothing(&endpoint, sent);
@@ -188,7 +189,7 @@ fn crashes_checkpoints_backups_and_commands_are_never_taken_for_a_lost_log() {
     with_receiver(&mut scene);
     for round in 0..12_u32 {
         let receiver = Receiver::start(&scene);
-        // Every third round is larger than a round of the log.
+        // Every third round writes more than one round of the log holds.
         let leads = if round % 3 == 0 { 400 } else { 5 };
         scene.add(2 + round * 1000, 1 + round * 1000 + leads);
         settled(&scene, &[&endpoint], SOON * 3);

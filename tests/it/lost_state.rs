@@ -1,5 +1,5 @@
-//! An SQLite state whose file is removed, replaced or copied over under a running program: it sends nothing, acknowledges nothing, says so,
-//! and stays up, because a restart would begin with an empty state.
+//! The file of an SQLite state is removed, replaced or copied over under a running program: the program sends and
+//! acknowledges nothing, reports it, and stays up, because a restart would begin with an empty state.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn renamed(scene: &Scene, from: &str, to: &str) {
     std::fs::rename(scene.directory().join(from), scene.directory().join(to)).expect("a file to move");
 }
 
-/// Two seconds are two polls and twenty looks for what is due.
+/// Two seconds are two polls and twenty checks for due leads.
 fn sends_nothing_more(endpoint: &StandIn, sent: usize) {
     let began = Instant::now();
     wait_until("two seconds without a request", SOON, || {
@@ -127,7 +127,7 @@ fn a_pass_that_loses_its_state_stops_sending() {
     wait_until("no new state", SOON, || !scene.state_file().exists());
 }
 
-/// Truncated and written anew: the file stays the same one.
+/// Truncates and rewrites the file, which keeps its inode.
 fn copied_over(content: &[u8], file: &Path) {
     let before = std::fs::metadata(file).expect("a state").ino();
     std::fs::write(file, content).expect("a file to write");
@@ -216,7 +216,7 @@ fn what_the_program_and_its_commands_write_themselves_is_never_taken_for_another
     let mut scene = Scene::new(&endpoint.url(), 2);
     with_receiver(&mut scene);
     let receiver = Receiver::start(&scene);
-    // Several checkpoints, by the daemon and by others.
+    // Several checkpoints, by the daemon and by other processes.
     for round in 0..4 {
         scene.add(3 + round * 300, 2 + (round + 1) * 300);
         settled(&scene, &[&endpoint], SOON * 3);

@@ -1,4 +1,5 @@
-//! The integration tests: one binary, one file for each subject. Databases, endpoint and program are real ones.
+//! The integration tests: one binary, one file for each subject, with real databases, a real endpoint and the real
+//! program.
 
 // Helpers of tests may panic like the tests they help; Clippy's own exemption covers only functions marked as tests.
 #![allow(clippy::unwrap_used)]

@@ -1,5 +1,5 @@
-//! The merge of rows and known leads: whatever the keys are and however the source sorts them, each row finds its lead, and
-//! exactly the leads without a row are missing.
+//! The merge of rows and known leads: for all keys and sort orders of the source, each row finds its lead, and exactly
+//! the leads without a row are missing.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ on_both_engines!(
     a_page_of_the_state_comes_in_either_order,
 );
 
-/// What a merge came upon, by id: true for a row, false for a lead without one.
+/// The ids that a merge found: true for a row, false for a lead without one.
 async fn merged(place: &Place, leads: &[&str], source: &str, scope: ReadScope) -> (BTreeMap<String, bool>, u64) {
     let state = place.engine.other().place().state().await;
     let changes: Vec<_> = leads.iter().map(|id| desired(id, "{}")).collect();
@@ -60,7 +60,7 @@ fn keys(engine: Engine) -> impl Strategy<Value = (String, Vec<String>, Vec<Strin
         sets("integer", signed.boxed()),
         sets("text", text.boxed()),
         sets("text primary key", text.boxed()),
-        // SQLite makes a number of any text in such a column that looks like one.
+        // In such a column SQLite turns any text that looks like a number into one.
         sets(
             mixed,
             prop_oneof!["[a-cÄ][a-c0-9Ä-]{0,2}".boxed(), (0i64..300).prop_map(|n| n.to_string()).boxed()].boxed()
@@ -151,7 +151,7 @@ async fn a_reading_goes_on_behind_the_lead_that_it_had_come_to(engine: Engine) {
         };
         assert_eq!(found, expected.iter().map(|(id, is_row)| ((*id).to_owned(), *is_row)).collect(), "{column}");
         assert_eq!(read as usize, expected.iter().filter(|(_, is_row)| *is_row).count());
-        // In another order nobody can say what lies behind it: everything is read.
+        // The position says nothing about another order, so the source reads everything.
         let other = if order == IdOrder::Bytes { IdOrder::ByLength } else { IdOrder::Bytes };
         let (_, read) = merged(&place, &[], "table = 'leads'\nkey = 'id'", ReadScope::From(other, after)).await;
         assert_eq!(read, 5);

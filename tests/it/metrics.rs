@@ -1,4 +1,4 @@
-//! The metrics are well-formed, are the numbers that `status` shows, and are all explained in docs/metrics.md.
+//! The metrics are well-formed, equal the numbers of `status`, and are all explained in docs/metrics.md.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ const SOON: Duration = Duration::from_secs(20);
 
 on_both_engines!(blocking: what_waits_says_since_when);
 
-/// A scene in which much has happened, with numbers to show: accepted, rejected and invalid leads.
+/// A scene with accepted, rejected and invalid leads, so that the numbers are not zero.
 fn eventful(endpoint: &StandIn) -> Scene {
     let mut scene = Scene::new(&endpoint.url(), 6);
     scene.crm("update leads set email = 'nowhere' where id = 5");
-    // Nothing is polled again, so that the numbers stand still.
+    // Without another poll, the numbers do not change during the test.
     scene.set_text("source", "poll_interval", "1h");
     scene
 }
@@ -70,7 +70,7 @@ fn numbers_are_those_of_status(scene: &Scene, pacing: impl FnOnce()) {
     }
 }
 
-/// What a daemon with a troubled Conversica has written down; where it writes by itself, that stands.
+/// The pacing that a daemon records when Conversica fails. A pacing that the daemon itself has written takes precedence.
 const PACING: &str = "insert into control (name, body, at) values ('pacing', \
     '{\"at\":\"2026-01-01T00:00:00Z\",\"requests_per_second\":2.5,\"ceiling\":5.0,\"paused_until\":null,\
     \"breaker\":\"open\",\"next_probe_at\":null,\"failures\":7,\"new_people_wait_until\":null}', 1) \
@@ -118,7 +118,7 @@ fn what_waits_says_since_when(engine: Engine) {
         text.contains("still to be told of 2 things by [alerts], the oldest since 2023-11-14 22:13:20 UTC"),
         "{text}"
     );
-    // Those that were only tried in vain wait as well, and longer than what is due.
+    // Leads with failed attempts count as waiting too, and these have waited longest.
     scene.state("update lead set first_failed_at = 1600000000000000 where status = 'retrying'");
     assert_eq!(scene.status()["oldest_waiting_since"], "2020-09-13T12:26:40Z");
     drop(daemon.kill());

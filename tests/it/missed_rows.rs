@@ -1,5 +1,5 @@
-//! No row is missed: transactions of any length and order, stamps of every kind, clocks that step, and polls in between. What
-//! is not back-dated is found by the first poll after its commit; whatever is, by the next full compare.
+//! No row is missed: transactions of any length and order, stamps of every kind, clocks that step, and polls in between.
+//! The first poll after a commit finds every change that is not back-dated; the next full compare finds the others.
 
 use std::collections::BTreeMap;
 
@@ -21,12 +21,12 @@ use conversica_sync::source::crm::ConnectedCrm;
 use conversica_sync::store::control;
 use conversica_sync::store::state_db::StateDb;
 
-/// One row in each of the ranges that somebody writes to, so that nobody waits for anybody's row lock.
+/// One row in each of the id ranges of the writers, so that no writer waits for another one's row lock.
 const ROWS: i64 = 4;
 
 #[derive(Debug, Clone, Copy)]
 enum Stamp {
-    /// The start of the transaction, as `now()` and most triggers have it.
+    /// The start of the transaction, as `now()` and most triggers write it.
     Start,
     /// The moment of writing.
     Moment,
@@ -37,14 +37,14 @@ enum Stamp {
 
 #[derive(Debug, Clone, Copy)]
 enum Event {
-    /// Somebody with several statements to say begins, or writes, or ends.
+    /// A writer with a transaction of several statements begins, writes, or ends.
     Begin(usize),
     Write(usize, i64, Stamp),
     End(usize, bool),
-    /// A write on its own.
+    /// A write in its own transaction.
     Alone(i64, Stamp),
     Poll {
-        /// Of our own clock.
+        /// The offset of our own clock.
         skew_seconds: i64,
         reach: PollReach,
     },
@@ -75,17 +75,17 @@ fn event(max_skew_seconds: i64) -> impl Strategy<Value = Event> {
 
 const WRITERS: usize = 3;
 
-/// What a row says, and whether an incremental poll has to find it.
+/// A row's content, and whether an incremental poll has to find it.
 #[derive(Debug, Clone)]
 struct Written {
     town: String,
     found_soon: bool,
 }
 
-/// What a transaction has written.
+/// The rows that a transaction has written.
 type Rows = Vec<(i64, Written)>;
 
-/// What has been committed, and what the state says of it.
+/// The committed rows, and the state under test.
 struct Model {
     crm: ConnectedCrm,
     state: StateDb,
@@ -138,7 +138,7 @@ impl Model {
     }
 }
 
-/// How the stamps are kept. A bound on timestamps is cut to the second, which hides how narrow a miss would be.
+/// The type of the change column. For timestamps the bound is cut to the second, which hides a narrow miss.
 #[derive(Debug, Clone, Copy)]
 enum Column {
     Timestamp,
@@ -231,7 +231,7 @@ async fn play_on_postgres(place: &Place, column: Column, events: Vec<Event>) {
     model.crm.db.close().await;
 }
 
-/// SQLite has one writer at a time and no clock that shows: time passes as the test says, ten seconds an event.
+/// SQLite has one writer at a time and no server clock: the test sets the time, ten seconds an event.
 async fn play_on_sqlite(place: &Place, events: Vec<Event>) {
     place
         .sql("pragma journal_mode = wal; drop table if exists leads; create table leads (id integer primary key, town text, changed datetime)")
@@ -242,7 +242,7 @@ async fn play_on_sqlite(place: &Place, events: Vec<Event>) {
     let mut now: DateTime<Utc> = "2026-06-01T12:00:00Z".parse().unwrap();
     for event in events {
         now += TimeDelta::seconds(10);
-        // Longer than the look-back less what our clock may be ahead, nobody keeps all others from writing.
+        // A writer must not block the others for longer than the look-back less the offset of our clock.
         let is_over = open.as_ref().is_some_and(|(since, _)| now - *since > TimeDelta::seconds(200));
         let event = if is_over { Event::End(0, true) } else { event };
         match (event, &mut open) {
@@ -278,7 +278,7 @@ async fn play_on_sqlite(place: &Place, events: Vec<Event>) {
     model.crm.db.close().await;
 }
 
-/// Mixed forms, as a CRM with a history has them: two of text, and seconds since 1970.
+/// Mixed forms, as in a CRM with a history: two of text, and seconds since 1970.
 fn sqlite_statement(
     row: i64,
     written: &Written,
@@ -371,7 +371,7 @@ async fn a_transaction_that_was_prepared_is_waited_for_from_its_start() {
     model.committed.insert(1, Written { town: "Slow".to_owned(), found_soon: true });
     model.poll_and_check(PollReach::AsDue, Utc::now()).await;
 
-    // Prepared before anybody looked: it may have begun at any time.
+    // Prepared before the first poll: it may have begun at any time.
     slow.execute("begin").await.unwrap();
     update(&mut slow, 1, "Slower").await;
     update(&mut quick, 2, "Quicker").await;
@@ -411,7 +411,7 @@ async fn a_role_that_may_not_see_transactions_has_the_look_back_and_may_be_given
     }
 }
 
-/// Everything in the state but how the last poll went.
+/// All facts in the state except the record of the last poll.
 async fn everything_written(state: &StateDb) -> (Vec<(String, String, i64)>, Option<PollCursor>) {
     let leads = on_state!(state, pool => {
         sqlx::query_as("select id, status || coalesce(desired, ''), changed_at from lead order by id").fetch_all(pool).await
@@ -425,7 +425,7 @@ async fn reading_the_look_back_again_writes_nothing() {
     three_rows(&place, Column::Timestamp).await;
     let model = Model::new(&place, "5m").await;
     assert_eq!(model.poll(PollReach::AsDue, Utc::now()).await.created, 3);
-    // Since when the newest value has been the newest is written once.
+    // The second poll writes once since when the newest value has been the newest.
     assert_eq!(model.poll(PollReach::AsDue, Utc::now()).await.changed, 0);
     let before = everything_written(&model.state).await;
     for _ in 0..3 {
@@ -443,7 +443,7 @@ async fn a_value_in_the_future_hides_nothing_that_is_written_while_nobody_polls(
     let model = Model::new(&place, "1s").await;
     model.poll(PollReach::AsDue, Utc::now()).await;
     place.sql("update leads set town = 'Else', changed = now() where id = 2").await;
-    // An hour later, by our clock.
+    // An hour later, by our own clock.
     assert_eq!(model.poll(PollReach::AsDue, Utc::now() + TimeDelta::hours(1)).await.changed, 1);
     let last = control::read::<LastPoll>(&model.state).await.unwrap().unwrap();
     assert_eq!(last.kind, "incremental");

@@ -1,4 +1,4 @@
-//! The dashboard and the alert rules that come with the program speak of metrics that the daemon really has.
+//! The dashboard and the alert rules that come with the program use only metrics that the daemon has.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn rules() -> Vec<Value> {
     groups.iter().flat_map(|group| group["rules"].as_array().expect("rules").clone()).collect()
 }
 
-/// Every text under that key, however deep.
+/// Every text under that key, at any depth.
 fn texts_of(value: &Value, key: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(object) => object.iter().for_each(|(name, value)| match value {
@@ -40,7 +40,7 @@ fn texts_of(value: &Value, key: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The metrics that an expression speaks of, each with the values that its labels are to have.
+/// The metrics in an expression, each with the values that it needs for its labels.
 fn named(expression: &str) -> Vec<(String, Vec<(String, String)>)> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = Vec::new();
@@ -102,7 +102,7 @@ fn every_metric_that_dashboard_and_rules_speak_of_is_there_and_every_one_is_expl
             used.insert(name);
         }
     }
-    // What is worth a number is worth being looked at.
+    // Every metric appears on the dashboard or in a rule.
     for family in &families {
         let is_used = used.iter().any(|name| name.trim_end_matches("_bucket").trim_end_matches("_sum") == *family);
         assert!(is_used, "neither the dashboard nor a rule shows {family}");

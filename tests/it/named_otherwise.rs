@@ -1,5 +1,5 @@
-//! An opt-out that names its lead in another way of writing, without its client or by `leadId` is that lead's. One that names no
-//! lead that is known waits for an operator. Through the real program.
+//! An opt-out counts for its lead also with another spelling of the id, without the client or by `leadId`. An opt-out for
+//! no known lead waits for the operator. Through the real program.
 
 use std::time::Duration;
 
@@ -144,7 +144,7 @@ fn a_post_without_a_client_or_with_another_one_is_found_by_its_id(engine: Engine
     });
     receiver.end();
     assert_eq!(endpoint.bodies_of("8").len(), 1);
-    // The ids of these are right, and no other lead has them: they are certain.
+    // The ids are right, and no other lead has them, so these opt-outs are certain.
     let status = scene.run(&["status", "--json"]).expect_code(4).json();
     assert_eq!(status["received"]["possible_opt_outs"], json!(4), "{status}");
     let lead = scene.run(&["lead", "1", "--client", "A"]).expect_code(0).stdout;
@@ -164,7 +164,7 @@ fn an_opt_out_of_a_lead_that_is_not_known_waits_for_an_operator(engine: Engine) 
     let seq = listed["received"][0]["seq"].to_string();
     scene.run(&["received", "confirm", &seq]).expect_code(0);
     scene.run(&["status"]).expect_code(0);
-    // It holds for the lead when the CRM has it.
+    // The opt-out counts once the CRM has the lead.
     scene.crm("insert into leads values ('nobody', 'Ann', 'Bell', 'ann@example.com', 'Rae Rep', 0, '')");
     scene.run(&["once", "--full"]);
     assert_eq!(endpoint.bodies_of("nobody")[0]["optOut"], json!(true));

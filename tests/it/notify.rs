@@ -1,4 +1,4 @@
-//! What systemd is told: a real socket, the real program.
+//! The messages to systemd: a real socket, the real program.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::support::wait::wait_until;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// systemd's end, and all that was said to it.
+/// systemd's end of the socket, and all messages on it.
 struct Listener {
     socket: UnixDatagram,
     path: PathBuf,

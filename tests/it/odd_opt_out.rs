@@ -1,4 +1,4 @@
-//! An opt-out key on a column that holds something else: many odd values are no opt-outs, and none of them is sent as one.
+//! An opt-out key on a column with other content: many odd values are no opt-outs, and none of them is sent as one.
 
 use serde_json::json;
 
@@ -44,7 +44,7 @@ fn an_opt_out_key_mapped_onto_a_text_column_withdraws_nobodys_consent(engine: En
         let plan = scene.run(&["plan", "--json"]).json();
         assert_eq!((&plan["stop"], &plan["invalid"]), (&json!(0), &json!(leads)), "{plan:#}");
         scene.run(&["once"]).expect_code(4);
-        // Not row by row either, in later polls.
+        // Later polls do not send them row by row either.
         scene.crm("update leads set first_name = 'Zoe' where id = 1");
         scene.run(&["once"]).expect_code(4);
         scene.run(&["once", "--full"]).expect_code(4);

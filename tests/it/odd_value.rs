@@ -1,5 +1,5 @@
-//! Values as spreadsheets and old databases leave them behind: whole numbers in floating-point columns, zero dates, line breaks.
-//! A person is contacted all the same, and what was made of the value is said.
+//! Values of spreadsheets and old databases: whole numbers in floating-point columns, zero dates, line breaks. The person
+//! is contacted all the same, and the program reports the conversion.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ blocking_on_both_engines!(
     a_version_that_reads_numbers_otherwise_asks_before_it_sends_them_all,
 );
 
-/// A table whose columns are of these types.
+/// A table with columns of these types.
 fn scene(engine: Engine, endpoint: &StandIn, columns: &str) -> Scene {
     let scene = Scene::on(engine, &endpoint.url(), 0);
     scene.crm("drop table leads");
@@ -96,7 +96,7 @@ fn whole_numbers_in_floating_point_columns_are_sent_as_such_and_check_names_the_
     assert_eq!((&first["clientId"], &second["zip"]), (&json!("12"), &json!("0.5")));
 }
 
-/// As far as the state can tell, what it holds was made by an earlier version of the mapping.
+/// Makes the state look as if an earlier version of the mapping had written it.
 fn upgraded(scene: &Scene) {
     scene.state("update control set body = '{\"fingerprint\":\"earlier\"}' where name = 'mapping_in_use'");
 }
@@ -125,7 +125,7 @@ fn a_lead_keeps_the_name_under_which_conversica_knows_it() {
         add(&scene, "7, 12");
         add(&scene, "8, 12");
         if is_known {
-            // As an earlier version wrote such keys.
+            // Keys as an earlier version wrote them.
             let sent = "select 'Ann' as first_name, 'Bell' as last_name, 'ann@example.com' as email, 'Rae Rep' as owner_name, \
                         0 as opt_out, k || '.0' as id, '12.0' as dealer from (select '7' as k union all select '8')";
             scene.crm(&format!("create table earlier as {sent}"));

@@ -1,4 +1,4 @@
-//! The exit code of `once`: a script learns from it that nothing could be delivered.
+//! The exit code of `once`: it tells a script that nothing could be delivered.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn a_pass_that_delivered_none_of_what_waits_exits_4(engine: Engine) {
     {
         assert!(output.stdout.contains(words), "{words}: {output}");
     }
-    // The next pass comes before the next try.
+    // The next pass comes before the next retry.
     let output = scene.run(&["once", "--max-wait", "0s", "--json"]).expect_code(4).json();
     let pass = &output["pass"];
     assert_eq!((&pass["accepted"], &pass["nothing_delivered"]), (&json!(0), &json!(true)), "{pass:#}");
@@ -101,7 +101,7 @@ fn capped_people_are_no_failure(engine: Engine) {
         let pass = scene.run(&["once", "--max-wait", "0s", "--json"]).expect_code(0).json()["pass"].clone();
         assert_eq!((&pass["waiting"], &pass["nothing_delivered"]), (&json!(3), &json!(false)), "{pass:#}");
     }
-    // An update is under no cap.
+    // No cap applies to an update.
     scene.crm("update leads set last_name = 'Odd' where id = (select min(id) from leads)");
     let known = endpoint.requests()[0].request.id.clone().expect("it names its lead");
     scene.crm(&format!("update leads set last_name = 'Odd' where id = {known}"));

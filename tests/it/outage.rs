@@ -1,5 +1,5 @@
-//! Databases that go away and come back, under the daemon's feet: it says so, waits, sends nothing that it could not
-//! write down, and goes on.
+//! Databases that go away and come back under a running daemon: it reports it, waits, sends nothing that it could not
+//! record, and continues.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::signal::Signal;
 use crate::support::stand_in::{Gate, Reaction, StandIn};
 use crate::support::wait::wait_until;
 
-/// Connecting is given ten seconds, and pauses lie between two tries.
+/// A connection has a time limit of ten seconds, and the program pauses between two attempts.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn ended(daemon: Running) {
@@ -144,7 +144,7 @@ fn a_state_that_goes_away_stops_the_sending_and_is_taken_up_again() {
     ended(daemon);
 }
 
-/// CRM and state on one server, which goes away while four requests are on their way.
+/// CRM and state on one server, which goes away while four requests are in flight.
 struct InTheMiddle {
     cluster: Cluster,
     scene: Scene,
@@ -168,7 +168,7 @@ impl InTheMiddle {
         wait_until("four requests in flight", PATIENCE, || {
             endpoint.in_flight() == 4 && endpoint.requests().len() == 14
         });
-        // Claims are written before their requests leave, so the server has nothing of ours to do now.
+        // The program writes claims before their requests leave, so the server has no work of ours now.
         Self { cluster, scene, endpoint, daemon, gate }
     }
 
@@ -177,7 +177,7 @@ impl InTheMiddle {
         wait_until("the answers", PATIENCE, || self.endpoint.answered() == 14);
     }
 
-    /// Everything arrives, and nothing twice: the answers that came meanwhile were kept.
+    /// Everything arrives, and nothing twice: the program kept the answers of the outage.
     fn assert_all_is_well(self) {
         assert_eq!(self.endpoint.requests().len(), 14, "nothing is sent that cannot be written down");
         self.cluster.start_or_resume();
@@ -229,7 +229,7 @@ fn a_signal_ends_the_daemon_although_the_state_has_fallen_silent() {
 
 on_both_engines!(blocking: a_state_that_somebody_keeps_locked_is_missed_aloud_and_a_signal_still_ends_the_daemon);
 
-/// Somebody's session in the state, with the leads locked until this is dropped.
+/// Another session in the state, which locks the leads until this is dropped.
 struct Lock {
     _session: Box<dyn Send>,
     _runtime: tokio::runtime::Runtime,
@@ -291,7 +291,7 @@ fn a_signal_ends_the_daemon_although_the_state_fell_silent_in_the_middle_of_a_st
     scene.set_text("delivery", "timeout", "1s");
     let daemon = scene.daemon();
     scene.wait_for_status("all in step", PATIENCE, |status| status["leads"]["in_sync"] == 3);
-    // Statements that wait for a lock are on their way when the server falls silent.
+    // Statements that wait for a lock are under way when the server falls silent.
     let lock = Lock::taken(Engine::Postgres, &scene.state_store().url());
     let waiting = "select cast(count(*) as text) from pg_locks where not granted";
     wait_until("poll and delivery to wait for the lock", PATIENCE, || scene.state(waiting) == ["2"]);

@@ -1,5 +1,5 @@
-//! What each outcome leaves behind, for each thing that can happen to the row while its request is on its way: one table,
-//! held against both engines.
+//! The state after each outcome, for each change of the row while its request is in flight: one table, checked on both
+//! engines.
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{at, claim_one, deliver, desired, finished, id, invalid, record, row, write};
@@ -8,14 +8,14 @@ use conversica_sync::conversica::outcome::{HaltReason, OutcomeClass, TransportFa
 use conversica_sync::rules::retry::NextStep;
 use conversica_sync::store::lead;
 
-/// What happens to the row between claim and outcome. Before the claim, "old" was delivered and "new" is desired.
+/// The change of the row between claim and outcome. Before the claim, "old" was delivered and "new" is desired.
 #[derive(Debug, Clone, Copy)]
 enum Meanwhile {
     Nothing,
     Changed,
     Invalid,
     Gone,
-    /// The row says "old" again.
+    /// The content is "old" again.
     Reverted,
 }
 use Meanwhile::{Changed, Gone, Invalid, Nothing, Reverted};
@@ -24,7 +24,7 @@ use Meanwhile::{Changed, Gone, Invalid, Nothing, Reverted};
 const RECORDED: i64 = 40;
 const RETRY: i64 = 90;
 
-/// Whether we know what Conversica holds: the hash of what was delivered is there.
+/// Whether the state knows which content Conversica holds: it has the hash of the delivered content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Delivered {
     Old,
@@ -36,6 +36,7 @@ use Delivered::{New, Old, Unknown};
 
 type Line = (OutcomeClass, fn() -> NextStep, Meanwhile, &'static str, Delivered, Option<i64>, i64);
 
+#[expect(clippy::too_many_arguments, reason = "one row of a table of seven columns")]
 const fn line(
     class: OutcomeClass,
     next: fn() -> NextStep,
@@ -67,7 +68,7 @@ fn untried() -> NextStep {
 const NOW: Option<i64> = Some(RECORDED);
 const LATER: Option<i64> = Some(RETRY);
 
-/// Outcome, what to do next, what happened meanwhile → status, what Conversica holds, due, attempts.
+/// Outcome, next step, change meanwhile → status, content at Conversica, due, attempts.
 #[rustfmt::skip]
 const TABLE: [Line; 35] = [
     line(OutcomeClass::Accepted,  done,    Nothing,  "in_sync",   New,     None,  0),
@@ -154,14 +155,14 @@ async fn every_outcome_leaves_what_the_table_says(engine: Engine) {
         }
         assert_eq!((row.sent_hash, row.claimed_at), (None, None), "no claim is left: {class:?} {meanwhile:?}");
         assert_eq!(row.last_outcome.as_deref(), Some(class.name()));
-        // So that the next line meets an empty queue.
+        // The next line needs an empty queue.
         lead::mark_gone(&db, &[id(&lead_id)], at(50)).await.expect("it is written");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What a row of the table in docs/lead-states.md says of a status: the class, where the row names the status itself, and where it names
-/// all of a kind.
+/// The row of the table in docs/lead-states.md for a status: a row that names the status itself, a row that names its
+/// class, or a row for all of a kind.
 fn row_of(status: u16, rows: &[Vec<String>]) -> &Vec<String> {
     let class = format!("{}xx", status / 100);
     let names = |row: &&Vec<String>, name: &str| row[0].split([' ', ',', ';']).any(|word| word == name);

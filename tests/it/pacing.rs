@@ -1,4 +1,4 @@
-//! What has been learnt of Conversica's patience outlives whoever learnt it.
+//! The learnt pace and the pauses that Conversica asked for survive a restart.
 
 use std::time::Duration;
 

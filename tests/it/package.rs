@@ -1,4 +1,4 @@
-//! What goes into the packages is there, and their scripts can be read by any shell. (Building them takes `.ci/release`.)
+//! The files of the packages exist, and any shell can read their scripts. (`.ci/release` builds the packages.)
 
 use std::path::Path;
 use std::process::Command;
@@ -73,7 +73,7 @@ fn its_scripts_can_be_read_and_none_starts_a_daemon_or_deletes_what_people_made(
         assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
         let text = text(&path);
         assert!(text.starts_with("#!/bin/sh\n#") && text.contains("\nset -e\n"), "{path}");
-        // What postinst tells people to do, it does not do.
+        // postinst prints these steps for people, and does not run them.
         let (before, after) = text.split_once("cat <<END").unwrap_or((&text, ""));
         let after = after.split_once("\nEND\n").map_or("", |(_, after)| after);
         for line in before.lines().chain(after.lines()).map(str::trim) {

@@ -1,5 +1,5 @@
-//! The main promise, through the real program and over real HTTP: what the CRM says arrives at Conversica, each lead once,
-//! in exactly the mapped form; what has not changed is not sent; what fails is sent until it has arrived.
+//! The main promise, through the real program and over real HTTP: the CRM's content arrives at Conversica, each lead
+//! once, in exactly the mapped form; unchanged content is not sent; failed requests are retried until they succeed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -46,15 +46,15 @@ impl Scene {
         Self { crm, state, sandbox, cli, _directory: directory }
     }
 
-    /// One pass with that exit code; its document.
+    /// Runs one pass with that exit code; returns its document.
     async fn once(&self, code: i32) -> Value {
         let cli = self.cli.clone();
-        // Off the runtime's thread, on which the sandbox has to answer meanwhile.
+        // Not on the runtime's thread: the sandbox has to answer on it meanwhile.
         let output = tokio::task::spawn_blocking(move || cli.run(&["once", "--json"])).await.unwrap();
         output.expect_code(code).json()
     }
 
-    /// One pass, and how many leads the sandbox took during it.
+    /// Runs one pass; returns the number of leads that the sandbox accepted, and the document.
     async fn sent_by_once(&self, code: i32) -> (u64, Value) {
         let before = self.sandbox.counts();
         let document = self.once(code).await;
@@ -64,7 +64,7 @@ impl Scene {
         (after.accepted - before.accepted, document)
     }
 
-    /// The Lead objects that Conversica holds are these, byte for byte, and no others.
+    /// Checks that Conversica holds exactly these Lead objects, byte for byte.
     fn assert_held(&self, expected: impl Iterator<Item = String>) {
         let held: BTreeSet<String> = self.sandbox.leads().into_iter().collect();
         let expected: BTreeSet<String> = expected.collect();
@@ -127,7 +127,7 @@ async fn a_lead_that_cannot_be_sent_waits_until_its_row_is_mended(engine: Engine
     assert_eq!((sent, document["leads"]["invalid"].as_u64()), (1, Some(0)));
     scene.assert_held((1..=20).map(body));
 
-    // A lead that Conversica holds turns faulty, and then says again what it said: there is nothing to send.
+    // A lead that Conversica holds becomes invalid and then returns to its content: there is nothing to send.
     scene.crm.sql("update leads set email = null where id = 3").await;
     assert_eq!(scene.sent_by_once(3).await.0, 0);
     scene.crm.sql("update leads set email = 'lead3@example.com' where id = 3").await;
@@ -169,7 +169,7 @@ async fn whatever_the_endpoint_does_every_lead_arrives_and_every_attempt_is_jour
     assert_eq!(journal("transient") + journal("ambiguous"), counts.faults_injected);
     assert_eq!(journal("accepted") + counts.faults_injected, counts.posts, "every attempt has its line");
 
-    // What the endpoint took and never answered for came a second time, the same: no more than that.
+    // Only requests that the endpoint accepted without an answer came a second time, with the same content.
     let unanswered = counts.accepted - u64::from(LEADS);
     assert_eq!(counts.repeated, unanswered);
     assert!(unanswered > 0 && journal("ambiguous") > unanswered && journal("transient") > 0, "{document:#}");

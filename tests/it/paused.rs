@@ -1,5 +1,5 @@
-//! An instance that is paused, as by a machine that is suspended, keeps no other from working, and does no harm when it wakes. What
-//! Conversica asks of one instance holds for all.
+//! A paused instance, as on a suspended machine, does not stop the others, and does no harm when it wakes. Conversica's
+//! pauses for one instance apply to all.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ fn an_instance_that_is_paused_while_it_writes_is_replaced_within_20_seconds_and_
     let (first, second, state) = pair(&endpoint, 3);
     let one = first.daemon();
     first.wait_for_status("the first three", SOON, |status| status["leads"]["in_sync"] == 3);
-    // Its poll has begun the transaction in which it writes the old names, when it is stopped.
+    // When the signal stops it, its poll has begun the transaction that writes the old names.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut other = runtime.block_on(PgConnection::connect(&state.url)).unwrap();
     runtime.block_on(other.execute("begin; lock table conversica_sync.tombstone in access exclusive mode")).unwrap();
@@ -48,7 +48,7 @@ fn an_instance_that_is_paused_while_it_writes_is_replaced_within_20_seconds_and_
     one.signal(Signal::Continue);
     let before = second.status()["last_poll"]["at"].clone();
     second.wait_for_status("polls after that", SOON, |status| status["last_poll"]["at"] != before);
-    // It works on.
+    // The instance continues to work.
     two.signal(Signal::Terminate);
     two.wait(SOON).expect_code(0);
     first.crm("update leads set first_name = 'Newest'");
@@ -77,7 +77,7 @@ fn a_turn_ends_with_the_process_that_has_it() {
     drop(one.kill());
     runtime.block_on(other.execute("rollback")).unwrap();
     let mut once = second.cli().spawn(&["once"]);
-    // The lease of the killed process never ends: only that its process has ended gives the turn to another one.
+    // The lease of the killed process never ends: only the end of its process gives the turn to another process.
     let renew = format!(
         "update conversica_sync.turn set expires_at = clock_timestamp() + interval '10 seconds' where holder = '{holder}'"
     );

@@ -1,5 +1,5 @@
-//! Whatever was sent stays known: after any order of changes, claims, answers, opt-outs, baselines, stops and crashes, the
-//! content of every attempt is in the state, on both engines.
+//! The state never forgets a sent content: after any order of changes, claims, answers, opt-outs, baselines, stops and
+//! crashes, the content of every attempt is in the state, on both engines.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ enum Event {
     OptOut,
     Claim,
     Answer(OutcomeClass, u8),
-    /// The answer of a claim that a crash has taken up meanwhile.
+    /// The answer of a claim that has been recovered after a crash.
     Late(OutcomeClass),
     Crash(bool),
     Decide(ReleaseKind),
@@ -66,7 +66,7 @@ struct Play<'a> {
     seconds: i64,
     in_flight: Option<LeadClaim>,
     lost: Option<LeadClaim>,
-    /// What was sent, by the endpoint's own account.
+    /// The bodies that the endpoint received.
     sent: Vec<String>,
 }
 
@@ -124,7 +124,7 @@ impl Play<'_> {
         record(self.db, &[finished(claim, class, next, self.seconds)]).await;
     }
 
-    /// Every attempt's content is known, and is what was sent.
+    /// Checks that the content of every attempt is known, and is the one that was sent.
     async fn check(&self) {
         let hashes: Vec<Vec<u8>> = on_state!(self.db, pool => {
             sqlx::query_scalar("select sent_hash from outcome where sent_hash is not null order by seq")
@@ -166,7 +166,7 @@ fn law(engine: Engine, cases: u32) {
             }
         });
     };
-    // A late answer, while the content that it overtook is on its way and the row is gone.
+    // A late answer, while newer content is in flight and the row is gone.
     play(vec![
         Event::Row(0),
         Event::Claim,

@@ -1,4 +1,4 @@
-//! A plan as people and scripts see it: the numbers, the reasons, the lead they asked for.
+//! A plan as people and scripts see it: the numbers, the reasons, the lead in question.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const TOKEN: &str = "Plugh-token-1977";
 
 #[track_caller]
 fn says(text: &str, words: &[&str]) {
-    // Columns are told apart by two blanks or more.
+    // Two or more blanks separate the columns.
     let lines: Vec<String> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let text = lines.join("\n");
     for words in words {
@@ -113,7 +113,7 @@ fn caps_say_when_the_last_new_person_is_written_to(engine: Engine) {
     );
     scene.set("delivery", "requests_per_second", "1000");
     scene.run(&["once"]).expect_code(0);
-    // Of five a day two are gone: with twelve more the last goes after two days.
+    // Two of today's five are used: with twelve more the last one goes after two days.
     scene.add(3, 14);
     let plan = scene.run(&["plan", "--json"]).expect_code(0).json();
     let day = |text: &str| chrono::DateTime::parse_from_rfc3339(text).expect("an instant");
@@ -160,7 +160,7 @@ fn the_token_is_shown_neither_where_it_would_be_sent_nor_where_it_was(engine: En
         assert!(quiet(&scene, &["lead", lead]).expect_code(0).stdout.contains("(test lead token)"));
     }
     quiet(&scene, &["lead", "2", "--json"]).expect_code(0);
-    // To go live, the token is taken away; the state still has it.
+    // The operator removes the token to go live; the state still has it.
     scene.set("conversica", "test_lead_token", "");
     let plan = quiet(&scene, &["plan", "--json", "--lead", "1"]).json();
     assert_eq!(plan["leads"][0]["changes"], json!({"lastName": ["(last name of a test lead)", "Bell"]}));

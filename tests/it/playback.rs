@@ -1,4 +1,4 @@
-//! The sandbox plays Conversica's part: after a lead was accepted, its conversation is posted to the receiver.
+//! The sandbox plays Conversica's part: after it accepts a lead, it posts a conversation to the receiver.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn post(sandbox: &RunningSandbox, id: &str, opt_out: bool) {
     assert_eq!(request.body(body.to_string()).send().await.unwrap().status(), 200);
 }
 
-/// Until nothing has come for as long as ten beats.
+/// Waits until no post has arrived for ten beats.
 async fn over(receiver: &StandIn, at_least: usize) {
     wait_until_async("the conversations are over", SOON, async || {
         let before = receiver.answered();

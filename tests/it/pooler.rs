@@ -1,5 +1,5 @@
-//! PgBouncer between the program and a database: the CRM's own statements through the same pooler meet nothing of the program's,
-//! however that ends; and a state in sessions that are shared is refused before anything is set in one.
+//! PgBouncer between the program and a database: the CRM's own statements through the same pooler find no settings of the
+//! program, however it ends. The program refuses a state in shared sessions before it sets anything in one.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::wait::wait_until;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// Everything that a session may keep for the one who has it next.
+/// Everything that a session may keep for its next client.
 const LEFT_BEHIND: &str = "select concat_ws(' ', current_setting('default_transaction_read_only'), \
      current_setting('statement_timeout'), current_setting('lock_timeout'), current_setting('client_min_messages'), \
      current_setting('bytea_output'), current_setting('IntervalStyle'), current_setting('search_path'), \
@@ -90,7 +90,7 @@ fn no_statement_keeps_a_name_in_the_customers_database() {
     let named: Vec<&str> = log.lines().filter(|line| line.contains("execute sqlx_s_")).collect();
     assert!(named.is_empty(), "{}", named.join("\n"));
     let ours = log.lines().filter(|line| line.contains("statement: set ") && !line.contains("set local"));
-    // The scene's own.
+    // The scene itself sets the search path.
     let lasting: Vec<&str> = ours.filter(|line| !line.contains("set search_path = public, conversica_sync;")).collect();
     assert!(lasting.is_empty(), "{}", lasting.join("\n"));
 }
@@ -163,7 +163,7 @@ fn a_state_behind_a_session_pooler_works() {
     assert_eq!(endpoint.requests().len(), 4);
 }
 
-/// A poll that reads more than it can keep in memory at once, over the only session that the pooler has.
+/// A poll that reads more rows than fit in memory, over the only session of the pooler.
 #[test]
 fn a_pooler_with_one_server_session_is_enough_for_a_source() {
     const MANY: u32 = 9_000;

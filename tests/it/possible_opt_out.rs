@@ -39,7 +39,7 @@ mod through_the_program {
     );
 }
 
-/// As the receiver stores it.
+/// Stores the body as the receiver does, and applies it.
 async fn arrive(db: &StateDb, body: &[u8], second: i64) {
     event::store(db, &[PostArrival::of(PostKind::LeadUpdate, body.to_vec(), false)], at(second)).await.unwrap();
     apply_all(db, at(second)).await;
@@ -55,7 +55,7 @@ async fn after_a_damaged_post_nothing_is_sent_whatever_comes_later_until_an_oper
     write(&db, &[desired("1", CHANGED)], 21).await;
     assert_eq!(claim(&db, 9, 22).await, [], "and nothing is sent to the lead");
     assert_eq!(ask(&db, "select cast(count(*) as text) from possible_opt_out where settled_at is null").await, ["2"]);
-    // Long afterwards, with everything gone that may go.
+    // Long afterwards, when all expired data has been deleted.
     let until = at(1_000_000_000);
     conversica_sync::store::prune::step(&db, conversica_sync::store::prune::PrunedKind::Posts, 0, until).await.unwrap();
     let kept = ask(&db, "select problem from event where problem is not null").await;
@@ -123,7 +123,7 @@ fn scene(engine: Engine, endpoint: &StandIn, leads: u32) -> Scene {
     scene
 }
 
-/// Waits until Conversica was last told that a lead has opted out.
+/// Waits until the last request for that lead contains its opt-out.
 fn told(endpoint: &StandIn, id: &str) {
     wait_until(&format!("the opt-out of {id} is told to Conversica"), SOON, || {
         endpoint.bodies_of(id).last().is_some_and(|body| body["optOut"] == true)
@@ -208,7 +208,7 @@ fn what_cannot_be_read_holds_its_lead_until_an_operator_has_looked(engine: Engin
     assert_eq!(status.code, Some(0), "{status}");
     let status = status.json();
     assert_eq!((&status["received"]["unreadable"], &status["received"]["possible_opt_outs"]), (&json!(0), &json!(0)));
-    // What was confirmed stays withdrawn; of what was dismissed the CRM's value counts again.
+    // A confirmed opt-out stays; after a dismissal the CRM's value counts again.
     scene.crm("update leads set last_name = 'Changed'");
     scene.run(&["once", "--full"]);
     let last = |id: &str| endpoint.bodies_of(id).last().expect("it was sent")["optOut"].clone();
@@ -269,7 +269,7 @@ fn strangers_who_fill_all_places_keep_out_nobody_with_credentials() {
     let mut rest = Vec::new();
     let _ = strangers[0].read_to_end(&mut rest);
     assert_eq!(rest, b"", "the oldest was closed");
-    // An answer without credentials ends its connection, also where more is asked of it.
+    // An answer to a request without credentials ends its connection, even when the client asks to keep it.
     for (method, path, status) in
         [("GET", "/", 404), ("GET", "/conversica/lead", 405), ("POST", "/conversica/lead", 401)]
     {

@@ -1,5 +1,5 @@
-//! What people and templates of mails write is no opt-out: a Lead Update that carries it tells Conversica nothing. A post that leaves
-//! consent in doubt holds its lead until an operator has looked. Through the real program.
+//! Free text of people and mail templates is no opt-out: a Lead Update that contains it changes nothing at Conversica. A
+//! post that leaves consent in doubt holds its lead until the operator has decided. Through the real program.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn post(receiver: &Receiver, body: &Value) {
     assert_eq!(receiver.post("/conversica/lead", body.to_string()).status, 200, "{body}");
 }
 
-/// The last name and the opt-out that Conversica was told last.
+/// The last name and the opt-out of the last request for that lead.
 fn told(endpoint: &StandIn, id: u32) -> (Value, Value) {
     let body = endpoint.bodies_of(&id.to_string()).pop().expect("the lead was sent");
     (body["lastName"].clone(), body["optOut"].clone())
@@ -87,7 +87,7 @@ fn a_post_that_leaves_consent_in_doubt_holds_its_lead_until_an_operator_has_look
     }
     let lead = scene.run(&["lead", "1"]).stdout;
     assert!(lead.contains("HELD: nothing is sent") && !lead.contains("OPTED OUT"), "{lead}");
-    // A clear stop is sent at once, held or not.
+    // A clear stop is sent at once, even for a held lead.
     let receiver = Receiver::start(&scene);
     post(&receiver, &json!({"id": "3", "doNotEmail": true}));
     wait_until("the opt-out of lead 3 is told", SOON, || told(&endpoint, 3).1 == json!(true));

@@ -1,5 +1,5 @@
-//! A bulk load whose rows share one stamp, and then nothing: the rows are not read for ever, nothing is written for polls that
-//! find nothing, and whatever comes later is found.
+//! A bulk load whose rows share one stamp, and then silence: the polls stop reading these rows, polls that find nothing
+//! write nothing, and later changes are found.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -46,7 +46,7 @@ impl QuietSource {
         Self { place, settings, crm, state, state_place, tally: RunTally::default() }
     }
 
-    /// Rows that were stamped so many seconds ago.
+    /// Inserts rows with a stamp of `seconds_ago`.
     async fn insert(&self, from: u64, to: u64, seconds_ago: u32) {
         let stamp = self.place.engine.pick(
             format!("strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-{seconds_ago} seconds')"),
@@ -80,7 +80,7 @@ impl QuietSource {
         .unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// The state's file and its log. The index of the log is shared memory, and no fact.
+    /// The state's file and its log. The index of the log is shared memory and holds no facts.
     fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let entries = std::fs::read_dir(self.state_place.directory()).unwrap().map(|entry| entry.unwrap());
         let named = entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));
@@ -118,7 +118,7 @@ async fn a_bulk_load_with_one_stamp_is_left_alone_once_it_is_old(engine: Engine)
     source.insert(ROWS + 1, ROWS + 1, 0).await;
     let polled = source.poll().await;
     assert_eq!((polled.rows, polled.created), (1, 1), "a new row is found at once");
-    // Committed after it with an earlier stamp; and one that is older than all.
+    // A row committed later with an earlier stamp, and a row older than all others.
     source.insert(ROWS + 2, ROWS + 2, 1).await;
     source.insert(ROWS + 3, ROWS + 3, 3601).await;
     let polled = source.poll().await;

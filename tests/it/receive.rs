@@ -1,4 +1,4 @@
-//! The receiver from Conversica's side: paths, credentials, TLS, and what is answered to whom.
+//! The receiver from Conversica's side: paths, credentials, TLS, and the answers to each request.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -59,7 +59,7 @@ fn tls_scene(endpoint: &str) -> (Scene, Pair) {
     (scene, pair)
 }
 
-/// What curl gets, which trusts that certificate only: its exit code, the body, and the status.
+/// The answer that curl gets when it trusts only that certificate: its exit code, the body, and the status.
 fn curl(trusted: &Path, address: &str, path: &str, arguments: &[&str]) -> (i32, String, String) {
     let port = address.rsplit(':').next().expect("a port");
     let mut command = Command::new("curl");
@@ -82,7 +82,7 @@ fn curl_posts_each_kind_over_tls_to_every_path_that_is_published() {
     let (scene, pair) = tls_scene(&endpoint.url());
     let mut daemon = scene.cli().spawn(&["run"]);
     let address = receiving_at(&mut daemon, true);
-    // Somebody who connects and does not shake hands keeps nobody waiting.
+    // A client that connects without a handshake blocks no other client.
     let _silent = connect(&address);
     let user = format!("{USERNAME}:{PASSWORD}");
     let post = |path: &str, arguments: &[&str]| {
@@ -143,7 +143,7 @@ fn a_certificate_that_is_replaced_is_shown_and_a_broken_one_is_not() {
     second.replaces(&current);
     daemon.signal(Signal::Hangup);
     wait_until("the second is shown", SOON, || shows(&second.certificate, &address));
-    // The key of one with the certificate of the other.
+    // The key of one pair with the certificate of the other.
     std::fs::copy(&third.certificate, &current.certificate).expect("a copy");
     daemon.wait_for_line("is not the key of the certificate", SOON);
     assert!(shows(&second.certificate, &address) && !shows(&third.certificate, &address));
@@ -197,7 +197,7 @@ fn a_path_of_ones_own_takes_the_place_of_the_published_ones() {
         ("/conversica/lead", update("2"), 404),
         ("/conversicaMessage", message("2"), 404),
         ("/", "{}".to_owned(), 404),
-        // As some proxies write it.
+        // Some proxies double the slash.
         ("//m", message("2"), 200),
         ("/mm", message("2"), 404),
     ] {

@@ -1,4 +1,4 @@
-//! Whatever is posted gets a clear answer, is kept as it came where somebody with the credentials posted it, and harms nobody.
+//! Every post gets a clear answer and does no harm. The receiver keeps it as it came when the credentials are right.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -81,7 +81,7 @@ fn what_cannot_be_read_is_answered_with_the_reason_and_kept_to_the_byte(engine: 
     receiver.end();
 }
 
-/// To search them for an opt-out takes time, during which an SQLite state takes nothing else.
+/// The search of these bodies for an opt-out takes time, during which an SQLite state accepts no other write.
 fn large_bodies_that_cannot_be_read_keep_no_other_post_waiting(engine: Engine) {
     let endpoint = StandIn::accepting();
     let scene = scene(engine, &endpoint);
@@ -142,7 +142,7 @@ fn a_body_may_come_in_chunks_and_requests_may_be_pipelined() {
     let last =
         String::from_utf8(request("POST", "/conversica/lead/", Some(&authorization), b"{\"id\":\"2\"}")).unwrap();
     let all = answers(&send(&receiver.address, format!("{chunked}{broken}{chunked}{last}").as_bytes()));
-    // Nothing is answered behind a request without credentials: its answer ends the connection.
+    // The answer to a request without credentials ends the connection, so later requests get no answer.
     assert_eq!(all.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 401]);
     let all = answers(&send(&receiver.address, format!("{chunked}{last}").as_bytes()));
     assert_eq!(all.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 200]);
@@ -212,7 +212,7 @@ fn who_has_no_credentials_leaves_nothing_behind() {
         let answer = receiver.ask(&request("POST", "/conversica/lead", None, body));
         assert_eq!((answer.status, answer.told().0.as_str()), (401, "401"), "{}", body.len());
     }
-    // Judged before the body is read: it need not even come.
+    // The receiver decides before it reads the body: the body need not come.
     let head = "POST /conversica/lead HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n";
     let mut stream = connect(&receiver.address);
     stream.write_all(head.as_bytes()).expect("sent");

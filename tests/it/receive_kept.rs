@@ -1,4 +1,4 @@
-//! What is acknowledged is stored, and stored once: through kill -9, repeats, and databases that go away.
+//! Every acknowledged post is stored, and stored once: through kill -9, repeats, and databases that go away.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,7 +31,7 @@ fn scene(engine: Engine, endpoint: &StandIn) -> Scene {
     scene
 }
 
-/// Posts each number once, and again for as long as it is not acknowledged.
+/// Posts each number once, and repeats it until it is acknowledged.
 struct Sender {
     next: AtomicUsize,
     acknowledged: Mutex<BTreeSet<usize>>,
@@ -112,7 +112,7 @@ fn nothing_acknowledged_is_lost_by_kill_9_and_nothing_is_stored_twice(engine: En
         let enough = POSTS * share / 6;
         wait_until("some are acknowledged", PATIENCE, || sender.acknowledged().len() >= enough);
         discreet(daemon.kill().stderr);
-        // With nobody there, nothing more can be acknowledged; what was must be there.
+        // Without a receiver no further post is acknowledged, so every acknowledged post must be stored by now.
         let acknowledged = sender.acknowledged();
         let stored: BTreeSet<usize> = stored().iter().map(|id| id.parse().expect("a number")).collect();
         let lost: Vec<&usize> = acknowledged.difference(&stored).collect();
@@ -137,7 +137,7 @@ fn nothing_acknowledged_is_lost_by_kill_9_and_nothing_is_stored_twice(engine: En
 fn the_same_content_is_stored_once_however_it_is_written(engine: Engine) {
     let endpoint = StandIn::accepting();
     let scene = scene(engine, &endpoint);
-    // The lead of the scene, so that it is known.
+    // The lead of the scene becomes known.
     scene.run(&["once"]);
     let receiver = Receiver::start(&scene);
     let first = r#"{"apiVersion":"7.2","id":"1","clientId":"c","hotLead":true,"mood":{"a":1,"b":[2]}}"#;
@@ -245,7 +245,7 @@ fn what_is_under_way_when_it_stops_is_acknowledged_and_kept() {
     scene.set_text("state", "url", &database.url);
     let receiver = Receiver::start(&scene);
     assert_eq!(receiver.post("/conversica/lead", "{\"id\":\"0\"}").status, 200);
-    // Somebody keeps the table, so that the post is under way until they let go of it.
+    // Another session locks the table, so the post is under way until the lock is released.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     let lock = runtime.block_on(async {
         let mut session = PgConnection::connect(&database.url).await.expect("the database answers");

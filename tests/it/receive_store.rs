@@ -1,4 +1,4 @@
-//! Storing what was posted, on both engines: each content once, every arrival counted, whoever stores at the same time.
+//! Storing posts, on both engines: each content once, every arrival counted, also with concurrent writers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,7 +59,7 @@ async fn repeats_are_counted_on_the_event_that_they_repeat(engine: Engine) {
 async fn what_is_worth_a_look_is_counted_once(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
-    // All that a lead of the state needs to be known.
+    // The minimum of a lead row that makes the lead known.
     let table = engine.pick("lead", "conversica_sync.lead");
     let hash = engine.pick("x'00'", "'\\x00'");
     place
@@ -116,7 +116,7 @@ async fn whoever_stores_the_same_at_the_same_time_none_fails(engine: Engine) {
     assert_eq!(counts(&db).await, counted([("lead_update", 600), ("repeat", 1800), ("unknown_lead", 600)]));
 }
 
-/// Whatever is posted, in whatever batches: each content is there once, and arrivals add up.
+/// For all posts in all batches: each content is stored once, and the arrivals add up.
 async fn every_arrival_is_an_event_or_a_repeat(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;

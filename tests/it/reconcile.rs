@@ -1,4 +1,4 @@
-//! `reconcile`: every verdict brought about for real and found, what is repaired arrives, in all its forms; on both engines.
+//! `reconcile` on both engines: each verdict is produced for real and found, and every repair arrives in Conversica.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -23,7 +23,7 @@ on_both_engines!(
     a_baseline_is_no_difference_and_is_not_missed_when_nothing_is_heard,
 );
 
-/// Verdict → leads, without those that nobody has.
+/// Verdict → leads, without verdicts that no lead has.
 fn totals(document: &Value) -> Vec<(&str, u64)> {
     let totals = document["totals"].as_object().expect("totals");
     assert_eq!(totals.len(), 13, "every verdict has its place: {document:#}");
@@ -127,7 +127,7 @@ fn every_verdict_is_brought_about_and_told_with_its_evidence(engine: Engine) {
     assert_eq!(of("held")["examples"], json!([{"id": "11", "client_id": ""}, {"id": "12", "client_id": ""}]));
     assert!(groups.iter().all(|group| group["cure"].as_str().is_some_and(|cure| !cure.is_empty())), "{groups:#?}");
 
-    // Nothing was heard of the lead that matched.
+    // Conversica has posted nothing about the lead that matched.
     let document = reconciled(&scene, &["--unconfirmed-after", "0s"], 3);
     assert!(totals(&document).contains(&("unconfirmed", 1)) && !totals(&document).iter().any(|(v, _)| *v == "matched"));
     assert!(detail(&document, "1").contains("nothing heard"));
@@ -162,7 +162,7 @@ fn what_no_poll_has_seen_is_found_repaired_and_then_matches(engine: Engine) {
     assert!(agrees.stdout.contains("All 5 leads agree."), "{agrees}");
     assert!(agrees.stdout.contains("was not judged"), "nothing is received here: {agrees}");
 
-    // Rows that a job writes with stamps of long ago: no change column shows them.
+    // A job writes rows with old stamps, so the change column shows nothing.
     scene.crm("update leads set email = 'new@example.com', updated_at = '2020-01-01 00:00:00' where id = 2");
     scene.crm("delete from leads where id = 5");
     scene.add(6, 6);
@@ -181,7 +181,7 @@ fn what_no_poll_has_seen_is_found_repaired_and_then_matches(engine: Engine) {
     assert_eq!(endpoint.bodies_of("2").last().expect("a body")["email"], "new@example.com");
     assert_eq!(listed(&reconciled(&scene, &[], 3)), [("5", "gone")]);
     reconciled(&scene, &["--ignore", "gone,not_worked"], 0);
-    // The full compare that was asked for has been made, and is not made again.
+    // The requested full compare has run, and does not run again.
     scene.run(&["once"]).expect_code(0);
     assert_eq!(scene.status()["last_poll"]["kind"], "incremental");
 }
@@ -263,7 +263,7 @@ fn a_lead_is_confirmed_by_anything_that_is_heard_of_it() {
     scene.hear(&[json!({"apiVersion": "7.2", "id": "2", "clientId": "", "dateAdded": "2026-05-10T05:57:44+00:00"})]);
     let document = reconciled(&scene, &["--unconfirmed-after", "0s"], 3);
     assert_eq!(listed(&document), [("1", "unconfirmed")]);
-    // A week is patience enough by default, and none is asked for where that is said.
+    // The default is a week; `never` turns the verdict off.
     let week = reconciled(&scene, &[], 0);
     assert!(week["silent_since"].is_string());
     assert!(reconciled(&scene, &["--unconfirmed-after", "never"], 0)["silent_since"].is_null());

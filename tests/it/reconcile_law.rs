@@ -1,5 +1,5 @@
-//! What a reconciliation passes over in silence matches: whatever has happened to leads, one whose row says what it said
-//! before and that is not looked at would have been judged to match.
+//! A lead that a reconciliation skips matches: whatever has happened to the leads, a lead that is skipped for its
+//! unchanged row would have been judged to match.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -55,7 +55,7 @@ fn event() -> impl Strategy<Value = Event> {
 async fn what_is_passed_over_in_silence_matches(engine: Engine) {
     let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
     let lives = prop::collection::vec(prop::collection::vec(event(), 1..7), 12);
-    // The runner has no futures: what it makes is played here.
+    // The runner supports no futures, so the test plays its values here.
     for _ in 0..12 {
         let lives = lives.new_tree(&mut runner).expect("lives").current();
         play(engine, &lives).await;
@@ -115,7 +115,7 @@ async fn play(engine: Engine, lives: &[Vec<Event>]) {
             let facts = &facts[&compared.lead];
             let judged = judge(RowState::Content(facts.desired_hash), Some(facts), rules);
             let matches = judged.as_ref().is_some_and(|judged| judged.verdict == LeadVerdict::Matched);
-            // Of a row that has no hash, or is missing, nobody can say that it is as it was.
+            // A row without a hash, or a missing row, cannot count as unchanged.
             let is_passed_over = compared.row_hash.is_some();
             assert_eq!(is_passed_over, matches && plain.row_hash.is_some(), "{judged:?} {facts:?}\n{lives:?}");
         }

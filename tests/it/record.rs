@@ -1,4 +1,4 @@
-//! Everything that is held of a person, as one document, on both engines.
+//! All data about a person, as one document, on both engines.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -18,7 +18,7 @@ blocking_on_both_engines!(
     the_test_lead_token_is_in_no_export,
 );
 
-/// Would end a string, a document, a reader's patience. Of a row, characters that act on a terminal make no lead.
+/// Characters that could break a string or a document. A row with terminal control characters makes no lead.
 const HOSTILE: &str = "O'Neill \"},{\\ <b>李";
 
 fn an_export_has_everything_that_is_held_of_a_person(engine: Engine) {
@@ -36,7 +36,7 @@ fn an_export_has_everything_that_is_held_of_a_person(engine: Engine) {
     scene.hear(&[
         json!({"id": "1", "doNotEmail": true, "smsOptOut": "perhaps", "hotLead": true, "note": format!("{HOSTILE}\u{1b}[31m\u{202e}")}),
     ]);
-    // The unclear value waits for an operator.
+    // The unclear value waits for the operator.
     scene.run(&["once"]).expect_code(4);
     let garbled = b"{\"id\": \"1\", \"body\": \"\xff\n\"".to_vec();
     let chat =
@@ -54,7 +54,7 @@ fn an_export_has_everything_that_is_held_of_a_person(engine: Engine) {
     assert_eq!(told["lead"]["status"], "in_sync");
     assert_eq!(told["lead"]["desired"]["lastName"], HOSTILE);
     assert_eq!(told["row"]["status"], "in_sync");
-    // What was sent, each with its content, its answer and what was known of consent.
+    // Each request with its content, its answer and the consent known at the time.
     let sent = told["sent"].as_array().unwrap();
     let of = |key: &str| -> Vec<Value> { sent.iter().map(|sent| sent[key].clone()).collect() };
     assert_eq!(of("class"), ["transient", "accepted", "accepted", "accepted"]);
@@ -73,7 +73,7 @@ fn an_export_has_everything_that_is_held_of_a_person(engine: Engine) {
         (&told["decisions"][0]["action"], &told["decisions"][0]["reason"]),
         (&json!("approve"), &json!("first_run"))
     );
-    // What was posted, to the byte; what cannot be read and what came by the Website Chat too, and nothing of others.
+    // Each post, to the byte, unreadable ones and those of the Website Chat included, and no post about others.
     let received = told["received"].as_array().unwrap();
     let kinds: Vec<&Value> = received.iter().map(|post| &post["kind"]).collect();
     assert_eq!(kinds, ["lead_update", "message", "chat_lead"]);
@@ -98,7 +98,7 @@ fn an_export_has_everything_that_is_held_of_a_person(engine: Engine) {
     );
     assert!(told["alerts"][0]["body"].as_str().unwrap().contains("hot_lead"));
     assert!(told["not_held_here"].as_array().is_some_and(|list| list.len() >= 4));
-    // Every table with rows about the person has been tried.
+    // The export was tested with rows in every table of personal data.
     for (table, by, _) in PERSONAL {
         let rows = match by {
             RecordLookup::Lead => scene.state(&format!("select id from {table} where id = '1'")),
@@ -125,7 +125,7 @@ fn an_export_is_written_whole_and_for_its_owner_alone(engine: Engine) {
     assert!(wrong.stderr.contains("--output") && wrong.stderr.contains("nowhere"), "{wrong}");
     scene.run(&["lead", "9", "--export", "--output", "nobody.json"]).expect_code(2);
     assert!(!scene.files().contains(&"nobody.json".to_owned()), "{:?}", scene.files());
-    // Of a lead that was only heard of.
+    // A lead that is known from posts only.
     scene.hear(&[json!({"id": "7", "hotLead": true})]);
     let heard = scene.run(&["lead", "7", "--export"]).expect_code(0).json();
     assert_eq!(

@@ -1,7 +1,7 @@
-//! No personal data and no secret in anything that is logged or said, whatever goes wrong and however talkative the log:
-//! distinctive texts are planted in rows, answers, URLs and settings, and looked for in every line of a whole life.
+//! No output contains personal data or a secret, whatever fails and at every log level. The test plants distinctive texts
+//! in rows, answers, URLs and settings, and searches every line of a whole run for them.
 //!
-//! `plan` and `lead` show data to whoever asks, and are not looked into.
+//! `plan` and `lead` show data on purpose, and the test does not search their output.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::support::stand_in::{Reaction, StandIn};
 
 const SOON: Duration = Duration::from_secs(40);
 
-/// In lower case, as everything is that they are looked for in.
+/// In lower case, like the text that is searched for them.
 const PERSONAL: [&str; 8] =
     ["wilhelmina", "quackenbush", "planted.example", "867-5309", "8675309", "marzipan", "likes llamas", "llama talk"];
 const SOURCE_PASSWORD: &str = "src-Plover-5150";
@@ -30,7 +30,7 @@ const TEST_LEAD_TOKEN: &str = "tlt-Rezrov-9190";
 const API_KEY: &str = "key-Blorb-1011";
 const PASS_FILE: &str = "pgp-Zemdor-2022";
 
-/// Columns of the CRM, all text but the key, and a row with all that may never be seen elsewhere.
+/// Columns of the CRM, all text but the key, and a row with all the texts that must not appear elsewhere.
 const TABLE: &str = "create table leads (id integer, first_name text, last_name text, email text, phone text, street text, \
                      note text, conversation text, owner_name text, opt_out text, created text, stage text, extra text)";
 const ROW: &str = "'Wilhelmina', 'Quackenbush', 'wilhelmina@planted.example', '+1 555 867-5309', '77 Marzipan Lane', \
@@ -39,7 +39,7 @@ const ROW: &str = "'Wilhelmina', 'Quackenbush', 'wilhelmina@planted.example', '+
 struct Life {
     scene: Scene,
     engine: Engine,
-    /// PostgreSQL's servers of source and state, each to go away by itself.
+    /// PostgreSQL's servers of source and state, so that each can go away alone.
     servers: Option<[(Cluster, Database); 2]>,
     said: RefCell<Vec<(String, String)>>,
 }
@@ -91,7 +91,7 @@ impl Life {
         output
     }
 
-    /// Runs a command and remembers what it says.
+    /// Runs a command and remembers its output.
     #[track_caller]
     fn run(&self, arguments: &[&str], code: i32) -> Output {
         self.run_as(self.scene.cli(), arguments, code)
@@ -102,14 +102,14 @@ impl Life {
         self.heard(&arguments.join(" "), cli.run(arguments)).expect_code(code)
     }
 
-    /// Everything that tells how things stand.
+    /// Runs all commands that show the status.
     #[track_caller]
     fn look(&self, code: i32) {
         self.run(&["status"], code);
         self.run(&["status", "--json"], code);
     }
 
-    /// A mistake in the source: what `check`, `once` and `run` say of it, and `status` afterwards.
+    /// A mistake in the source: records the output of `check`, `once` and `run`, and of `status` afterwards.
     fn mistake(&self, words: &[&str]) {
         let check = self.heard("check", self.scene.cli().run(&["check"]));
         let once = self.heard("once", self.scene.cli().run(&["once", "--full", "--max-wait", "0s"]));
@@ -122,7 +122,7 @@ impl Life {
         self.heard("status", self.scene.cli().run(&["status", "--json"]));
     }
 
-    /// Runs the daemon until it has said all of this, and looks at how things stand.
+    /// Runs the daemon until it has logged all of these words, and records the status.
     fn daemon(&self, meanwhile: impl FnOnce(), words: &[&str]) {
         let last_poll = self.scene.status()["last_poll"]["at"].clone();
         let mut daemon = self.scene.cli().spawn(&["run"]);
@@ -142,11 +142,11 @@ impl Life {
             self.said.borrow_mut().push((path.to_owned(), answer));
         }
         daemon.signal(Signal::Terminate);
-        // Stopped while its state is away, it ends with an error.
+        // A daemon that is stopped while its state is unreachable ends with an error.
         self.heard("run", daemon.wait(SOON));
     }
 
-    /// The one thing that all this is for.
+    /// The purpose of the whole run.
     fn nothing_has_leaked(&self) {
         let base64 = |text: String| base64::engine::general_purpose::STANDARD.encode(text).to_lowercase();
         let secrets = [
@@ -176,7 +176,7 @@ impl Life {
     }
 }
 
-/// What the admin server answers, whose address is in that line of the log.
+/// The answer of the admin server; its address is in that log line.
 fn fetch(listening: &str, path: &str) -> String {
     let at = listening.find("127.0.0.1:").expect("an address");
     let address: String = listening[at..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
@@ -196,7 +196,7 @@ fn nothing_leaks(engine: Engine, format: &str) {
     let locked = Arc::new(AtomicBool::new(false));
     let is_locked = locked.clone();
     let endpoint = StandIn::start(move |request| {
-        // It quotes the lead, whatever it says.
+        // The answer quotes the lead, whatever its status is.
         let quoting = |status| Reaction::status(status).body(&format!("refused: {}", request.body));
         let first = request.body.contains("Quackenbush\"");
         match request.id.as_deref() {
@@ -263,7 +263,7 @@ fn good_and_bad_rows(life: &Life, format: &str) {
     }
 }
 
-/// Statements of the customer's own that fail on a value, in their own ways on each engine.
+/// Statements of the operator that fail on a value, in a different way on each engine.
 fn databases_that_quote(life: &mut Life) {
     let by_hand = ["not shown", "by hand"];
     let (filter, lines): (_, &[(&str, &str, &[&str])]) = match life.engine {
@@ -308,14 +308,14 @@ fn databases_that_quote(life: &mut Life) {
         life.scene.set_text("source", "where", "shout(email)");
         life.run(&["once", "--max-wait", "0s"], 3);
     }
-    // The same in the midst of it: nothing is wrong until a row comes that is.
+    // The same filter during a run: the poll succeeds until a bad row comes.
     life.scene.set_text("source", "where", &format!("id < 2000 or {filter}"));
     life.daemon(|| life.insert(2001, ""), &["a poll failed", "not shown"]);
     life.sql("delete from leads where id = 2001");
     life.scene.set("source", "where", "");
 }
 
-/// Rows without a key of their own, and columns that do not fit.
+/// Rows with duplicate or missing keys, and columns that do not fit.
 fn keys(life: &mut Life) {
     life.sql(&format!("insert into leads values (1001, {ROW})"));
     life.run(&["check"], 2);
@@ -337,7 +337,7 @@ fn keys(life: &mut Life) {
     }
 }
 
-/// Secrets in settings that are refused, and where the database's driver would speak of them.
+/// Secrets in rejected settings, and in messages of the database driver.
 fn settings(life: &mut Life) {
     life.scene.set_text("conversica", "test_lead_token", TEST_LEAD_TOKEN);
     life.run(&["check"], 0);

@@ -1,4 +1,4 @@
-//! SIGHUP: what a running daemon takes over of changed settings, and what it says of the rest.
+//! SIGHUP: the changed settings that a running daemon applies, and its messages about the others.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::wait::wait_until;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// Conversica, to whom only [`PASSWORD`] is right.
+/// A Conversica that accepts only [`PASSWORD`].
 fn strict() -> StandIn {
     use base64::Engine as _;
     let right = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("acme-api:{PASSWORD}")));

@@ -1,4 +1,4 @@
-//! `[lead]` changed while leads wait: what the old one made is not sent any more.
+//! `[lead]` changes while leads wait: content of the old mapping is not sent any more.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ async fn polled(crm: &Place, state: &StateDb, settings: &ServiceSettings, minute
     .await
 }
 
-/// `leads` rows, with a change column that says nothing new.
+/// A CRM with `leads` rows, all with the same change stamp.
 async fn crm(engine: Engine, leads: u32) -> Place {
     let place = engine.place();
     place.sql("create table leads (id integer, town text, changed text)").await;
@@ -84,7 +84,7 @@ async fn a_mapping_that_is_taken_back_half_way_leaves_nothing_behind(engine: Eng
     let crm = crm(engine, 1500).await;
     let place = engine.other().place();
     let state = place.state().await;
-    // Nothing is kept back until the end: what was found before the poll failed is in the queue.
+    // Without a limit the poll holds nothing until its end: the changes that it found before it failed are in the queue.
     let unguarded = || {
         let mut settings = mapped(&crm, "Ulm", 0);
         settings.safety.source_shrinks_below = 0.0;
@@ -101,7 +101,7 @@ async fn a_mapping_that_is_taken_back_half_way_leaves_nothing_behind(engine: Eng
         record(&state, &[finished(&claim, OutcomeClass::Accepted, NextStep::Done, 61)]).await;
     }
     statuses(&state, &[(LeadStatus::InSync, 1500)]).await;
-    // It fails where the state takes a lead no more, long after the first leads have been written.
+    // The poll fails at a lead that the state refuses, long after it has written the first leads.
     refuse_lead(&place, "1500").await;
     polled(&crm, &state, &wrong, 10).await.expect_err("the state does not take the last lead");
     assert!(!claim(&state, 1, 700).await.is_empty(), "some were written");
@@ -113,7 +113,7 @@ async fn a_mapping_that_is_taken_back_half_way_leaves_nothing_behind(engine: Eng
     assert_ne!(half.fingerprint, fingerprint, "what is in the queue is nobody's: it waits for the poll");
     polled(&crm, &state, &right, 20).await.unwrap();
     assert_eq!(control::read::<LastPoll>(&state).await.unwrap().unwrap().kind, "full");
-    // All but the one of which nobody knows.
+    // All but the lead whose outcome is unknown.
     statuses(&state, &[(LeadStatus::InSync, 1499), (LeadStatus::Pending, 1)]).await;
     assert!(claim_one(&state, 1300).await.body.contains("\"city\":\"Town\""));
     assert_eq!(control::read::<MappingInUse>(&state).await.unwrap().unwrap().fingerprint, fingerprint);
@@ -150,8 +150,8 @@ async fn a_poll_that_died_before_it_knew_how_much_there_is_holds_what_the_next_o
     let settings = mapped(&crm, "Ulm", 12_000);
     polled(&crm, &state, &settings, 0).await.unwrap();
     claim_one(&state, 1).await;
-    // The poll ends at a lead that the state does not take, when nine thousand have been written down and none decided upon: keys come
-    // in the order of their texts.
+    // The poll ends at a lead that the state refuses, with nine thousand leads written and no decision made: the keys
+    // come in text order.
     add(&crm, 2, 11_500).await;
     refuse_lead(&place, "82").await;
     polled(&crm, &state, &settings, 1).await.expect_err("the state does not take one of the leads");
@@ -187,7 +187,7 @@ async fn what_a_poll_that_died_has_kept_back_goes_when_the_next_one_finds_it_all
         assert!(control::read::<StandingHold>(&state).await.unwrap().is_none());
         assert!(control::read::<KeptBack>(&state).await.unwrap().is_none());
 
-        // Were fewer allowed by then, all would be held.
+        // With a lower limit by then, all are held.
         crm.sql("update leads set town = 'Kiel'").await;
         refuse_lead(&place, "8199").await;
         polled(&crm, &state, &settings, 3 * day).await.expect_err("the state does not take the last lead");
@@ -207,13 +207,13 @@ async fn what_holds_a_single_lead_is_not_let_go_with_a_poll(engine: Engine) {
     write(&state, &[desired("1", "b")], 1).await;
     let unknown = claim_one(&state, 2).await;
     record(&state, &[finished(&unknown, OutcomeClass::Ambiguous, NextStep::Hold, 3)]).await;
-    // A poll that holds until it knows, and then lets go.
+    // A poll that holds leads until its end, and then releases them.
     let provisional = crate::support::lead_row::held;
     write(&state, &[provisional("1", "c"), provisional("2", "a")], 4).await;
     assert_eq!(held::release_since(&state, TOO_MANY_CHANGES, at(4), at(5)).await.unwrap(), 1);
     assert_eq!(row(&state, "1").await.hold_reason.as_deref(), Some("ambiguous"));
     assert_eq!(claim_one(&state, 6).await.lead, id("2"));
-    // A first run that the setting decides upon says nothing of it either.
+    // A first run with a configured decision does not mention it either.
     let crm = crm(engine, 0).await;
     crm.sql("delete from leads; insert into leads values (1, 'Town', '2026-06-01 10:00:00')").await;
     polled(&crm, &state, &mapped(&crm, "Ulm", 0), 1).await.unwrap();

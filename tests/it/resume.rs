@@ -1,4 +1,4 @@
-//! A comparison of every row that was interrupted goes on where it had come to, and misses nothing for it.
+//! An interrupted full compare continues at its mark, and misses nothing.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -64,7 +64,7 @@ async fn an_interrupted_compare_goes_on_where_it_had_come_to(engine: Engine) {
     let state = place.state().await;
     fill(&crm, 53_000).await;
     let settings = followed(&crm, "Ulm");
-    // It fails where the state takes a lead no more, long after the first leads have been written.
+    // The poll fails at a lead that the state refuses, long after it has written the first leads.
     refuse_lead(&place, "53000").await;
     polled(&settings, &state, PollReach::AsDue, 0).await.expect_err("the state does not take the last lead");
     let mark = control::read::<CompareMark>(&state).await.unwrap().expect("how far it has come is written down");
@@ -92,13 +92,13 @@ async fn an_interrupted_compare_goes_on_where_it_had_come_to(engine: Engine) {
     let cursor = control::read::<PollCursor>(&state).await.unwrap().unwrap();
     assert_eq!(cursor.full_at, at(0), "the next one is due as if it had run through");
 
-    // Whoever asks for a compare by hand gets a whole one.
+    // A compare by hand reads every row.
     let whole = polled(&settings, &state, PollReach::Everything, 20).await.unwrap();
     assert_eq!((whole.rows, whole.updated + whole.created), (53_000, 1));
     assert!(city(&state, "7").await.contains("Back-dated"));
 }
 
-/// A mark as an interrupted compare of ten rows leaves it, taken from a whole one.
+/// The mark that an interrupted compare of ten rows leaves.
 async fn marked(crm: &Place, state: &StateDb, settings: &ServiceSettings, id: u32) {
     fill(crm, 10).await;
     polled(settings, state, PollReach::AsDue, 0).await.unwrap();
@@ -134,7 +134,7 @@ async fn a_table_that_was_emptied_behind_the_mark_is_held_as_a_whole_and_nobody_
     assert_eq!(control::read::<StandingHold>(&state).await.unwrap().unwrap().reason, SOURCE_SHRANK);
     assert_eq!(control::read::<CompareMark>(&state).await.unwrap(), None);
 
-    // Nor is a compare gone on with while that stands: who lies before the mark would be let go unseen.
+    // While the hold is open, no compare continues: it would let go unread leads before the mark.
     let cursor = control::read::<PollCursor>(&state).await.unwrap().unwrap();
     let mark = mark(&settings, &cursor, 6, at(0) + TimeDelta::hours(27)).await;
     control::write(&state, &mark, at(0)).await.unwrap();
@@ -161,7 +161,7 @@ async fn what_is_written_behind_the_mark_is_found_by_the_next_poll(engine: Engin
     let state = place.state().await;
     let settings = followed(&crm, "Ulm");
     marked(&crm, &state, &settings, 6).await;
-    // Written between the two parts, before and behind the mark, and stamped as it should be.
+    // Written between the two parts, before and behind the mark, with correct stamps.
     crm.sql("update leads set town = 'New', changed = '2026-01-01 10:30:00' where id in (3, 8)").await;
     crm.sql("delete from leads where id = 9").await;
     let rest = polled(&settings, &state, PollReach::AsDue, 26 * 60).await.unwrap();
@@ -189,7 +189,7 @@ async fn a_compare_goes_on_past_keys_that_differ_in_case(engine: Engine) {
     let state = place.state().await;
     let key = engine.pick("text collate nocase", "text");
     crm.sql(&format!("create table leads (id {key}, town text, changed text)")).await;
-    // In the order of their bytes, small letters come last; where case is no difference, `a…` comes before `K…`.
+    // In byte order, lower-case letters come last; without case, `a…` comes before `K…`.
     for (letter, leads) in [("K", 51_000), ("a", 2_000)] {
         crm.sql(&format!(
             "with recursive n (i) as (select 1 union all select i + 1 from n where i < {leads}) \

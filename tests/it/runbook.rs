@@ -1,4 +1,4 @@
-//! The runbook: whatever the program warns of has its cause and cure in docs/runbook.md, under the words of the log.
+//! The runbook: docs/runbook.md has the cause and the fix of every warning, under the words of the log.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The text literals between the brackets of a macro call; `code` begins behind the opening one.
+/// The text literals between the brackets of a macro call; `code` begins after the opening bracket.
 fn literals(code: &str) -> Vec<String> {
     let (mut found, mut depth, mut rest) = (Vec::new(), 1, code.chars());
     while depth > 0 {
@@ -26,7 +26,7 @@ fn literals(code: &str) -> Vec<String> {
                     match rest.next().expect("the text ends") {
                         '"' => break,
                         '\\' => match rest.next().expect("something is escaped") {
-                            // A line that goes on: the indent of the next is not part of the text.
+                            // The literal continues on the next line, whose indent is not part of the text.
                             '\n' => rest = rest.as_str().trim_start().chars(),
                             c => text.push(c),
                         },
@@ -51,17 +51,17 @@ fn runbook() -> String {
 fn constant(sources: &str, name: &str) -> Option<String> {
     let (_, behind) = sources.split_once(&format!("const {name}: &str ="))?;
     let (statement, _) = behind.split_once("\";")?;
-    // As if it were the only argument of a call.
+    // Read like the only argument of a call.
     literals(&format!("{statement}\")")).into_iter().next()
 }
 
-/// A literal as the log shows it; where it is nothing but the name of a constant, that constant's text.
+/// A literal as the log shows it; for the bare name of a constant, that constant's text.
 fn printed(literal: String, sources: &str) -> String {
     let name = literal.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     name.and_then(|name| constant(sources, name)).unwrap_or(literal)
 }
 
-/// The longest part of a text between its placeholders, without the cure at its end.
+/// The longest part of a text between its placeholders, without the fix at its end.
 fn longest_part(text: &str) -> &str {
     let what = text.split("; cure:").next().unwrap_or_default();
     let parts = what.split(['{', '}', '`', '(', ')']).map(str::trim);
@@ -97,7 +97,7 @@ fn every_warning_and_error_of_the_log_is_in_the_runbook() {
             for (at, _) in code.match_indices(call) {
                 let literals: Vec<String> =
                     literals(&code[at + call.len()..]).into_iter().map(|text| printed(text, &all)).collect();
-                // Messages that are made of parts, such as warnings about a key of the settings, say themselves what to do.
+                // Messages made of parts, such as warnings about a key of the settings, contain their own fix.
                 let words: Vec<&String> =
                     literals.iter().filter(|text| text.len() > 20 && !text.contains('{')).collect();
                 messages += usize::from(!words.is_empty());
@@ -107,7 +107,7 @@ fn every_warning_and_error_of_the_log_is_in_the_runbook() {
             }
         }
     }
-    // Warnings about the settings' files, which are logged one by one.
+    // Warnings about the settings files, which the program logs one by one.
     for (at, call) in ["warnings.push(", "warnings.extend("].iter().flat_map(|call| all.match_indices(call)) {
         for text in literals(&all[at + call.len()..]) {
             let part = longest_part(&text);
@@ -116,7 +116,7 @@ fn every_warning_and_error_of_the_log_is_in_the_runbook() {
             }
         }
     }
-    // Messages that are handed to the listener, which logs them.
+    // Messages that the code passes to the listener, which logs them.
     let mut listeners = 0;
     for (file, code) in &files {
         for (at, _) in code.match_indices("http::listen(") {

@@ -1,4 +1,4 @@
-//! The sandbox over real HTTP: Conversica's answers, what it remembers, and every fault as a client meets it.
+//! The sandbox over real HTTP: Conversica's answers, its memory of leads, and every fault as a client meets it.
 
 use std::time::Duration;
 

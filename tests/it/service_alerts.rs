@@ -1,4 +1,4 @@
-//! People are told of the service itself: each change once, whoever restarts what, and again when it is over.
+//! Alerts about the service itself: the hook gets each change once, across restarts, and a message when the trouble ends.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ on_both_engines!(
     what_stands_in_the_way_is_told_with_its_numbers_and_so_is_its_end,
 );
 
-/// A Conversica that answers what it is told to.
+/// A Conversica that answers with the status that the test sets.
 fn fickle(status: u16) -> (StandIn, Arc<AtomicU16>) {
     let answers = Arc::new(AtomicU16::new(status));
     let switch = answers.clone();
     (StandIn::start(move |_| Reaction::status(switch.load(Ordering::SeqCst)).body("Ann is wrong")), answers)
 }
 
-/// What the hook was told, without what was told of leads.
+/// The alerts that the hook received, without those about leads.
 fn told(hook: &StandIn) -> Vec<Value> {
     let told = hook.requests().into_iter().filter(|received| received.answered == Some(200));
     told.map(|received| received.request.json()).collect()
@@ -48,7 +48,7 @@ fn wait_until_told(hook: &StandIn, what: &str) -> Value {
     })
 }
 
-/// Long enough for several looks: polls go on, and what is looked at every two seconds was looked at.
+/// Waits for another poll and for two of the checks that run every two seconds.
 #[track_caller]
 fn some_looks(scene: &Scene) {
     let start = std::time::Instant::now();
@@ -66,7 +66,7 @@ fn end(daemon: Running) {
 
 fn a_halt_and_its_end_are_told_once_by_both_ways_and_a_restart_tells_nothing_again(engine: Engine) {
     let (endpoint, answers) = fickle(401);
-    // The address fails at first.
+    // The hook fails at first.
     let hook = StandIn::start(|request| Reaction::status(if request.n == 1 { 503 } else { 200 }));
     let mut scene = Scene::on(engine, &endpoint.url(), 2);
     let file = scene.directory().join("told");
@@ -122,7 +122,7 @@ fn what_stands_in_the_way_is_told_with_its_numbers_and_so_is_its_end(engine: Eng
     scene.run(&["retry", "--all"]).expect_code(0);
     wait_until_told(&hook, "rejected ended");
 
-    // The source fails, and has done so for longer than a moment.
+    // The source fails, and has failed for longer than a moment.
     scene.crm("alter table leads rename to mislaid");
     scene.wait_for_status("a poll that fails", PATIENCE, |status| status["last_poll"]["failing_since"].is_string());
     let since = "2026-01-02T03:04:05Z";
@@ -138,7 +138,7 @@ fn what_stands_in_the_way_is_told_with_its_numbers_and_so_is_its_end(engine: Eng
     scene.crm("alter table mislaid rename to leads");
     wait_until_told(&hook, "poll_failing ended");
 
-    // Somebody has waited for a day.
+    // A lead has waited for a long time.
     answers.store(503, Ordering::SeqCst);
     scene.crm("update leads set first_name = 'Annie' where id = 1");
     scene.wait_for_status("a lead that waits", PATIENCE, |status| status["oldest_waiting_since"].is_string());

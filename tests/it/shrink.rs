@@ -1,5 +1,5 @@
-//! A source that has lost most of its leads: nobody is taken for gone and nobody is stopped before a person has said so; and
-//! when the rows are back, all is as it was.
+//! A source that has lost most of its leads: no lead counts as gone and no person is stopped before the operator approves
+//! it; when the rows are back, the leads are as before.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ mod in_process {
     crate::support::engine::on_both_engines!(while_it_is_shrunk_everything_is_compared_every_five_minutes);
 }
 
-/// In step, and told to stop messaging whoever goes.
+/// All leads are in sync; the settings send a stop for each lead whose row goes.
 fn settled(engine: Engine, endpoint: &StandIn, leads: u32) -> Scene {
     let mut scene = Scene::on(engine, &endpoint.url(), leads);
     scene.set_text("source", "on_delete", "stop_messaging");
@@ -138,7 +138,7 @@ fn an_emptied_table_is_held_and_baseline_sends_nothing(engine: Engine) {
     assert!(done.stdout.contains("5 leads are gone from the source: nothing is sent"), "{done}");
     let status = scene.run(&["once", "--json"]).expect_code(0).json();
     assert_eq!((endpoint.answered(), &status["leads"]["gone"]), (5, &json!(5)));
-    // The state still knows what Conversica holds.
+    // The state still knows the content that Conversica holds.
     scene.add(1, 5);
     scene.crm("update leads set first_name = 'Zoe' where id = 2");
     scene.run(&["once"]).expect_code(0);
@@ -154,7 +154,7 @@ fn a_table_swapped_for_one_with_other_keys_contacts_nobody_anew(engine: Engine) 
         scene.run(&["once"]).expect_code(0);
         scene.crm("update leads set id = id + 100000");
         held(&scene.run(&["once", "--json"]).expect_code(4).json(), 2 * leads);
-        // And for yet another: those of the second were never contacted, and are not missed.
+        // The keys change again: the leads of the second keys were never contacted, and are not missed.
         scene.crm("update leads set id = id + 100000");
         let status = scene.run(&["once", "--json"]).expect_code(4).json();
         assert_eq!((&status["leads"]["held"], &status["leads"]["gone"]), (&json!(2 * leads), &json!(leads)));
@@ -232,7 +232,7 @@ fn withdrawals_flow_while_the_source_is_shrunk(engine: Engine) {
     scene.crm("update leads set opt_out = 1 where id = 9");
     held(&scene.run(&["once", "--json"]).expect_code(4).json(), 8);
     assert_eq!((endpoint.answered(), endpoint.bodies_of("9").len()), (11, 2));
-    // Back, and withdrawing at once.
+    // The row returns with a withdrawal of consent.
     scene.crm("update away set opt_out = 1; insert into leads select * from away where id = 3");
     held(&scene.run(&["once", "--json"]).expect_code(4).json(), 7);
     assert_eq!((endpoint.answered(), &endpoint.bodies_of("3")[1]["optOut"]), (12, &json!(true)));
@@ -337,7 +337,7 @@ async fn while_it_is_shrunk_everything_is_compared_every_five_minutes(engine: En
     assert_eq!(at_minute(7, PollReach::Everything).await, "full");
     assert_eq!(held_for_it(&state).await, 5);
     assert_eq!(at_minute(11, PollReach::AsDue).await, "incremental");
-    // Touched when it came back: an incremental poll sees it, but cannot tell that the others are there too.
+    // The rows return with a new stamp: an incremental poll sees them, but cannot know that all are back.
     crm_place.sql("delete from leads").await;
     crm_place.sql(&rows("2027-01-15 08:11:00")).await;
     assert_eq!(at_minute(11, PollReach::AsDue).await, "incremental");

@@ -33,7 +33,7 @@ on_both_engines!(
 
 const LEADS: &str = "table = 'leads'\nkey = 'id'";
 
-/// `leads` with these names under 1, 2, 3, …
+/// Creates `leads` with these names under the ids 1, 2, 3, …
 async fn named(place: &Place, names: &[&str]) {
     let values: Vec<String> = names.iter().zip(1..).map(|(name, id)| format!("({id}, '{name}')")).collect();
     let values = values.join(", ");
@@ -44,7 +44,7 @@ fn plain(ids: &[LeadId]) -> Vec<&str> {
     ids.iter().map(|lead| lead.id.as_str()).collect()
 }
 
-/// The value of a key in every lead that can be sent.
+/// The value of a key in every valid lead.
 async fn values(place: &Place, source: &str, lead: &str, key: &str) -> Vec<String> {
     let rows = read(place, source, lead).await;
     let value =
@@ -211,7 +211,7 @@ async fn a_column_that_is_there_twice_is_named(engine: Engine) {
     place.sql("create table owners (id integer, lead integer); insert into owners values (5, 1)").await;
     let source = "query = 'select * from leads l join owners o on o.lead = l.id'\nkey = 'id'";
     match engine {
-        // SQLite gives the second a name of its own.
+        // SQLite renames the second column.
         Engine::Sqlite => assert_eq!(plain(&ids(&place, source).await), ["1"]),
         Engine::Postgres => {
             let refused = refusal(&place, source, "").await;
@@ -267,7 +267,7 @@ async fn a_statement_that_runs_away_is_cut_off(engine: Engine) {
 
 async fn time_that_we_take_over_the_rows_is_not_the_databases(engine: Engine) {
     let place = engine.place();
-    // More than all buffers between the database and us hold.
+    // More than all buffers between the database and the program hold.
     let rows = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 40000)";
     let wide = engine.pick("printf('%0500d', i)", "lpad(i::text, 500, '0')");
     place.sql("create table leads (id integer, name text)").await;

@@ -1,4 +1,4 @@
-//! Each failure of the customer's database is answered with what cures it: a table's name is named only where that is wrong.
+//! Each failure of the customer's database comes with its fix, and names a table only when the name is wrong.
 
 use std::time::Duration;
 
@@ -27,13 +27,13 @@ async fn filled(engine: Engine) -> Place {
     place
 }
 
-/// The same database for a role of its own, which may do what `grants` says, with `%` for its name.
+/// The same database for a new role with these `grants`; `%` is its name.
 async fn seen_by(place: &Place, role: &str, grants: &str) -> Place {
     place.sql(&format!("drop role if exists {role}; create role {role} login; {}", grants.replace('%', role))).await;
     Place::at(Engine::Postgres, place.url.replace("postgres@", &format!("{role}@")))
 }
 
-/// A daemon's connection, and its state, after a first poll that went well.
+/// A daemon's connection, and its state, after a successful first poll.
 struct PolledSource {
     crm: ConnectedCrm,
     settings: ServiceSettings,
@@ -51,7 +51,7 @@ impl PolledSource {
         polled
     }
 
-    /// What the next poll says that fails; `status` says the same.
+    /// The error of the next poll; `status` shows the same.
     async fn refusal(&self) -> SetupError {
         let error = poll(&self.crm, &self.state, &self.settings).await.expect_err("the poll fails");
         let last = control::read::<LastPoll>(&self.state).await.unwrap().unwrap();
@@ -140,7 +140,7 @@ async fn a_file_that_is_overwritten_with_something_else_is_a_question_of_the_fil
     assert!(refused.what.starts_with("[source] url") && refused.cure.contains("of another kind"), "{refused}");
 }
 
-/// A scene whose CRM is read by a role that may not read the table.
+/// A scene whose role may not read the CRM's table.
 fn scene_without_right(role: &str, endpoint: &StandIn) -> Scene {
     let mut scene = Scene::on(Engine::Postgres, &endpoint.url(), 3);
     scene.crm(&format!("drop role if exists {role}; create role {role} login"));

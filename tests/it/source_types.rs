@@ -1,4 +1,5 @@
-//! Every ordinary column type, from the real database to the exact value in the Lead object, or the reason why not.
+//! Every ordinary column type, from the real database to the exact value in the Lead object, or the reason for its
+//! absence.
 
 use std::fmt::Write as _;
 
@@ -11,7 +12,8 @@ const TEXT: &str = "[lead.custom]\nprobe";
 const YES_NO: &str = "optOut";
 const MOMENT: &str = "date";
 
-/// What stands in the Lead object: its JSON, nothing, nothing with a note; or why there is no Lead object.
+/// The expected value in the Lead object: its JSON, nothing, nothing with a note; or the reason why there is no Lead
+/// object.
 enum Expected {
     Json(&'static str),
     Absent,
@@ -20,7 +22,7 @@ enum Expected {
 }
 use Expected::{Absent, Json, LeftOut, Reason};
 
-/// Column type, SQL of the value, key, what comes of it.
+/// Column type, SQL of the value, key, expected result.
 type Case = (&'static str, &'static str, &'static str, Expected);
 
 const NEITHER: Expected = Reason("is neither yes nor no");

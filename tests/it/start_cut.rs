@@ -1,5 +1,5 @@
-//! Starts during which the sessions of the program are cut, its servers restart, or its state is locked: it waits and goes on,
-//! and sends each lead once.
+//! Starts while the program's sessions are cut, its servers restart, or its state is locked: the program waits,
+//! continues, and sends each lead once.
 
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn database(store: &Store) -> Database {
     }
 }
 
-/// Ends every session but its own, again and again.
+/// Ends every session but its own, repeatedly.
 fn sessions_cut(database: Database, times: u32, pause_ms: u32) -> JoinHandle<()> {
     let cut = format!(
         "do $$ begin for i in 1..{times} loop \
@@ -35,7 +35,7 @@ fn sessions_cut(database: Database, times: u32, pause_ms: u32) -> JoinHandle<()>
     std::thread::spawn(move || drop(database.sql(&cut)))
 }
 
-/// A new state and one that is in step already, each met by a start whose sessions end at any moment of it.
+/// A new state, and one that is in sync; the sessions of each start end at any moment.
 #[test]
 fn a_start_whose_sessions_are_cut_again_and_again_waits_and_goes_on() {
     let cluster = Cluster::private();
@@ -76,7 +76,7 @@ fn a_start_during_which_the_server_restarts_waits_and_goes_on() {
     }
 }
 
-/// Another process's lock on the state's file, until it is given back.
+/// Another process's lock on the state's file, until it is released.
 struct FileLocked {
     runtime: tokio::runtime::Runtime,
     session: SqliteConnection,

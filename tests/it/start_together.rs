@@ -1,4 +1,4 @@
-//! Several processes that start at the same moment on a state that is not there yet, and starts while something is away.
+//! Several processes that start at the same moment on a new state, and starts while a database is away.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ fn a_schema_that_another_process_is_making_is_waited_for() {
     scene.set_text("state", "url", &state.url);
     let other = {
         let database = state.clone();
-        // As an older version does, which knows no lock of ours.
+        // An older version does this without our lock.
         std::thread::spawn(move || database.sql("begin; create schema conversica_sync; select pg_sleep(3); commit"))
     };
     wait_until("the schema to be under way", SOON, || {

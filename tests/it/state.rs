@@ -1,5 +1,5 @@
-//! Our own tables, the same cases on both engines: what the poll writes, what the deliverer claims and records, and what
-//! a crash leaves behind.
+//! Our own tables, with the same cases on both engines: the writes of the poll, the claims and records of the deliverer,
+//! and the state after a crash.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ on_both_engines!(
     polls_and_deliveries_at_the_same_time_lose_nothing,
 );
 
-/// Else each look would read the whole table, by a plan made while there was nothing in it.
+/// Otherwise each lookup would read the whole table, by a plan that was made while the table was empty.
 #[tokio::test]
 async fn postgres_keeps_no_plan_for_looking_up_many_leads() {
     let place = Engine::Postgres.place();
@@ -288,7 +288,7 @@ async fn polls_and_deliveries_at_the_same_time_lose_nothing(engine: Engine) {
     let deliver = async {
         let mut ended = Vec::new();
         for seconds in 1_i64.. {
-            // Outcomes come back in any order.
+            // Outcomes arrive in any order.
             ended.reverse();
             let claims =
                 delivery::record_and_claim(&db, &ended, ClaimRequest::up_to(64), at(seconds), LEASE).await.unwrap();

@@ -1,4 +1,5 @@
-//! The state as a whole, on both engines: created, opened again, refused when it is from the future, its facts, its file.
+//! The state as a whole, on both engines: created, opened again, refused when a newer version wrote it, its facts, its
+//! file.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -96,7 +97,7 @@ async fn an_existing_state_is_opened_again_with_what_it_holds(engine: Engine) {
     assert_eq!(lead::page(&looking, None, 2).await.unwrap().len(), 1);
 }
 
-/// A state as the first version left it: a withdrawal that waits, a lead that is held, and a journal.
+/// A state as the first version left it: a waiting withdrawal, a held lead, and a journal.
 async fn a_state_from_an_older_version_is_named_by_who_looks_and_brought_up_to_date_by_who_writes(engine: Engine) {
     let place = engine.place();
     let migrations = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! A write-ahead log that the file before has left beside another file: neither is opened, so that neither is destroyed. After a crash
-//! the log is the file's own, and what it holds is kept.
+//! A write-ahead log that an earlier file has left beside another file: the program opens neither, so that it destroys
+//! neither. After a crash the log is the file's own, and its content is kept.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,7 +27,8 @@ fn log_bytes(scene: &Scene) -> u64 {
     std::fs::metadata(place(scene, "state.db-wal")).map_or(0, |log| log.len())
 }
 
-/// Three leads are sent before the backup `backup.db`, and again after it; returns what the killed or stopped daemon leaves behind.
+/// Sends three leads before the backup `backup.db`, and again after it; returns the files of the killed or stopped
+/// daemon.
 fn with_backup(endpoint: &StandIn, end: impl FnOnce(&Scene)) -> Scene {
     let scene = Scene::new(&endpoint.url(), 3);
     let daemon = scene.daemon();
@@ -58,12 +59,12 @@ fn refused(scene: &Scene, arguments: &[&str]) -> Output {
     refused
 }
 
-/// No command opens the file beside the stray log; without the log it is a backup like any other.
+/// No command opens the file beside the stray log; without the log it is an ordinary backup.
 fn is_refused_until_the_log_is_moved_away(scene: &Scene, endpoint: &StandIn) {
     let backup = std::fs::read(place(scene, "backup.db")).expect("a backup");
     let copy = place(scene, "copy.db").display().to_string();
     let log = std::fs::read(place(scene, "state.db-wal")).expect("a log");
-    // The second round shows that a refused start keeps what the lock file remembers.
+    // The second round shows that a refused start keeps the content of the lock file.
     for _ in 0..2 {
         for arguments in [
             ["run"].as_slice(),
@@ -143,7 +144,7 @@ fn a_state_that_was_copied_here_with_its_own_log_starts_once_the_lock_file_is_re
     for name in ["state.db", "state.db-wal"] {
         std::fs::copy(place(&scene, name), place(&scene, "copy")).expect("a copy");
         std::fs::remove_file(place(&scene, name)).expect("a file");
-        // What has the number of the old file from now on is no part of the state.
+        // The filler takes the old file's inode number, so that the copy gets another one.
         std::fs::write(place(&scene, &format!("{name}.filler")), "").expect("a file to write");
         moved(&scene, "copy", name);
     }

@@ -1,5 +1,5 @@
 //! An SQLite source whose file is replaced by another under the same name while the daemon runs, as when a backup is
-//! restored: from then on that one is read, looked at and written to, and it is compared whole.
+//! restored: from then on the daemon reads and writes the new file, and compares every row of it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use conversica_sync::source::source_db::SourceDb;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A copy of the source, changed by these statements, takes its place.
+/// Replaces the source with a copy that these statements have changed.
 fn swap(scene: &Scene, statements: &str) {
     let Store::File(path) = scene.crm_store() else { panic!("a file") };
     let copy: PathBuf = scene.directory().join("copy.db");
@@ -58,7 +58,7 @@ fn behind_triggers_the_new_file_is_compared_whole_and_then_watched() {
     let scene = triggers::scene(Engine::Sqlite, &endpoint, 4);
     let daemon = scene.daemon();
     settled(&scene, &[&endpoint], SOON);
-    // Nothing in its log gives it away, and the next poll is ten minutes away.
+    // The copy's log is empty, and the next poll is ten minutes away.
     swap(&scene, "update leads set last_name = 'Restored' where id = 2; delete from conversica_sync_leads");
     settled(&scene, &[&endpoint], SOON);
     scene.crm("update leads set last_name = 'Later' where id = 3");

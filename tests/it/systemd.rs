@@ -1,4 +1,5 @@
-//! The units: systemd reads them without a complaint, finds little to attack, and never starts again what a person has to fix.
+//! The units: systemd accepts them without a warning, rates their exposure as low, and does not restart a service that
+//! the operator has to fix.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ fn text(name: &str) -> String {
     std::fs::read_to_string(unit(name)).expect("the unit is there")
 }
 
-/// What is set, in its order; a key may come several times.
+/// The settings in their order; a key may come several times.
 fn settings(name: &str) -> BTreeMap<String, Vec<String>> {
     let mut settings: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in text(name).lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '['])) {
@@ -40,7 +41,7 @@ fn only(name: &str, key: &str) -> String {
     }
 }
 
-/// The unit as it would be on a machine where the program is installed: here it lies elsewhere.
+/// The unit as on a machine with an installed program: here the program is elsewhere.
 fn installed(name: &str) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join(name);
@@ -84,7 +85,7 @@ fn what_a_person_has_to_mend_is_never_started_again_and_a_crash_not_for_ever() {
     for name in [SINGLE, SEVERAL] {
         assert_eq!(only(name, "Restart"), "on-failure");
         assert_eq!(only(name, "RestartPreventExitStatus"), "2 4");
-        // So many starts in so long a time are reached, with the pause between two of them.
+        // With the pauses between restarts, the service still reaches the burst limit within the interval.
         let seconds = |key| duration::parse(&only(name, key).replace("min", "m")).expect("a duration").as_secs();
         let burst: u64 = only(name, "StartLimitBurst").parse().expect("a number");
         assert!(seconds("RestartSec") * burst < seconds("StartLimitIntervalSec") / 2, "{name}");
@@ -108,7 +109,7 @@ fn what_is_on_its_way_can_be_finished() {
 fn every_secret_can_be_a_credential_and_none_has_to_be() {
     let secrets = key::all().iter().filter(|key| key.secrecy.is_some());
     let mut secrets: Vec<String> = secrets.map(|key| key.name.clone()).collect();
-    // Where leads go is not hidden; it counts as a secret for what an address may hold.
+    // The endpoint itself is not secret; it counts as a secret because an address may contain one.
     secrets.retain(|name| name != "conversica.endpoint");
     secrets.sort();
     for (name, prefix) in [(SINGLE, "conversica-sync"), (SEVERAL, "conversica-sync.%i")] {
@@ -123,7 +124,7 @@ fn every_secret_can_be_a_credential_and_none_has_to_be() {
     }
 }
 
-/// Two files, because a template cannot be an instance without a name; what they say is one thing.
+/// Two files, because a template needs an instance name; their settings are the same.
 #[test]
 fn the_two_differ_in_their_places_only() {
     let (mut one, mut several) = (settings(SINGLE), settings(SEVERAL));

@@ -1,4 +1,4 @@
-//! The Test Lead Token: what is sent with it, how much at most, and what becomes of the rest.
+//! The Test Lead Token: which leads carry it, their limit, and the hold of the leads above the limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +35,7 @@ fn distinct(endpoint: &StandIn, last_name: &str) -> usize {
     ids.len()
 }
 
-/// Everything that a command says, without the token.
+/// Runs a command and checks that its output does not contain the token.
 #[track_caller]
 fn quiet(scene: &Scene, arguments: &[&str], code: i32) -> crate::support::binary::Output {
     let output = scene.run(arguments).expect_code(code);

@@ -1,4 +1,4 @@
-//! `check --send-test-lead`: one made-up lead, once somebody asks for it by name, under the same rules as every other.
+//! `check --send-test-lead`: sends one made-up lead, once and only on request, under the same rules as every other lead.
 
 use serde_json::json;
 
@@ -46,7 +46,7 @@ fn the_test_lead_is_one_of_the_few_and_stays_the_same_one() {
     assert_eq!(endpoint.requests().len(), 4);
     scene.run(&["check", "--send-test-lead"]).expect_code(0);
 
-    // No room for another one.
+    // The limit leaves no room for a test lead.
     let scene = self::scene(&endpoint);
     let mut used_up = scene;
     used_up.set("conversica", "test_lead_limit", "3");

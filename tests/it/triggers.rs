@@ -1,4 +1,4 @@
-//! Changes found by triggers: each kind arrives exactly, at once, and without a poll; nothing is lost when triggers,
+//! Changes found by triggers: each kind arrives exactly, at once, and without a poll; no change is lost when triggers,
 //! sessions, servers or the program itself go away.
 
 use std::time::Duration;
@@ -23,7 +23,7 @@ blocking_on_both_engines!(
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// Polls are ten minutes apart: whatever arrives in a test was found by a trigger.
+/// Polls are ten minutes apart, so a trigger found every change that arrives in a test.
 pub fn scene(engine: Engine, endpoint: &StandIn, leads: u32) -> Scene {
     let mut scene = Scene::on(engine, &endpoint.url(), leads);
     triggered(&mut scene);
@@ -35,7 +35,7 @@ fn triggered(scene: &mut Scene) {
     scene.run(&["triggers", "install", "--yes"]).expect_code(0);
 }
 
-/// How many requests each id has had.
+/// The number of requests for that id.
 fn requests(endpoint: &StandIn, id: &str) -> usize {
     endpoint.requests().iter().filter(|received| received.request.id.as_deref() == Some(id)).count()
 }
@@ -59,7 +59,7 @@ fn every_kind_of_change_arrives_without_a_poll(engine: Engine) {
     settled(&scene, &[&endpoint], SOON);
     assert_eq!(endpoint.requests().len(), before + 4, "each change was sent once, and nothing else");
 
-    // The key changes: one lead is gone, another is there.
+    // The key changes: one lead is gone, another one is new.
     scene.crm("update leads set id = 70 where id = 7");
     wait_until("lead 70", SOON, || requests(&endpoint, "70") == 1);
     wait_for_gone(&scene, 1);
@@ -71,14 +71,14 @@ fn every_kind_of_change_arrives_without_a_poll(engine: Engine) {
     wait_for_gone(&scene, 3);
     scene.wait_for_status("the others in step", SOON, |status| status["leads"]["in_sync"] == 5);
 
-    // What was rolled back has touched nothing; what no mapped value shows sends nothing.
+    // A rolled-back change has no effect; a change of an unmapped column sends nothing.
     scene.crm("begin; update leads set last_name = 'Never' where id = 4; rollback");
     scene.crm("update leads set conversation = 'Other' where id = 4");
     wait_until("an empty log", SOON, || log_rows(&scene, "conversica_sync_leads") == "0");
     assert_eq!((requests(&endpoint, "4"), requests(&endpoint, "5")), (1, 1));
     if engine == Engine::Postgres {
         scene.crm("truncate leads");
-        // Everything is read, and so large a loss is not believed.
+        // The poll reads every row, and holds so large a loss.
         scene.wait_for_status("the loss to be held", SOON, |status| {
             status["hold"]["reason"] == "source_shrank" && status["hold"]["leads"] == 5
         });
@@ -95,7 +95,7 @@ fn what_is_written_but_not_yet_taken_out_of_the_log_is_neither_lost_nor_sent_twi
     let endpoint = StandIn::accepting();
     let scene = scene(engine, &endpoint, 3);
     scene.run(&["once"]).expect_code(0);
-    // The log refuses to give its rows away: as far as the program comes before it is killed.
+    // This trigger makes the log refuse deletions: the program gets no further before the kill.
     scene.crm(engine.pick(
         "create trigger stuck before delete on conversica_sync_leads begin select raise(abort, 'stuck'); end",
         "create function stuck() returns trigger language plpgsql as 'begin raise ''stuck''; end'; \
@@ -174,7 +174,7 @@ fn two_configurations_with_two_logs_each_see_every_change(engine: Engine) {
     };
     settled("Alpha");
     settled("Beta");
-    // One goes, the other stays.
+    // One instance removes its triggers, the other keeps its own.
     first.run(&["triggers", "remove", "--yes"]).expect_code(0);
     first.crm("update leads set last_name = 'Gamma'");
     wait_until("every row at the second", SOON, || {
@@ -213,7 +213,7 @@ fn triggers_that_are_not_there_are_asked_for_and_when_they_are_back_everything_i
     assert_eq!(requests(&endpoint, "2"), 1);
     match engine {
         Engine::Sqlite => drop(scene.run(&["triggers", "install", "--yes"]).expect_code(0)),
-        // Switched on again by whoever switched it off, past the program.
+        // The administrator who disabled the trigger enables it again, without the program.
         Engine::Postgres => drop(scene.crm("alter table leads enable trigger conversica_sync_leads_update")),
     }
     settled(&scene, &[&endpoint], SOON);
@@ -234,7 +234,7 @@ fn a_transaction_that_commits_late_has_lower_numbers_and_is_not_lost() {
         late.execute("update leads set last_name = 'Late' where id = 1").await.unwrap();
         late
     });
-    // What comes after it in the log is read and taken out while it is still open.
+    // The program reads and removes later changes from the log while this transaction is still open.
     scene.crm("update leads set last_name = 'Early' where id = 2");
     wait_until("the later change", SOON, || requests(&endpoint, "2") == 2);
     wait_until("an empty log", SOON, || log_rows(&scene, "conversica_sync_leads") == "0");
@@ -255,7 +255,7 @@ fn instances_that_share_a_state_share_the_log_and_send_each_change_once() {
     }
     settled(&scene, &[&endpoint], SOON);
     wait_until("an empty log", SOON, || log_rows(&scene, "conversica_sync_leads") == "0");
-    // The one that is left goes on by itself.
+    // The other instance continues alone.
     drop(one.kill());
     scene.crm("update leads set last_name = 'Alone' where id = 3");
     settled(&scene, &[&endpoint], SOON);

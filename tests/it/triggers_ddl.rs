@@ -1,5 +1,5 @@
-//! Triggers, and what people do to the table under them: swapped, renamed, dropped, rewritten, replicated. Nothing is given up
-//! that is there, no write of the CRM's fails, and what was made can always be removed.
+//! Triggers on a table that users swap, rename, drop, rewrite or replicate. No present lead is given up, no write of the
+//! CRM fails, and the triggers can always be removed.
 
 use crate::support::engine::{Engine, Place, blocking_on_both_engines};
 use crate::support::lead_row::at;
@@ -62,7 +62,8 @@ impl Followed {
         polled.unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// What a poll reads after such statements, by name or with every row, and how many leads it changes; none is gone.
+    /// Runs the statements and a poll: how it read (by name or every row), and how many leads changed. No lead may be
+    /// gone.
     async fn after(&self, statements: &str) -> (String, u64) {
         self.place.sql(statements).await;
         let changed = self.poll().await.changed;
@@ -90,7 +91,7 @@ async fn a_key_of_sqlite_that_is_no_utf_8_or_a_fraction_is_found_when_it_is_touc
     let rows = "(cast(x'61ff' as text), 'x'), (0.1 + 0.2, 'x'), ('c', 'x')";
     for key in ["text primary key", "int primary key"] {
         let followed = Followed::new(Engine::Sqlite, key, rows).await;
-        // The first of them makes no lead, before and after.
+        // The first row makes no lead, before and after.
         assert_eq!(followed.after("update leads set name = 'y'").await, read_by_name(2), "{key}");
     }
 }
@@ -147,7 +148,7 @@ async fn what_the_log_holds_from_before_the_key_was_given_another_type_stops_no_
         let deleted = "delete from leads where id like 'not%'";
         followed.place.sql(deleted).await;
         followed.place.sql(&format!("alter table leads alter id type {other} using id::{other}")).await;
-        // As after a restart, and with the log of before it; the table's new files are known already.
+        // The daemon restarts with the log from before the restart; it knows the table's new files already.
         let crm = ConnectedCrm::open(&followed.settings).await.unwrap();
         let followed = Followed { crm, ..followed };
         followed.poll().await;
@@ -235,7 +236,7 @@ fn triggers_are_removed_where_the_table_is_there_no_more(engine: Engine) {
     assert!(nothing.stdout.contains("nothing to remove"), "{nothing}");
 }
 
-/// Names that are ours.
+/// Our own names in the database.
 fn left(scene: &Scene, engine: Engine) -> Vec<String> {
     scene.crm(engine.pick(
         "select name from sqlite_master where name like 'conversica%'",
@@ -361,7 +362,7 @@ fn default_privileges_give_nobody_a_right_to_the_log() {
                     cross join aclexplode(c.relacl) a where c.relname like 'conversica%' and a.grantee <> c.relowner \
                     order by 1";
     assert_eq!(scene.crm(grantees), [format!("{reader} DELETE"), format!("{reader} SELECT")]);
-    // Whoever makes dumps is told what it takes.
+    // `install` names the right that a dump needs.
     let (_, grant) = installed.stdout.split_once("pg_dump").expect("a word about dumps");
     let (_, grant) = grant.split_once("without: ").expect("the statement");
     let (grant, _) = grant.split_once(" to it").expect("its end");
@@ -407,7 +408,7 @@ fn row_level_security_that_is_switched_on_hides_nobody_from_conversica() {
     scene.wait_for_status("what was sent is written down", patience, |status| status["leads"]["in_sync"] == 3);
     drop(daemon);
     assert_eq!(scene.status()["leads"]["gone"], 0);
-    // Where nobody was there to see it, everything is compared, and so large a loss is not believed.
+    // A change while no daemon runs needs a full compare, which holds so large a loss.
     scene.crm("alter table leads enable row level security; update leads set last_name = 'Seen' where id = 1");
     let once = scene.run(&["once"]);
     assert_eq!(

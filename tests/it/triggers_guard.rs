@@ -1,4 +1,4 @@
-//! What triggers find at once is judged as a poll of old would have judged it: a source that lost its leads, a bulk change
+//! Changes from triggers undergo the same safety checks as those of a poll: a source that lost its leads, a bulk change
 //! larger than one read of the log, and the same in many small commits.
 
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ on_both_engines!(
     rows_without_a_key_outside_the_filter_cost_no_comparison_and_inside_it_are_told,
 );
 
-/// A source with triggers whose leads are all known to Conversica; who goes is told of.
+/// A source with triggers; Conversica knows all of its leads, and gets a stop for each that goes.
 struct Source {
     place: Place,
     _states: Place,
@@ -111,7 +111,7 @@ async fn leads_that_go_in_one_statement_are_held_however_many_steps_it_takes_to_
         assert_eq!((polled.gone, polled.stopped), (0, 0), "{leads} leads");
         assert_eq!(source.held().await, reason(SOURCE_SHRANK, leads.into()));
     }
-    // Many are left, and still more go than may go unasked.
+    // Many leads are left, and still more go than may go without approval.
     let source = Source::new(engine, 30_000, 8000).await;
     source.place.sql("delete from leads where id <= 12000").await;
     let polled = source.poll(1).await;
@@ -129,7 +129,7 @@ async fn a_key_that_changes_everywhere_contacts_nobody_anew(engine: Engine) {
     }
 }
 
-/// Deletes three leads a second; how many of 40 go before the others are held.
+/// Deletes three leads a second; returns how many of 40 go before the others are held.
 async fn gone_bit_by_bit(source: &Source) -> u64 {
     let mut gone = 0;
     for step in 0..13 {
@@ -155,7 +155,7 @@ async fn leads_that_go_now_and_then_are_believed(engine: Engine) {
         source.place.sql(&format!("delete from leads where id = {id}")).await;
         assert_eq!(source.poll(seconds).await.stopped, 1, "{seconds} s");
     }
-    // A row that comes back was no loss.
+    // A row that returns was no loss.
     source.place.sql("insert into leads (id, name) values (2, 'Bell')").await;
     source.poll(7301).await;
     source.place.sql("delete from leads where id = 3").await;

@@ -1,5 +1,5 @@
-//! `triggers print`, `install` and `remove`: what is shown is what runs, by whom it may, with the fewest rights, and nothing
-//! is left of it when it is removed.
+//! `triggers print`, `install` and `remove`: the printed statements are the ones that run, under the right role, with the
+//! fewest rights, and a removal leaves nothing behind.
 
 use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::postgres::cluster;
@@ -22,7 +22,7 @@ fn scene(engine: Engine) -> Scene {
     scene
 }
 
-/// Everything that a schema dump would show: tables, indexes, sequences, types, functions, triggers, and who may what.
+/// Everything that a schema dump would show: tables, indexes, sequences, types, functions, triggers, and rights.
 fn dump(scene: &Scene, engine: Engine) -> Vec<String> {
     scene.crm(engine.pick(
         "select type || ' ' || name || ' ' || coalesce(sql, '') from sqlite_master order by 1",
@@ -48,7 +48,7 @@ fn what_is_installed_is_removed_without_a_trace(engine: Engine) {
     let again = scene.run(&["triggers", "install", "--yes"]).expect_code(0);
     assert!(again.stdout.contains("Installed already"), "{again}");
     assert_eq!(dump(&scene, engine), there);
-    // Another key needs other triggers: the old ones are replaced, not added to.
+    // Another key needs other triggers: the new ones replace the old ones.
     let mut rekeyed = scene.cli().env("CONVERSICA_SYNC__SOURCE__CLIENT", "owner_name");
     let check = rekeyed.run(&["check"]).expect_code(2);
     assert!(check.stdout.contains("not as these settings want it"), "{check}");
@@ -133,7 +133,7 @@ fn the_reader_reads_and_empties_the_log_and_the_crm_needs_no_right_to_it() {
     let reader_url = owner.replacen("postgres@", &format!("{reader}@"), 1);
     scene.set_text("source", "changes", "triggers").set_text("source", "url", &reader_url);
 
-    // The reader may make nothing; the owner's URL comes from a file, or from the environment.
+    // The reader may create nothing; the owner's URL comes from a file, or from the environment.
     let refused = scene.run(&["triggers", "install", "--yes"]).expect_code(2);
     assert!(refused.stderr.contains("--url-file") && refused.stderr.contains("nothing was changed"), "{refused}");
     let file = scene.directory().join("owner-url");
@@ -185,7 +185,7 @@ fn a_partitioned_table_is_followed_through_its_parent_and_check_says_what_is_not
     scene.set_text("source", "changes", "triggers");
     scene.run(&["triggers", "install", "--yes"]).expect_code(0);
     scene.run(&["once"]).expect_code(0);
-    // From one partition to another: the old key is gone, the new one is there.
+    // The row moves to another partition: the old key is gone, the new one is there.
     scene.crm("update leads set id = id + 100 where id = 3");
     scene.run(&["once"]).expect_code(0);
     assert_eq!(scene.status()["leads"]["gone"], 1);

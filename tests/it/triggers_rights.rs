@@ -1,10 +1,11 @@
-//! Triggers on a table that an ordinary role owns: whoever installs them, they run with the rights of that role and no others.
+//! Triggers on a table that an ordinary role owns: whichever role installs them, they run with the rights of the owner
+//! and no others.
 
 use crate::support::engine::Engine;
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 
-/// A CRM whose table belongs to an ordinary role; the program reads with another one, and a third writes.
+/// A CRM whose table belongs to an ordinary role; the program reads with a second role, and a third one writes.
 struct Rights {
     scene: Scene,
     owner: String,
@@ -41,7 +42,7 @@ impl Rights {
         self.scene.run(&["triggers", "install", "--yes", "--url-file", &self.url_file(role)]).expect_code(code)
     }
 
-    /// Runs statements as that role; `psql` stops at the first that fails, and the answer is what it finds then.
+    /// Runs statements as that role; `psql` stops at the first that fails. Returns the rows, or the error.
     fn as_role(&self, role: &str, statements: &str) -> Result<Vec<String>, String> {
         let store = self.scene.crm_store().clone();
         let statements = format!("set session authorization {role}; {statements}");
@@ -49,7 +50,7 @@ impl Rights {
             .map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())
     }
 
-    /// Whom function, log and sequence belong to, without repetition.
+    /// The owners of function, log and sequence, without repetition.
     fn owners(&self) -> Vec<String> {
         self.scene.crm(
             "select pg_get_userbyid(proowner)::text from pg_proc where proname = 'conversica_sync_leads' \
@@ -62,7 +63,8 @@ impl Rights {
     }
 }
 
-/// What the owner of a table can do to have its key's cast run code: a type, a function, a cast, and the column's type changed.
+/// The owner of a table can make the cast of its key run code: with a type, a function, a cast, and a new type for the
+/// column.
 const OWN_CAST: &str = "create type leadkey as (v bigint); \
     create function leak(x leadkey) returns text language plpgsql as \
     $f$ begin execute format('alter role %I superuser', session_user); return '1'; end $f$; \
@@ -75,7 +77,7 @@ fn the_owner_of_a_table_gains_nothing_by_triggers_that_a_superuser_installed() {
     rights.install_as("postgres", 0);
     assert_eq!(rights.owners(), [rights.owner.as_str()]);
     rights.as_role(&rights.owner, OWN_CAST).expect("all that is theirs to do");
-    // Whoever writes: the owner, a writer, or a superuser.
+    // The owner, a writer, and a superuser write.
     for role in [&rights.owner, &rights.writer, "postgres"] {
         let _ = rights.as_role(role, "update leads set last_name = 'Power'");
         assert!(!rights.is_superuser(&rights.owner) && !rights.is_superuser(&rights.writer), "{role} wrote");
@@ -85,7 +87,7 @@ fn the_owner_of_a_table_gains_nothing_by_triggers_that_a_superuser_installed() {
 #[test]
 fn what_a_superuser_runs_calls_nothing_that_another_role_has_made() {
     let rights = Rights::new("http://127.0.0.1:9/json/");
-    // Better matches than PostgreSQL's own, where names are looked up in `public`.
+    // Better matches than PostgreSQL's own functions, where names are looked up in `public`.
     let body =
         format!("begin execute 'reset role'; execute 'alter role {} superuser'; return 'select 1'; end", rights.owner);
     let traps: Vec<String> =
@@ -204,7 +206,7 @@ fn an_installation_that_belongs_to_another_role_is_bad_goes_on_and_is_made_again
     let rights = Rights::new(&endpoint.url());
     rights.install_as("postgres", 0);
     rights.scene.run(&["once"]).expect_code(0);
-    // As an earlier version left it.
+    // Triggers as an earlier version left them.
     for (statement, words) in [
         (
             "alter function conversica_sync_leads() owner to postgres; alter table conversica_sync_leads owner to postgres",
@@ -234,7 +236,7 @@ fn an_installation_that_belongs_to_another_role_is_bad_goes_on_and_is_made_again
         let again = rights.install_as("postgres", 0);
         assert!(again.stdout.contains("Installed already"), "{again}");
     }
-    // The table has another owner than when the triggers were made.
+    // The table now has another owner than when the triggers were made.
     rights.scene.crm(&format!("alter table leads owner to {}", rights.writer));
     let check = rights.scene.run(&["check"]).expect_code(2);
     assert!(check.stdout.contains(&format!("with the rights of {}", rights.owner)), "{check}");

@@ -1,5 +1,5 @@
-//! Triggers in trouble: a row that is no lead, a network that swallows, a log that cannot be drained, a table that is gone.
-//! Each is said once, in the words of its cure, and costs no more than it has to.
+//! Triggers in trouble: a row that is no lead, a network that swallows packets, a log that cannot be drained, a table
+//! that is gone. The program reports each once, with its fix, and limits the cost.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ fn what_cannot_be_taken_out_of_the_log_is_said_with_its_cure(engine: Engine) {
     let mut scene = triggers::scene(engine, &endpoint, 3);
     let cure = "cannot be taken out of the change log";
     if engine == Engine::Sqlite {
-        // Whoever runs this, nobody can write over this URL.
+        // No user, not even root, can write over this URL.
         let url = scene.crm_store().url();
         scene.set_text("source", "url", &format!("{url}?immutable=true"));
         for command in ["run", "once"] {
@@ -92,7 +92,7 @@ fn a_table_that_is_gone_or_has_become_a_view_is_what_is_said(engine: Engine) {
     });
     scene.crm("alter table people rename to leads");
     if engine == Engine::Sqlite {
-        // Renaming back writes the triggers' text anew.
+        // Renaming back rewrites the triggers' text.
         scene.run(&["triggers", "install", "--yes"]).expect_code(0);
     }
     scene.crm("update leads set last_name = 'Back' where id = 1");
@@ -116,7 +116,7 @@ fn a_listening_connection_that_is_swallowed_does_not_keep_the_log_from_being_dra
     settled(&scene, &[&endpoint], SOON);
     wait_until("somebody who listens", SOON, || relay.listening() == 1);
     assert_eq!(relay.swallow_listening(), 1);
-    // It is asked after half a minute, and given up soon after.
+    // The program tests the connection after half a minute, and drops it soon after.
     wait_until("another who listens", Duration::from_secs(90), || relay.listening() == 1);
     for name in ["One", "Two", "Three"] {
         scene.crm(&format!("update leads set last_name = '{name}' where id = 2"));

@@ -1,4 +1,4 @@
-//! An opt-out in the CRM reaches Conversica whatever its column holds, and whatever stands beside it in the row.
+//! An opt-out in the CRM reaches Conversica, whatever its column contains, and whatever else the row contains.
 
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ fn a_value_that_is_neither_yes_nor_no_withdraws_consent_of_a_lead_that_conversic
     }
     assert_eq!(last(&endpoint, leads + 1)["stopMessaging"], json!(true));
     assert!(endpoint.bodies_of("99").is_empty(), "Conversica does not have it");
-    // Each once, whatever the row says beside it.
+    // Each opt-out is sent once, whatever else the row contains.
     scene.crm("update leads set status = 'Changed again'");
     scene.run(&["once", "--full"]).expect_code(3);
     assert!((1..=leads).all(|id| endpoint.bodies_of(&id.to_string()).len() == 2));
@@ -105,7 +105,7 @@ fn a_value_without_an_entry_in_its_map_is_read_by_its_words(engine: Engine) {
     assert_eq!(scene.status()["opt_out_values"], json!({"counted": 2, "unclear": 1}));
 }
 
-/// Rejects what has the status "Bad", and with `also` what withdraws consent.
+/// Rejects leads with the status "Bad", and with `also` the ones that withdraw consent.
 fn rejecting(also: &'static str) -> StandIn {
     StandIn::start(move |request| {
         let is_rejected = request.body.contains("\"Bad\"") || !also.is_empty() && request.body.contains(also);
@@ -117,7 +117,7 @@ fn an_opt_out_beside_a_value_that_conversica_rejects_is_sent_apart_and_once(engi
     let endpoint = rejecting("");
     let scene = scene(engine, &endpoint, 2);
     scene.run(&["once"]).expect_code(0);
-    // One changes at once, of the other the status is rejected first.
+    // Lead 1 opts out in the same change; Conversica rejects the status of lead 2 before its opt-out.
     scene.crm("update leads set status = 'Bad', opt_out = case when id = 1 then '1' else '0' end");
     scene.run(&["once", "--full"]).expect_code(3);
     scene.crm("update leads set opt_out = '1'");

@@ -1,5 +1,5 @@
-//! Rows whose key names no lead, and texts that no encoding fits: each is that row's problem, and nobody is taken for gone
-//! because of it.
+//! Rows without a valid key, and texts with an invalid encoding: each affects its own row only, and no lead counts as
+//! gone because of it.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! A state of every earlier version is brought up to date, keeps what it holds, and nothing is sent for it.
+//! A state of every earlier version is migrated and keeps its content, and the migration sends nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ fn migrations(engine: Engine) -> Vec<PathBuf> {
     files
 }
 
-/// Applies the first migrations, beside the state as it is now, which goes by the name of `newest`.
+/// Applies the first migrations, and keeps the current state beside it under the name `newest`.
 fn older(scene: &Scene, files: &[PathBuf]) {
     let directory = tempfile::tempdir().unwrap();
     for file in files {
@@ -52,11 +52,11 @@ fn older(scene: &Scene, files: &[PathBuf]) {
     });
 }
 
-/// The columns that a table has in both versions; numbers are given anew.
+/// The columns that a table has in both versions; the database assigns the numbers again.
 fn columns(scene: &Scene, engine: Engine, table: &str) -> String {
     let names = |newest: bool| -> Vec<String> {
         match engine {
-            // Without those that are made of others.
+            // Without generated columns.
             Engine::Sqlite => scene.state(&format!(
                 "attach '{}' as newest; select name from pragma_table_info('{table}', '{}')",
                 scene.state_file().with_extension("newest").display(),
@@ -105,7 +105,7 @@ fn a_state_of_every_earlier_version_keeps_what_it_holds_and_sends_nothing(engine
     }
 }
 
-/// Puts the tables of the newest state into one of the first migrations.
+/// Copies the tables of the newest state into one of the first migrations.
 fn moved_back(scene: &Scene, engine: Engine, files: &[PathBuf]) {
     if engine == Engine::Sqlite {
         // The file is moved without its write-ahead log.
@@ -122,7 +122,7 @@ fn moved_back(scene: &Scene, engine: Engine, files: &[PathBuf]) {
     }
 }
 
-/// As an earlier version wrote a baseline: its own moment as that of a first contact and of an acceptance.
+/// An earlier version wrote a baseline with its own time as first contact and as acceptance.
 fn leads_that_an_earlier_version_took_as_baseline_become_assumed_and_accepted_ones_do_not(engine: Engine) {
     let files = migrations(engine);
     let endpoint = StandIn::start(|request| {
@@ -131,12 +131,12 @@ fn leads_that_an_earlier_version_took_as_baseline_become_assumed_and_accepted_on
     let mut scene = Scene::on(engine, &endpoint.url(), 6);
     scene.set("safety", "first_run", "");
     scene.run(&["once"]).expect_code(4);
-    // 1 and 2 are sent and accepted; 3, 4, 5 and 6 are settled unsent.
+    // 1 and 2 are sent and accepted; 3, 4, 5 and 6 are taken as baseline, unsent.
     scene.run(&["approve", "1", "2", "--yes"]).expect_code(0);
     scene.run(&["once"]).expect_code(4);
     scene.run(&["baseline", "--yes"]).expect_code(0);
     scene.set("safety", "approve_above", "1");
-    // 3 is refused since; of 2 a later content is settled by a baseline; 5 goes.
+    // 3 is rejected since; a baseline takes a later content of 2; 5 goes.
     scene.crm("update leads set first_name = 'Zoe' where id = 3");
     scene.run(&["once"]).expect_code(3);
     scene.set_text("safety", "conversation_changes", "hold").set_text("lead", "conversationId", "conversation");

@@ -1,4 +1,5 @@
-//! What is kept for a while only goes when its time is over, beside everything else, and nothing goes that still counts.
+//! Data with a retention time is deleted when the time is over, during all other work, and data that still counts is
+//! kept.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ mod program {
 
 const DAY: i64 = 86_400_000_000;
 
-/// A daemon with one lead, that has kept what is 100 days old, and what is one day old.
+/// A daemon whose state has data of 100 days ago and of one day ago.
 fn what_is_old_goes_while_the_daemon_runs_and_what_still_counts_stays(engine: Engine) {
     let endpoint = StandIn::accepting();
     let mut scene = Scene::on(engine, &endpoint.url(), 2);
@@ -104,7 +105,7 @@ fn body(engine: Engine) -> &'static str {
 async fn a_step_is_small_and_goes_on_where_the_last_one_ended(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
-    // Not in the order of time: a clock was set back, and one was wrong.
+    // Not in the order of time: one clock was set back, and one was wrong.
     let insert = "insert into outcome (id, client_id, at, class, attempt) \
                   with recursive n (i) as (select 1 union all select i + 1 from n where i < 1700) \
                   select cast(i as text), '', case when i <= 600 then 10 when i <= 1200 then $1 else 20 end, 'accepted', 1 from n";

@@ -1,5 +1,5 @@
-//! An instance that was away between its claim and its request, or longer than its lease, sends nothing old after what another
-//! instance has sent meanwhile; and no start takes over the claims of an instance that it does not see.
+//! An instance that was suspended between its claim and its request, or longer than its lease, sends no old content after
+//! newer content of another instance; and no start takes over the claims of an instance that it does not see.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ fn first_names(endpoint: &StandIn) -> Vec<String> {
     endpoint.bodies_of("1").iter().map(|body| body["firstName"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-/// As if the lease of every claim were over: a test need not wait for it.
+/// Ends the lease of every claim, so that a test need not wait for it.
 const END_LEASES: &str = "update conversica_sync.lead set lease_until = claimed_at where status = 'in_flight'";
 
 /// A claim's commit waits for this lock, so that a test can stop the instance between the commit and its answer.
@@ -48,7 +48,7 @@ fn a_claim_whose_instance_was_stopped_before_its_request_is_dropped_when_the_ins
     for scene in [&mut first, &mut second] {
         scene.set_text("delivery", "timeout", "1s");
     }
-    // A lease is one and a half times that and 20 seconds.
+    // A lease is one and a half times that, plus 20 seconds.
     let third_of_lease = Duration::from_millis(21_500 / 3);
     let mut one = first.daemon();
     first.wait_for_status("the first content", SOON, |status| status["leads"]["in_sync"] == 1);
@@ -77,7 +77,7 @@ fn a_claim_whose_instance_was_stopped_before_its_request_is_dropped_when_the_ins
     let sent = first_names(&endpoint);
     one.signal(Signal::Continue);
     one.wait_for_line("a claim was too old when its request was to leave: nothing was sent", SOON);
-    // Both work on.
+    // Both instances continue to work.
     first.crm("update leads set first_name = 'Newest'");
     let is_sent = || first_names(&endpoint).last().is_some_and(|name| name == "Newest");
     wait_until("the newest", SOON, is_sent);
@@ -111,7 +111,7 @@ fn an_answer_that_comes_after_another_instance_has_taken_over_has_the_newest_con
         status["leads"]["in_sync"] == 1 && first_names(&endpoint).last().is_some_and(|name| name == "New")
     });
     let sent = first_names(&endpoint).len();
-    // In which order Conversica has seen the two is unknown.
+    // The order in which Conversica has seen the two is unknown.
     gate.open();
     one.signal(Signal::Continue);
     wait_until("the newest content once more", SOON, || first_names(&endpoint).len() > sent);
@@ -130,7 +130,7 @@ fn a_start_that_sees_no_other_instance_takes_over_no_claim_before_its_lease_is_o
     let mut scene = Scene::on(Engine::Postgres, &endpoint.url(), 3);
     scene.set_text("delivery", "timeout", "1s");
     scene.run(&["once"]).expect_code(0);
-    // As an instance has claimed them whose session with the state was cut just now.
+    // Claims of an instance whose session with the state was cut just now.
     let now = Utc::now();
     let claim = "update lead set status = 'in_flight', sent_hash = desired_hash, claimed_at = $1, lease_until = $2, attempts = 1";
     scene.with_state(async |db| {
@@ -174,7 +174,7 @@ fn a_start_beside_a_server_that_restarts_sends_no_lead_twice() {
     cluster.stop();
     cluster.start();
     let two = second.daemon();
-    // Whatever it has to say about claims, it has said when it has polled.
+    // After its poll, the instance has reported all that it has to report about claims.
     let before = second.status()["last_poll"]["at"].clone();
     first.crm("update leads set first_name = 'New', last_name = 'Poll' where id = 8");
     second.wait_for_status("a poll after the restart", SOON, |status| status["last_poll"]["at"] != before);

@@ -1,4 +1,4 @@
-//! The daemon as it writes to the CRM: past kills and outages, never as the cause of its own sends, and as a person sees it.
+//! The daemon's write-back to the CRM: through kills and outages, without causing sends of its own, and as people see it.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ on_both_engines!(
     the_script_that_is_printed_makes_what_is_needed,
 );
 
-/// With a receiver, which is what makes the way back.
+/// With a receiver, which the write-back needs.
 fn receiving(scene: &mut Scene) {
     scene.set_text("receive", "listen", "127.0.0.1:0").set_text("receive", "username", "conversica");
     scene.set_text("receive", "password", "a password for Conversica");
@@ -154,7 +154,7 @@ fn a_crm_that_is_away_is_missed_aloud_and_caught_up_with() {
     Heard::message("1", "sent", "meanwhile").put(scene.state_store());
     daemon.wait_for_line("events from Conversica cannot be written to the CRM; they wait", PATIENCE);
     Heard::message("1", "sent", "later").put(scene.state_store());
-    // What goes to Conversica goes on.
+    // The sending to Conversica continues.
     scene.crm("update leads set last_name = 'Newer'");
     endpoint.wait_for_requests(2, PATIENCE);
     cluster.start();
@@ -231,7 +231,7 @@ fn a_role_that_may_not_write_is_told_what_to_grant_and_then_goes_on() {
     let line = daemon.wait_for_line("it waits", PATIENCE);
     assert!(line.contains("permission denied for schema crm") && line.contains("writeback print"), "{line}");
     assert_eq!(queue(&scene), ["waiting "]);
-    // As the cure says.
+    // The fix in the message works.
     let script = scene.run(&["writeback", "print"]).expect_code(0).stdout;
     assert!(script.contains(&format!("grant select, insert, update on \"crm\".\"conversica_leads\", \"crm\".\"conversica_messages\", \"crm\".\"conversica_chat_leads\" to \"{role}\"")), "{script}");
     database.sql(&script);

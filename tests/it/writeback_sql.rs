@@ -1,4 +1,4 @@
-//! Writing by the user's own statements: every type, each event once, in order, and what is refused.
+//! Writing by the user's own statements: every type, each event once, in order, and failed statements.
 
 use serde_json::json;
 
@@ -90,7 +90,7 @@ fn only_news_reach_a_statement(engine: Engine) {
     let all = json!({"hotLead": true, "leadStatus": "Hot Lead"});
     desk.hear(&[
         Heard::update("1", all.clone()).news(json!({"leadStatus": "Hot Lead"})),
-        // Stale from end to end: nothing to tell.
+        // All keys are stale, so there is nothing to report.
         Heard::update("2", all).news(json!({})),
     ]);
     assert_eq!(desk.step(), (2, 0));
@@ -150,7 +150,7 @@ fn a_statement_that_does_not_fit_keeps_everybody_waiting_until_it_does(engine: E
     assert_eq!(desk.queue(), (1, 0), "that is not the event's fault");
     desk.crm.sql("create table notes (body text)");
     assert_eq!(desk.step(), (1, 0));
-    // And once more, with statements that are prepared already.
+    // The same again with prepared statements.
     desk.crm.sql("drop table notes");
     desk.hear(&[Heard::message("1", "sent", "b")]);
     desk.try_step().expect_err("it has gone");
@@ -162,7 +162,7 @@ fn a_statement_that_does_not_fit_keeps_everybody_waiting_until_it_does(engine: E
 
 fn a_trigger_that_takes_the_whole_transaction_back_stops_its_lead_only(engine: Engine) {
     let mut desk = counting(engine);
-    // PostgreSQL has none that could; there it is a failure like others.
+    // PostgreSQL has no trigger that rolls back; there it is an ordinary failure.
     desk.crm.sql(engine.pick(
         "create trigger harsh before insert on notes when new.body = 'bad' begin select raise(rollback, 'no'); end",
         "alter table notes add constraint harsh check (body <> 'bad')",

@@ -1,4 +1,5 @@
-//! Writing to tables of our own in the CRM's database: what stands in them, what is refused, what comes back.
+//! Writing to our own tables in the CRM's database: their content, leads that a table refuses, and a table that is
+//! created again.
 
 use serde_json::json;
 
@@ -138,7 +139,7 @@ fn an_event_behind_one_that_is_not_due_waits_for_it(engine: Engine) {
 fn a_big_backlog_is_written_to_the_end(engine: Engine) {
     let mut desk = tables(engine);
     desk.hear(&[Heard::message("1", "sent", "first")]);
-    // Bodies of ten megabytes in all: more than is taken at a time.
+    // Bodies of ten megabytes in all: more than one batch takes.
     desk.hear(&(0..10).map(|n| Heard::message("1", "sent", &format!("{n} LONG"))).collect::<Vec<_>>());
     desk.state.sql(engine.pick(
         "update event set body = convert_to(replace(convert_from(body, 'utf8'), 'LONG', repeat('x', 1000000)), 'utf8')",

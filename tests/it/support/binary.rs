@@ -1,5 +1,5 @@
-//! Runs the program as its users do: the real binary, in a directory of its own, in an environment without our variables.
-//! Nothing started here outlives its test, and nothing is waited for without a deadline.
+//! Runs the program as its users do: the real binary, in its own directory, in an environment without our variables. No
+//! process started here outlives its test, and every wait has a deadline.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -20,7 +20,7 @@ const CONFIG: &str = "conversica-sync.toml";
 pub struct Cli {
     directory: PathBuf,
     variables: Vec<(OsString, OsString)>,
-    /// What starts the program, where it is not started by itself.
+    /// The command that starts the program, if any.
     launcher: Vec<OsString>,
     deadline: Duration,
 }
@@ -34,7 +34,7 @@ fn has_stopped(pid: u32) -> bool {
     })
 }
 
-/// What a finished run left behind. `code` is `None` when a signal ended it.
+/// The result of a finished run. `code` is `None` when a signal ended it.
 #[derive(Clone, Debug)]
 pub struct Output {
     pub code: Option<i32>,
@@ -42,7 +42,7 @@ pub struct Output {
     pub stderr: String,
 }
 
-/// A run under way; killed when dropped.
+/// A run under way; killed on drop.
 pub struct Running {
     child: Child,
     command: String,
@@ -77,7 +77,7 @@ impl Cli {
         self
     }
 
-    /// Starts the program by a small shell script, which has to end in `exec "$@"`.
+    /// Starts the program from a small shell script, which has to end in `exec "$@"`.
     #[must_use]
     pub fn launched_by(mut self, script: &str) -> Self {
         self.launcher = ["sh", "-c", script, "sh"].map(OsString::from).into();
@@ -114,18 +114,18 @@ impl Cli {
     }
 }
 
-/// Variables of the machine that the program, its HTTP client or its database driver would listen to.
+/// Variables of the machine that would affect the program, its HTTP client or its database driver.
 fn disturbs(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     let ours = upper.starts_with("CONVERSICA_SYNC") || upper == "CREDENTIALS_DIRECTORY" || upper == "NOTIFY_SOCKET";
     let logs = matches!(upper.as_str(), "RUST_LOG" | "RUST_BACKTRACE" | "NO_COLOR" | "CLICOLOR_FORCE" | "COLUMNS");
-    // What is not ASCII, and what may be drawn, is up to the test.
+    // The test decides about non-ASCII output and terminal features.
     let locale = upper == "LANG" || upper.starts_with("LC_") || matches!(upper.as_str(), "TERM" | "CLICOLOR");
     ours || logs || locale || upper.starts_with("PG") || upper.ends_with("_PROXY")
 }
 
 impl Output {
-    /// Standard output as the one JSON document that it has to be.
+    /// Standard output, which has to be one JSON document.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("not one JSON document: {error}\n{self}"))
@@ -159,7 +159,7 @@ impl Running {
     }
 
     /// The first line, on either stream and since the start, that contains `text`. Panics at once when the program ends
-    /// without having said it.
+    /// without such a line.
     #[track_caller]
     pub fn wait_for_line(&mut self, text: &str, deadline: Duration) -> String {
         let start = Instant::now();
@@ -177,7 +177,7 @@ impl Running {
         })
     }
 
-    /// A program that is told to stop has stopped, with all its threads, when this returns.
+    /// After [`Signal::Stop`], all threads of the program are stopped when this returns.
     pub fn signal(&self, signal: Signal) {
         signal.send(self.child.id());
         if matches!(signal, Signal::Stop) {
@@ -185,7 +185,7 @@ impl Running {
         }
     }
 
-    /// As by `kill -9`: no chance to finish anything. Hands back the output up to then.
+    /// Like `kill -9`: the program cannot finish anything. Returns the output up to then.
     pub fn kill(mut self) -> Output {
         let _ = self.child.kill();
         self.finish()

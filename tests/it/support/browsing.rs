@@ -1,4 +1,4 @@
-//! A browser of the simplest kind: asks for pages, keeps a cookie, reads links and forms. Follows nothing by itself.
+//! A simple HTTP browser: requests pages, keeps a cookie, reads links and forms. It follows nothing by itself.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub struct Page {
     headers: Vec<(String, String)>,
 }
 
-/// What a form would post.
+/// The fields that a form would post.
 pub struct Form(Vec<(String, String)>);
 
 impl Browsing {
@@ -39,7 +39,7 @@ impl Browsing {
         self.ask(Method::GET, path, None, headers)
     }
 
-    /// Posts a form, as a page of the dashboard would unless the headers say otherwise.
+    /// Posts a form as a page of the dashboard would, unless the headers say otherwise.
     #[track_caller]
     pub fn post(&self, path: &str, form: &[(&str, &str)], headers: &[(&str, &str)]) -> Page {
         let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
@@ -57,7 +57,7 @@ impl Browsing {
         self.cookie = page.header("set-cookie").split(';').next().map(str::to_owned);
     }
 
-    /// Asks until the page says that.
+    /// Requests the page until it contains that text.
     #[track_caller]
     pub fn wait_for(&self, path: &str, text: &str) -> Page {
         wait_for(text, SOON, || Some(self.get(path)).filter(|page| page.text().contains(text)))
@@ -101,12 +101,12 @@ impl Page {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    /// The page as it is read: without tags, entities read, white space as one space.
+    /// The page as a person reads it: without tags, entities decoded, white space as one space.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for piece in self.body.split('<') {
             let (tag, words) = piece.split_once('>').unwrap_or(("", piece));
-            // What is set in its own line or cell does not run together with what comes next.
+            // Separate lines and cells do not run together.
             let inline = ["code", "/code", "a", "/a", "strong", "/strong", "time", "/time"];
             if !inline.contains(&tag.split(' ').next().unwrap_or_default()) {
                 text.push(' ');
@@ -116,13 +116,13 @@ impl Page {
         unescaped(&text).split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// Addresses of links that begin so.
+    /// Addresses of links that begin with `beginning`.
     pub fn links(&self, beginning: &str) -> Vec<String> {
         let hrefs = self.body.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).map(unescaped);
         hrefs.filter(|href| href.starts_with(beginning)).collect()
     }
 
-    /// The fields of the form that posts there.
+    /// The fields of the form with that action.
     #[track_caller]
     pub fn form(&self, action: &str) -> Form {
         let start = format!("action=\"{action}\"");
@@ -136,7 +136,7 @@ impl Page {
         Form(inputs.collect())
     }
 
-    /// Nothing but our own is loaded or run, and nobody keeps or frames the page.
+    /// Checks that the page loads and runs only our own files, and that no browser keeps it and no site frames it.
     #[track_caller]
     pub fn is_strict(&self) {
         let policy = self.header("content-security-policy");

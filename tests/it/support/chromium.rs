@@ -1,5 +1,5 @@
-//! A real browser without a window: Debian's Chromium, spoken to in its own protocol (DevTools) over a pair of pipes. No
-//! port, no driver and no crate in between.
+//! A real browser without a window: Debian's Chromium, controlled over its own protocol (DevTools) through a pair of
+//! pipes. No port, no driver and no crate in between.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -16,14 +16,14 @@ pub struct Chromium {
     child: Child,
     to: Option<ChildStdin>,
     from: Receiver<Value>,
-    /// What came while an answer was waited for.
+    /// Events that came while the test waited for an answer.
     events: VecDeque<Value>,
     session: String,
     calls: u64,
     _profile: TempDir,
 }
 
-/// How wide a page is looked at, and in which colours.
+/// The width and the colour scheme of the page.
 #[derive(Debug, Clone, Copy)]
 pub struct View {
     pub width: u32,
@@ -97,7 +97,7 @@ impl Chromium {
         }
     }
 
-    /// What an expression comes to in the page.
+    /// The value of an expression in the page.
     #[track_caller]
     pub fn eval(&mut self, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
@@ -113,13 +113,13 @@ impl Chromium {
         self.wait_until("the page is loaded", "document.readyState === 'complete' && location.href !== 'about:blank'");
     }
 
-    /// Waits until an expression is true of the page, which may be another one by then.
+    /// Waits until an expression is true in the page, which may be another page by then.
     #[track_caller]
     pub fn wait_until(&mut self, what: &str, expression: &str) {
         let expression = format!("Boolean({expression})");
         let start = Instant::now();
         super::wait::wait_until(what, SOON + Duration::from_secs(5), || {
-            // While a page is on its way there is nothing to ask.
+            // While a page loads, the browser cannot answer.
             let answer = self.call("Runtime.evaluate", json!({ "expression": expression, "returnByValue": true }));
             let is = answer["result"]["value"] == true;
             assert!(is || start.elapsed() < SOON, "in vain: {what}\n{}", self.text());
@@ -132,13 +132,13 @@ impl Chromium {
         self.wait_until(text, &format!("document.body && document.body.innerText.includes({})", json!(text)));
     }
 
-    /// The page as it is read.
+    /// The page as a person reads it.
     #[track_caller]
     pub fn text(&mut self) -> String {
         self.eval("document.body ? document.body.innerText : ''").as_str().unwrap_or_default().to_owned()
     }
 
-    /// Presses the mouse's button where a person would, on what that selector finds.
+    /// Clicks the element of that selector where a person would.
     #[track_caller]
     pub fn click(&mut self, selector: &str) {
         let place = self.eval(&format!(
@@ -153,7 +153,7 @@ impl Chromium {
         }
     }
 
-    /// Types into what has the focus.
+    /// Types into the focused element.
     #[track_caller]
     pub fn type_text(&mut self, text: &str) {
         self.call("Input.insertText", json!({ "text": text }));
@@ -169,7 +169,7 @@ impl Chromium {
         self.call("Emulation.setEmulatedMedia", json!({ "features": [scheme, still] }));
     }
 
-    /// A picture of what is seen, as PNG.
+    /// A screenshot, as PNG.
     #[track_caller]
     pub fn screenshot(&mut self) -> Vec<u8> {
         use base64::Engine as _;
@@ -178,7 +178,7 @@ impl Chromium {
         base64::engine::general_purpose::STANDARD.decode(picture).expect("base64")
     }
 
-    /// What the browser complained of: errors of scripts, violations of the policy, answers that failed.
+    /// Complaints of the browser: script errors, violations of the policy, failed answers.
     #[track_caller]
     pub fn complaints(&mut self) -> Vec<String> {
         self.eval("1");
@@ -195,7 +195,7 @@ impl Chromium {
         complaints.collect()
     }
 
-    /// Addresses that the browser has asked for.
+    /// Addresses that the browser has requested.
     pub fn requested(&self) -> Vec<String> {
         let requests = self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
         requests.filter_map(|event| Some(event["params"]["request"]["url"].as_str()?.to_owned())).collect()
@@ -204,7 +204,7 @@ impl Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // It ends when its streams do; killed, it would leave its own children.
+        // The browser ends when its streams do; a kill would leave its child processes.
         drop(self.to.take());
         let ended = Instant::now() + Duration::from_secs(5);
         while Instant::now() < ended && self.child.try_wait().is_ok_and(|status| status.is_none()) {

@@ -1,12 +1,12 @@
-//! A CRM with any number of leads, made by counting: the SQL that writes them down, and the Lead object that Conversica
-//! has to receive for each, worked out here and not by the program.
+//! A CRM with any number of generated leads: the SQL that inserts them, and the Lead object that Conversica has to
+//! receive for each, computed here and not by the program.
 
 use std::fmt::Write as _;
 
 use super::binary::Cli;
 use super::engine::{Engine, Place};
 
-/// First names with what has to be quoted in SQL or in JSON; the second is how JSON writes it.
+/// First names with characters that SQL or JSON has to quote; the second form is the JSON one.
 const FIRST_NAMES: [(&str, &str); 5] =
     [("Ann", "Ann"), ("Zoë", "Zoë"), ("O'Neill", "O'Neill"), ("Sam \"Q\"", "Sam \\\"Q\\\""), ("李", "李")];
 
@@ -40,7 +40,7 @@ pub async fn create(place: &Place, leads: u32) {
     }
 }
 
-/// Puts these leads into the table, as they are at first.
+/// Inserts these leads with their first content.
 pub async fn insert(place: &Place, ids: &[u32]) {
     let mut sql = String::from("insert into leads values ");
     for (position, n) in ids.iter().enumerate() {
@@ -59,7 +59,7 @@ pub async fn insert(place: &Place, ids: &[u32]) {
     place.sql(&sql).await;
 }
 
-/// The Lead object of lead `n` while its last name is this one.
+/// The Lead object of lead `n` with this last name.
 pub fn body_named(n: u32, last_name: &str) -> String {
     let first_name = FIRST_NAMES[n as usize % 5].1;
     let source = if n.is_multiple_of(3) { "Website".to_owned() } else { format!("Fair {}", n % 7) };
@@ -75,12 +75,12 @@ pub fn body_named(n: u32, last_name: &str) -> String {
     )
 }
 
-/// The Lead object of lead `n` as it is at first.
+/// The Lead object of lead `n` with its first content.
 pub fn body(n: u32) -> String {
     body_named(n, &format!("Doe {n}"))
 }
 
-/// The program, set up to send these leads there as fast as it can.
+/// The program, configured to send these leads to that endpoint as fast as it can.
 pub fn program(directory: &std::path::Path, crm: &Place, state: &Place, endpoint: &str) -> Cli {
     Cli::new(directory).config(&format!(
         "[source]\nurl = '{}'\ntable = 'leads'\nkey = 'id'\n{MAPPING}\n\

@@ -1,5 +1,5 @@
-//! Tables as frameworks and CRMs make them that keep one record in several tables, or staff and leads side by side. Each with
-//! a few made-up people; the addresses of staff end in `staff.example`.
+//! Tables of frameworks and CRMs that spread one record over several tables, or keep staff and leads side by side. Each
+//! has a few made-up people; the addresses of staff end in `staff.example`.
 
 use super::engine::Engine;
 
@@ -22,8 +22,8 @@ insert into crm_lead values (1, 'Web', 'new', FALSE, '2026-03-03 10:00:00'), (2,
     (4, 'Fair', 'new', FALSE, '2026-03-05 10:00:00'), (5, 'Fair', 'new', TRUE, null);
 "#;
 
-/// Creme: every record is an entity, which knows its owner, when it changed, and whether it is in the trash; addresses are
-/// records of their own; a contact that is a user says so.
+/// Creme: every record is an entity with its owner, its time of change and its trash mark; addresses are records of their
+/// own; a contact has a mark when it is a user.
 pub const CREME: &str = r#"
 create table creme_core_cremeuser (id integer primary key, password varchar(128) not null, last_login timestamp, username varchar(30) not null unique, last_name varchar(100) not null,
     first_name varchar(100) not null, email varchar(254) not null, is_superuser boolean not null, is_staff boolean not null, is_active boolean not null);

@@ -1,10 +1,10 @@
-//! Tables of well-known CRMs, as their own installers make them (the columns that a mapping can meet, and enough others to
-//! get in the way), and tables that people make by hand, in several languages. Each with a few made-up people.
+//! Tables of well-known CRMs as their own installers create them (the columns that a mapping can meet, and enough others
+//! to interfere), and hand-made tables in several languages. Each has a few made-up people.
 
 use super::engine::Engine;
 use super::scene::Scene;
 
-/// A scene whose CRM has these tables, and which has no configuration yet.
+/// A scene whose CRM has these tables, without a configuration yet.
 pub fn scene(engine: Engine, tables: &str) -> Scene {
     let scene = Scene::on(engine, "http://127.0.0.1:9/json/", 0);
     scene.crm("drop table leads");
@@ -154,7 +154,7 @@ insert into leads values
     (4, 'Dora', 'Gone', 'dora@example.net', null, null, null, null, null, 'New', 1, 1, 0, 1, null, '2026-03-01 11:00:00', '2026-03-02 11:00:00', '2026-03-03 00:00:00');
 "#;
 
-/// The same in German, French and Spanish: a table each, everything in it.
+/// The same in German, French and Spanish: one table each, with all columns.
 pub const GERMAN: &str = r#"
 create table interessenten (kundennummer integer primary key, vorname varchar(50), nachname varchar(50), "e_mail_adresse" varchar(100), telefon varchar(30), handynummer varchar(30),
     strasse varchar(100), plz varchar(10), ort varchar(50), quelle varchar(50), status varchar(20), betreuer varchar(50), keine_werbung varchar(5), werbeeinwilligung varchar(5),

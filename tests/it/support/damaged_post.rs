@@ -1,12 +1,12 @@
-//! Lead Updates as Conversica posts them, and damaged forms of those that withdraw consent: made from a seed, for the tests of
-//! the law that no damage hides a withdrawal, and of its reverse, that no ordinary post is taken for one.
+//! Lead Updates as Conversica posts them, and damaged forms of those that withdraw consent, made from a seed. The tests
+//! check that no damage hides a withdrawal, and that no ordinary post counts as one.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 
 use conversica_sync::conversica::consent_word::ConsentChannel;
 
-/// A damaged post that says stop.
+/// A damaged post that withdraws consent.
 #[derive(Debug, Clone)]
 pub struct DamagedPost {
     pub body: Vec<u8>,
@@ -81,7 +81,7 @@ fn text(value: &str) -> String {
     format!("\"{value}\"")
 }
 
-/// The forms in which a Lead Update says stop.
+/// The forms in which a Lead Update withdraws consent.
 fn withdrawal(rng: &mut StdRng) -> (Vec<Member>, ConsentChannel) {
     let statuses = ["Unsubscribed", "Marked Spam", "Do Not Email", "Lead Requested Stop"];
     let status = member("conversationStatus", &text(pick(rng, &statuses)));
@@ -99,7 +99,7 @@ fn withdrawal(rng: &mut StdRng) -> (Vec<Member>, ConsentChannel) {
 
 const DATES: [&str; 4] = ["leadStatusDate", "hotLeadDate", "dateAdded", "lastMessageDate"];
 
-/// Keys beside the withdrawal, which say nothing about consent.
+/// Keys beside the withdrawal that say nothing about consent.
 fn other_members(rng: &mut StdRng) -> Vec<Member> {
     let booleans = ["hotLead", "leadAtRisk", "actionRequired"];
     let all = [
@@ -136,7 +136,7 @@ pub fn damaged_post(rng: &mut StdRng, id: &str) -> DamagedPost {
     damaged_in(rng, id, first)
 }
 
-/// As [`damaged_post`], one of the kinds given.
+/// As [`damaged_post`], with `damage` among its kinds of damage.
 pub fn damaged_in(rng: &mut StdRng, id: &str, damage: Damage) -> DamagedPost {
     let mut damages = vec![damage];
     for _ in 0..pick(rng, &[0, 0, 1, 2]) {
@@ -145,7 +145,7 @@ pub fn damaged_in(rng: &mut StdRng, id: &str, damage: Damage) -> DamagedPost {
             damages.push(another);
         }
     }
-    // The order in which they can be done: values, whole text, bytes.
+    // The order in which they can be applied: values, whole text, bytes.
     damages.sort_by_key(|damage| Damage::ALL.iter().position(|kind| kind == damage));
     let (withdrawal, channel) = withdrawal(rng);
     let key = pick(rng, &["id", "id", "leadId"]);
@@ -158,7 +158,7 @@ pub fn damaged_in(rng: &mut StdRng, id: &str, damage: Damage) -> DamagedPost {
     damages.iter().for_each(|damage| post.damage(*damage));
     let Members { rng, members, withdrawal } = post;
     let needed: Vec<String> = withdrawal.iter().chain(members.iter().take(1)).map(|(_, value)| value.clone()).collect();
-    // Beside each other, so that stage and status stay together; a doubled key may come before or behind.
+    // Stage and status stay side by side; a doubled key may come before or after.
     let all = members.into_iter().chain(withdrawal).collect();
     let all = shuffled(rng, all);
     let mut text = written(rng, &all);
@@ -261,7 +261,7 @@ impl Members<'_> {
     }
 }
 
-/// What of a text must stay is given as the values of the id and of the withdrawal.
+/// Damages the text, but keeps `needed`: the values of the id and of the withdrawal.
 fn damaged_text(rng: &mut StdRng, text: String, damage: Damage, needed: &[String]) -> String {
     match damage {
         Damage::Truncated => {
@@ -323,7 +323,7 @@ fn multipart(members: &[Member]) -> String {
     format!("{parts}--boundary--\r\n")
 }
 
-/// A post of an ordinary day, which withdraws nothing: the path it goes to, and its body.
+/// An ordinary post, which withdraws nothing: its path and its body.
 pub fn ordinary_post(rng: &mut StdRng, id: &str) -> (&'static str, Vec<u8>) {
     let mut members = vec![member("id", &text(id))];
     let path = if rng.random_range(0..3) == 0 {

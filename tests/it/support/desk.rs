@@ -26,7 +26,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// `writeback` is what stands in that section; `{crm}` in it is the CRM's URL.
+    /// `writeback` is the content of that section; `{crm}` in it is the CRM's URL.
     pub fn new(engine: Engine, crm_sql: &str, writeback: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = |name: &str| Store::File(directory.path().join(name));
@@ -67,7 +67,7 @@ impl Desk {
         (stepped.written, stepped.failed)
     }
 
-    /// Steps an hour apart until nothing happens any more.
+    /// Steps an hour at a time until a step does nothing.
     #[track_caller]
     pub fn settle(&mut self) {
         loop {
@@ -78,20 +78,20 @@ impl Desk {
         }
     }
 
-    /// As after a restart of the program.
+    /// Opens everything again, as a restart of the program does.
     pub fn restart(&mut self) {
         let _inside = self.runtime.enter();
         self.writer = CrmWriter::new(&self.settings).expect("settings that can be read").expect("it is not off");
     }
 
-    /// How many events wait, and how many are stopped.
+    /// The number of waiting events, and of stopped ones.
     pub fn queue(&self) -> (usize, usize) {
         let all = self.state.sql("select status from writeback");
         let stopped = all.iter().filter(|status| *status == "stopped").count();
         (all.len() - stopped, stopped)
     }
 
-    /// The state as a crash leaves it that comes after the CRM's commit and before our own note.
+    /// The state after a crash between the CRM's commit and our own record of it.
     pub fn forget_that_anything_was_written(&self) {
         self.state.sql(
             "insert into writeback (event_seq, lane, status, due_at) \

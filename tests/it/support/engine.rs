@@ -1,4 +1,5 @@
-//! Both engines behind one face, for tests that say the same of each: an empty database, its URL, and statements on it.
+//! Both engines behind one interface, for tests that are the same on each: an empty database, its URL, and statements on
+//! it.
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
@@ -13,7 +14,7 @@ pub enum Engine {
 }
 
 /// Makes two tests of each named function, one an engine: `on_sqlite::…` and `on_postgres::…`. With `blocking:` in front,
-/// of functions that bring no future.
+/// for functions that are not async.
 macro_rules! on_both_engines {
     (blocking: $($name:ident),* $(,)?) => {
         mod on_sqlite {
@@ -65,7 +66,7 @@ macro_rules! blocking_on_both_engines {
 }
 pub(crate) use blocking_on_both_engines;
 
-/// An empty database that nobody else uses; an SQLite file goes when this is dropped.
+/// An empty database for one test; an SQLite file is deleted on drop.
 pub struct Place {
     pub engine: Engine,
     pub url: String,
@@ -98,12 +99,12 @@ impl Engine {
 }
 
 impl Place {
-    /// A database that is there already, or the same one for another user.
+    /// An existing database, or the same one for another user.
     pub fn at(engine: Engine, url: String) -> Self {
         Place { engine, url, directory: None }
     }
 
-    /// Runs statements, over a connection of their own, as whoever owns the data.
+    /// Runs statements over their own connection, as the owner of the data.
     pub async fn sql(&self, statements: &str) {
         let sql = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
         let done = match self.engine {

@@ -1,9 +1,9 @@
-//! The whole state as a text, to look for what must not be in it.
+//! The whole state as a text, for tests that search it for forbidden content.
 
 use conversica_sync::db::trusted;
 use conversica_sync::store::state_db::StateDb;
 
-/// The tables that there are, sorted.
+/// The names of all tables, sorted.
 pub async fn tables(db: &StateDb) -> Vec<String> {
     let sql = match db {
         StateDb::Sqlite(_) => {
@@ -17,7 +17,7 @@ pub async fn tables(db: &StateDb) -> Vec<String> {
     on_state!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await.expect("the schema is told"))
 }
 
-/// One line a row of these tables, with its table before it; bytes as hexadecimal digits in small letters.
+/// One line for each row of these tables, with the table's name first; bytes as lower-case hexadecimal digits.
 pub async fn dump(db: &StateDb, tables: &[String]) -> String {
     let mut text = String::new();
     for table in tables {
@@ -45,7 +45,7 @@ pub async fn dump(db: &StateDb, tables: &[String]) -> String {
     text
 }
 
-/// As [`dump`] writes bytes.
+/// Bytes in the form of [`dump`].
 pub fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }

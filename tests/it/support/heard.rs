@@ -1,4 +1,5 @@
-//! What Conversica has sent, as it stands in a state that waits to write it to the CRM: put there past the receiver.
+//! Conversica's posts as the state holds them before the write-back to the CRM. The tests insert them without the
+//! receiver.
 
 use serde_json::{Value, json};
 
@@ -6,7 +7,7 @@ use super::scene::Store;
 use conversica_sync::conversica::heard;
 use conversica_sync::conversica::post::PostKind;
 
-/// A post, and what applying it has made of it.
+/// A post, and the result of applying it.
 #[derive(Clone, Debug)]
 pub struct Heard {
     pub kind: PostKind,
@@ -22,20 +23,20 @@ fn with_id(id: &str, mut keys: Value) -> String {
 }
 
 impl Heard {
-    /// A Lead Update of which every key is news.
+    /// A Lead Update whose keys are all news.
     pub fn update(id: &str, keys: Value) -> Self {
         let (effect, picture) = (Some(keys.to_string()), Some(keys.to_string()));
         Self { kind: PostKind::LeadUpdate, id: id.to_owned(), body: with_id(id, keys), effect, picture }
     }
 
-    /// Of which only these keys are news.
+    /// Only these keys are news.
     #[must_use]
     pub fn news(mut self, effect: Value) -> Self {
         self.effect = Some(effect.to_string());
         self
     }
 
-    /// What all updates of the lead come to after it.
+    /// The merged picture of the lead after this update.
     #[must_use]
     pub fn picture(mut self, picture: Value) -> Self {
         self.picture = Some(picture.to_string());
@@ -51,22 +52,22 @@ impl Heard {
         Self { kind: PostKind::ChatLead, id: String::new(), body: keys.to_string(), effect: None, picture: None }
     }
 
-    /// The content's name, as the CRM has it.
+    /// The hash of the content, as the CRM stores it.
     pub fn key(&self) -> String {
         let post = heard::read(self.kind, self.body.as_bytes()).expect("a post that can be read");
         post.content_hash().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Puts it into the state, due at once.
+    /// Inserts the post into the state, due at once.
     #[track_caller]
     pub fn put(&self, state: &Store) {
         state.sql(&self.sql(state));
     }
 
-    /// Puts them into the state in this order, in one go.
+    /// Inserts the posts into the state in this order, together.
     #[track_caller]
     pub fn put_all(all: &[Self], state: &Store) {
-        // As much as a command line takes.
+        // A command line has room for 20.
         for some in all.chunks(20) {
             state.sql(&some.iter().map(|heard| heard.sql(state)).collect::<String>());
         }
@@ -85,7 +86,7 @@ impl Heard {
             PostKind::ChatLead => "'chat\u{1f}' || seq".to_owned(),
             PostKind::LeadUpdate | PostKind::Message => text(&format!("{}\u{1f}", self.id)),
         };
-        // Instants as a real one has them, so that they can be looked at.
+        // Instants as in a real row, so that tests can compare them.
         let at = 1_767_225_845_000_000_i64;
         let conversation = match self.kind {
             PostKind::ChatLead => String::new(),

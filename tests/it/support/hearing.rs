@@ -1,4 +1,4 @@
-//! Posts as the receiver stores them, and what becomes of them.
+//! Stores posts as the receiver does, and applies them.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -10,10 +10,10 @@ use conversica_sync::store::delivery::OptOuts;
 use conversica_sync::store::heard::{AppliedEvents, HeardPolicy, apply};
 use conversica_sync::store::state_db::StateDb;
 
-/// Everything follows.
+/// A policy with all effects.
 pub const ALL: HeardPolicy = HeardPolicy { writeback: true, alerts: true, opt_outs: OptOuts::Keep, ends_wait: true };
 
-/// Stores a post; what has arrived before counts as a repeat.
+/// Stores a post; an identical earlier post makes it a repeat.
 pub async fn store(db: &StateDb, kind: PostKind, body: &Value, at: DateTime<Utc>) {
     let bytes = body.to_string().into_bytes();
     let post = heard::read(kind, &bytes).expect("a readable post");
@@ -26,18 +26,18 @@ pub async fn store(db: &StateDb, kind: PostKind, body: &Value, at: DateTime<Utc>
     });
 }
 
-/// Takes in all that is stored.
+/// Applies all stored posts.
 pub async fn apply_all(db: &StateDb, now: DateTime<Utc>) -> AppliedEvents {
     apply(db, ALL, now).await.expect("events are applied")
 }
 
-/// A Lead Update that is heard, and taken in.
+/// Stores a Lead Update and applies it.
 pub async fn update(db: &StateDb, body: Value, at: DateTime<Utc>) -> AppliedEvents {
     store(db, PostKind::LeadUpdate, &body, at).await;
     apply_all(db, at).await
 }
 
-/// A number, or a text as JSON.
+/// Reads numbers, or texts as JSON.
 pub async fn ask(db: &StateDb, sql: &'static str) -> Vec<String> {
     on_state!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await.expect("the state answers"))
 }
@@ -63,7 +63,7 @@ impl Scene {
         });
     }
 
-    /// Stores Lead Updates now, and takes them in.
+    /// Stores Lead Updates now, and applies them.
     pub fn hear(&self, bodies: &[Value]) {
         self.post(PostKind::LeadUpdate, bodies);
         self.with_state(async |db| apply_all(db, Utc::now()).await);

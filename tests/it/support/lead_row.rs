@@ -1,4 +1,4 @@
-//! Leads as the state's tables hold them: short ways to write one down, and the whole row to look at afterwards.
+//! Leads in the state's tables: helpers that write one, and the whole row for comparison afterwards.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use conversica_sync::store::delivery::{self, ClaimRequest};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{due, lead};
 
-/// The settings that decide about an unknown outcome; the rest is the usual.
+/// Settings with this decision about unknown outcomes, and the usual values otherwise.
 pub fn unknown_is(on_ambiguous: OnAmbiguous) -> config::DeliverySettings {
     config::DeliverySettings {
         requests_per_second: 1000.0,
@@ -54,7 +54,7 @@ pub fn id(id: &str) -> LeadId {
     LeadId { id: id.to_owned(), client_id: String::new() }
 }
 
-/// What the poll writes for a lead whose newest content is `body`.
+/// The change that the poll writes for a lead whose newest content is `body`.
 pub fn desired(id_: &str, body: &str) -> LeadChange {
     LeadChange {
         lead: id(id_),
@@ -116,14 +116,14 @@ pub async fn record(db: &StateDb, finished: &[FinishedAttempt]) {
         .expect("outcomes are recorded");
 }
 
-/// Writes, claims and has accepted.
+/// Writes a change, claims it, and records that Conversica accepted it.
 pub async fn deliver(db: &StateDb, change: LeadChange, seconds: i64) {
     write(db, &[change], seconds).await;
     let claim = claim_one(db, seconds).await;
     record(db, &[finished(&claim, OutcomeClass::Accepted, NextStep::Done, seconds)]).await;
 }
 
-/// So many leads of these statuses, and none of any other.
+/// Checks the number of leads of these statuses, and that no other status has any.
 pub async fn statuses(db: &StateDb, wanted: &[(LeadStatus, i64)]) {
     let counts = lead::counts(db).await.unwrap();
     assert_eq!(counts.len(), LeadStatus::ALL.len());
@@ -180,13 +180,13 @@ pub async fn row(db: &StateDb, id: &str) -> LeadRow {
     })
 }
 
-/// What the poll writes when the rows of leads are back that say what they said before.
+/// Writes what the poll writes when unchanged rows of these leads return.
 pub async fn returned(db: &StateDb, leads: &[LeadId], seconds: i64) {
     let known: Vec<KnownLead> = lead::known(db, leads).await.unwrap().into_values().collect();
     lead::mark_returned(db, &known, at(seconds)).await.unwrap();
 }
 
-/// The state in that place takes no more of what is written of that lead: a poll that comes to it ends there.
+/// Makes the state refuse further writes of this lead, so that a poll fails when it reaches it.
 pub async fn refuse_lead(place: &Place, id: &str) {
     let sql = match place.engine {
         Engine::Sqlite => format!(
@@ -199,7 +199,7 @@ pub async fn refuse_lead(place: &Place, id: &str) {
     place.sql(&sql).await;
 }
 
-/// The end of [`refuse_lead`].
+/// Undoes [`refuse_lead`].
 pub async fn accept_leads(place: &Place) {
     let sql = place.engine.pick("drop trigger refused", "alter table conversica_sync.lead drop constraint refused");
     place.sql(sql).await;

@@ -1,5 +1,5 @@
-//! What the tests stand on: real databases, the real binary, an endpoint that misbehaves on command, and one way to wait.
-//! Everything here has a blocking face, so that it serves tests with and without a runtime.
+//! The base of the tests: real databases, the real binary, an endpoint that misbehaves on command, and one way to wait.
+//! Everything here has a blocking interface, so that it serves tests with and without a runtime.
 #![allow(dead_code, reason = "each piece is here for every subject; not every subject needs every piece")]
 
 pub mod binary;

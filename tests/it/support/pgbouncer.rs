@@ -1,4 +1,4 @@
-//! A PgBouncer in front of a cluster, from the package that is installed on the machine. It goes away with this value, or with the
+//! A PgBouncer in front of a cluster, from the package that is installed on the machine. It ends on drop, or with the
 //! test process.
 
 use std::io::Write;
@@ -25,7 +25,8 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// In front of that database; `settings` are lines of its `[pgbouncer]` section, such as `pool_mode = transaction`.
+    /// Starts it in front of that database; `settings` are lines of its `[pgbouncer]` section, such as `pool_mode =
+    /// transaction`.
     pub fn before(database: &Database, settings: &[&str]) -> Self {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = probe.local_addr().expect("a bound socket has an address").port();
@@ -42,7 +43,7 @@ impl PgBouncer {
         );
         let file = directory.path().join("ini");
         std::fs::write(&file, text).expect("the directory is ours");
-        // It ends when the pipe does.
+        // The process ends when the pipe does.
         let script = "PATH=$PATH:/usr/sbin; pgbouncer -q \"$1\" </dev/null >/dev/null 2>&1 & pid=$!; read -r word; \
                       kill -9 $pid; wait";
         let mut command = Command::new("sh");
@@ -63,7 +64,8 @@ impl PgBouncer {
         format!("postgres://postgres@127.0.0.1:{}/{}?sslmode=disable", self.port, self.database)
     }
 
-    /// As the customer's own program, over so many connections at once, each in a transaction: the first column of each one's row.
+    /// Runs the query as the customer's own program would, over `connections` connections at once, each in a transaction.
+    /// Returns the first column of each row.
     pub fn ask_all(&self, connections: usize, query: &str) -> Vec<String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
         runtime.block_on(async {

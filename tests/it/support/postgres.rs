@@ -1,6 +1,6 @@
-//! A throw-away PostgreSQL for each test process, from the server that is installed on the machine: never a skipped test.
-//! The server answers on a Unix socket, keeps its promises only as long as nobody pulls the plug (`fsync=off`), and goes
-//! away with the test process, however that ends: a watchdog reads a pipe that only this process holds open.
+//! A throw-away PostgreSQL for each test process, from the server that is installed on the machine: no test is skipped.
+//! The server answers on a Unix socket and does not survive a power cut (`fsync=off`). It ends with the test process,
+//! however that ends: a watchdog reads a pipe that only this process holds open.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -18,7 +18,7 @@ const INSTALL: &str = "apt-get install --no-install-recommends postgresql";
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const DEFAULT_PORT: u16 = 5432;
 
-/// Starts and stops the server at the words that come over the pipe; at its end, stops it for good and tidies up.
+/// Starts and stops the server on commands from the pipe; when the pipe ends, stops it for good and deletes its files.
 const WATCHDOG: &str = r#"
 dir=$1 bin=$2; shift 2
 cd "$dir" && exec 2>>log || exit 1
@@ -54,7 +54,7 @@ pub fn cluster() -> &'static Cluster {
     SHARED.get_or_init(Cluster::private)
 }
 
-/// An empty database that nobody else uses. It goes when its cluster goes.
+/// An empty database for one test. It is deleted with its cluster.
 #[derive(Clone, Debug)]
 pub struct Database {
     pub url: String,
@@ -119,7 +119,7 @@ struct Watchdog {
 }
 
 impl Cluster {
-    /// A cluster that a test may stop, pause and crash without hurting others. It goes when this value is dropped.
+    /// A cluster that a test may stop, pause and crash without an effect on others. It ends on drop.
     pub fn private() -> Self {
         Self::private_with(&[])
     }
@@ -129,12 +129,12 @@ impl Cluster {
         Self::launch(DEFAULT_PORT, false, "off", settings)
     }
 
-    /// As [`Cluster::private`], and what is committed is on the disk: for measuring.
+    /// As [`Cluster::private`], with commits on the disk: for measuring.
     pub fn durable() -> Self {
         Self::launch(DEFAULT_PORT, false, "on", &[])
     }
 
-    /// As [`Cluster::private`], and reachable at 127.0.0.1 too: for tests of what happens on the network.
+    /// As [`Cluster::private`], reachable at 127.0.0.1 too: for tests of network faults.
     pub fn private_on_tcp() -> Self {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = probe.local_addr().expect("a bound socket has an address").port();
@@ -231,7 +231,7 @@ impl Cluster {
         self.watchdog.lock().expect("not poisoned").server.expect("the server runs")
     }
 
-    /// The server drops dead, and will have to recover when it starts again.
+    /// Kills the server, which has to recover when it starts again.
     pub fn crash(&self) {
         self.end("crash");
     }
@@ -239,7 +239,7 @@ impl Cluster {
     /// The server stops answering without closing anything, as behind a network that swallows packets.
     pub fn pause(&self) {
         let server = self.watchdog().server.expect("the server runs");
-        // The postmaster first, until it stands still: from then on it starts no more sessions.
+        // The postmaster first: once it is stopped, it starts no more sessions.
         Signal::Stop.send(server);
         wait_until("the postmaster to stop", START_DEADLINE, || is_in_state(server, 'T'));
         children(server).into_iter().for_each(|session| Signal::Stop.send(session));
@@ -261,7 +261,7 @@ impl Cluster {
         if runs { self.resume() } else { self.start() }
     }
 
-    /// What the server wrote down so far.
+    /// The server's log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
@@ -281,7 +281,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let mut watchdog = self.watchdog();
-        // Sessions that stand still would keep an orderly end waiting.
+        // Stopped sessions would block an orderly shutdown.
         if let Some(server) = watchdog.server {
             children(server).into_iter().for_each(|session| Signal::Continue.send(session));
         }
@@ -330,7 +330,7 @@ fn server_directory() -> PathBuf {
         .unwrap_or_else(|| panic!("the tests need a PostgreSQL server on this machine; to install one: {INSTALL}"))
 }
 
-/// PostgreSQL refuses to run as root. `None` when we are somebody else anyway.
+/// PostgreSQL refuses to run as root. `None` when the tests run as another user.
 pub(super) fn unprivileged_user() -> Option<(u32, u32)> {
     let id = |arguments: &[&str]| -> Option<u32> {
         let output = Command::new("id").args(arguments).stderr(Stdio::null()).output().ok()?;

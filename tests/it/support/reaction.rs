@@ -1,4 +1,4 @@
-//! What an endpoint can do to a request, from a plain answer to the faults that only a raw connection can show.
+//! The reactions of an endpoint to a request, from a plain answer to the faults that only a raw connection can show.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ pub enum Reaction {
     AnswerWhenOpened(Gate, Box<Reaction>),
     /// Takes the request and never answers, until the client gives up.
     AcceptThenHang,
-    /// Takes the request and closes the connection in an orderly way, without a word.
+    /// Takes the request and closes the connection in an orderly way, without an answer.
     AcceptThenCut,
-    /// Resets the connection: the request was never looked at. The ledger knows it, the endpoint does not.
+    /// Resets the connection without reading the request. The ledger knows it, the endpoint does not.
     CutBeforeReading,
-    /// An answer whose body goes on and on.
+    /// An answer with an endless body.
     HugeBody {
         status: u16,
         bytes: u64,
     },
-    /// These bytes as they are, and then the connection is closed; `status` is what a client makes of them.
+    /// Sends these bytes as they are and closes the connection; `status` is the status that a client reads from them.
     Raw {
         status: Option<u16>,
         bytes: &'static [u8],

@@ -15,7 +15,7 @@ use conversica_sync::source::crm::ConnectedCrm;
 use conversica_sync::source::read::PreparedReading;
 use conversica_sync::store::state_db::StateDb;
 
-/// Fills what every lead needs, so that a test maps only what it is about.
+/// Fills the required keys of every lead, so that a test maps only its own subject.
 pub const CONSTANTS: &str = r#"
 firstName = { value = "Ann" }
 email = { value = "ann@example.com" }
@@ -34,7 +34,7 @@ pub fn settings(place: &Place, source: &str, lead: &str) -> ServiceSettings {
     loaded.unwrap_or_else(|error| panic!("{error}\n{text}")).settings
 }
 
-/// Connects; panics where source and settings do not fit.
+/// Connects; panics when source and settings do not fit.
 pub async fn open(place: &Place, source: &str, lead: &str) -> ConnectedCrm {
     ConnectedCrm::open(&settings(place, source, lead)).await.unwrap_or_else(|error| panic!("{error:#}"))
 }
@@ -45,7 +45,7 @@ pub async fn refusal(place: &Place, source: &str, lead: &str) -> SetupError {
     error.downcast::<SetupError>().unwrap_or_else(|other| panic!("no message for a person: {other:#}"))
 }
 
-/// Every row, in the order in which the source gives them.
+/// Every row, in the source's order.
 pub async fn rows(crm: &ConnectedCrm) -> Vec<MappedRow> {
     let fitting = crm.fitting().await.expect("the source fits");
     let mut batches = PreparedReading::new(crm, &fitting, ReadScope::All).start(&crm.db);
@@ -60,12 +60,12 @@ pub async fn read(place: &Place, source: &str, lead: &str) -> Vec<MappedRow> {
     rows(&open(place, source, lead).await).await
 }
 
-/// The ids, in the order in which the source gives them.
+/// The ids, in the source's order.
 pub async fn ids(place: &Place, source: &str) -> Vec<LeadId> {
     read(place, source, "").await.into_iter().map(|mapped| mapped.lead).collect()
 }
 
-/// One poll into that state.
+/// Runs one poll into that state.
 pub async fn poll(crm: &ConnectedCrm, state: &StateDb, settings: &ServiceSettings) -> anyhow::Result<PollOutcome> {
     let tally = RunTally::default();
     poll::poll(PollContext { crm, state, settings, tally: &tally, now: at(0) }, PollReach::Everything).await

@@ -1,5 +1,5 @@
-//! The daemon as Conversica sees it: a scene with a receiver, and posts to it, over plain HTTP, by hand to the byte. Whatever it
-//! says and logs, it never says the password, nor anything of a body.
+//! The daemon as Conversica sees it: a scene with a receiver, and posts to it over plain HTTP, written by hand to the
+//! byte. No answer and no log may contain the password or any text of a body.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,9 +13,9 @@ use super::scene::Scene;
 use super::signal::Signal;
 
 pub const USERNAME: &str = "conversica";
-/// Stands in no other text, so that any appearance is a leak.
+/// Occurs in no other text, so that any appearance is a leak.
 pub const PASSWORD: &str = "Frobozz-magic-receiver-77";
-/// Planted in bodies, to be looked for in logs.
+/// Planted in bodies; the tests search the logs for it.
 pub const PERSONAL: &str = "quackenbush@planted.example";
 
 const SOON: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Gives the scene a receiver, at a port that is free.
+/// Gives the scene a receiver at a free port.
 pub fn with_receiver(scene: &mut Scene) -> &mut Scene {
     scene
         .set_text("receive", "listen", "127.0.0.1:0")
@@ -42,7 +42,7 @@ pub fn with_receiver(scene: &mut Scene) -> &mut Scene {
         .set_text("writeback", "mode", "off")
 }
 
-/// A port that is free now, for a receiver that comes back at the same one.
+/// A port that is free now, for a receiver that returns at the same one.
 pub fn free_address() -> String {
     let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
     probe.local_addr().expect("a bound socket has an address").to_string()
@@ -61,14 +61,14 @@ impl Receiver {
         self.ask(&request("POST", path, Some(&basic(USERNAME, PASSWORD)), body.as_ref()))
     }
 
-    /// Sends bytes, says that there are no more, and reads the answer.
+    /// Sends bytes, closes the sending side, and reads the answer.
     #[track_caller]
     pub fn ask(&self, bytes: &[u8]) -> Answer {
         let answers = answers(&send(&self.address, bytes));
         answers.into_iter().next().expect("an answer")
     }
 
-    /// Ends the daemon and looks for what its log must not hold.
+    /// Ends the daemon and checks that its log contains no secret.
     #[track_caller]
     pub fn end(self) -> String {
         self.daemon.signal(Signal::Terminate);
@@ -76,7 +76,7 @@ impl Receiver {
     }
 }
 
-/// Waits until the daemon says where it receives.
+/// Waits until the daemon logs its receiving address.
 #[track_caller]
 pub fn receiving_at(daemon: &mut Running, tls: bool) -> String {
     let line = daemon.wait_for_line("\"message\":\"receiving\"", SOON);
@@ -85,7 +85,7 @@ pub fn receiving_at(daemon: &mut Running, tls: bool) -> String {
     line["address"].as_str().expect("an address").to_owned()
 }
 
-/// The log, in which there must be nothing personal and no credentials.
+/// Checks that the log contains no personal data and no credentials.
 #[track_caller]
 pub fn discreet(log: String) -> String {
     let token = base64::engine::general_purpose::STANDARD.encode(format!("{USERNAME}:{PASSWORD}"));
@@ -101,7 +101,7 @@ pub fn basic(username: &str, password: &str) -> String {
     format!("Authorization: Basic {token}")
 }
 
-/// The connection ends after the answer.
+/// A request whose connection ends after the answer.
 pub fn request(method: &str, path: &str, authorization: Option<&str>, body: &[u8]) -> Vec<u8> {
     let authorization = authorization.map(|line| format!("{line}\r\n")).unwrap_or_default();
     let head = format!(
@@ -111,11 +111,11 @@ pub fn request(method: &str, path: &str, authorization: Option<&str>, body: &[u8
     [head.as_bytes(), body].concat()
 }
 
-/// Sends bytes and reads whatever comes until the receiver closes.
+/// Sends bytes and reads until the receiver closes.
 #[track_caller]
 pub fn send(address: &str, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
-    // A receiver that has heard enough may close before all is said.
+    // The receiver may close before it has read everything.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -129,7 +129,7 @@ pub fn connect(address: &str) -> TcpStream {
     stream
 }
 
-/// The answers of a connection, each read strictly: JSON, with the status as one of four texts.
+/// The answers of a connection, each checked strictly: JSON, with one of four texts as status.
 #[track_caller]
 pub fn answers(mut bytes: &[u8]) -> Vec<Answer> {
     let mut answers = Vec::new();
@@ -154,7 +154,7 @@ pub fn answers(mut bytes: &[u8]) -> Vec<Answer> {
 }
 
 impl Answer {
-    /// Status and message of the document, which has nothing else.
+    /// Status and message of the document; checks that it has nothing else.
     #[track_caller]
     pub fn told(&self) -> (String, String) {
         let document: Value = serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"));

@@ -1,5 +1,5 @@
-//! A way to a database server that can swallow connections, as a network does: what is sent over them arrives nowhere, and
-//! nobody is told.
+//! A relay to a database server that can swallow connections, as a network does: their data arrives nowhere, and neither
+//! side gets an error.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,13 +13,13 @@ pub struct Relay {
 
 #[derive(Default)]
 struct Connection {
-    /// It has sent `LISTEN`.
+    /// The connection has sent `LISTEN`.
     listens: AtomicBool,
     swallowed: AtomicBool,
 }
 
 impl Relay {
-    /// To a server on 127.0.0.1. Its threads end with the test's process.
+    /// A relay to a server on 127.0.0.1. Its threads end with the test's process.
     pub fn to(server_port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("an address").port();
@@ -45,7 +45,7 @@ impl Relay {
         self.port
     }
 
-    /// Swallows the connections that listen at present; returns how many that were.
+    /// Swallows the connections that listen at present; returns their number.
     pub fn swallow_listening(&self) -> usize {
         let connections = self.connections.lock().expect("nobody panics with it");
         connections.iter().filter(|c| c.listens() && !c.swallowed.swap(true, Ordering::SeqCst)).count()

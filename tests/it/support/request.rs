@@ -1,26 +1,26 @@
-//! Just enough of HTTP/1.1 to read what a client sends: by hand, because a test that breaks connections on purpose must
-//! know to the byte what has been read and what has not.
+//! The part of HTTP/1.1 that reads a client's requests. Written by hand, because a test that breaks connections on
+//! purpose must know to the byte which data has been read.
 
 use std::io;
 use std::time::Instant;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 
-/// A request as it arrived, before anything was answered.
+/// A request as it arrived, before any answer.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// 1 for the first request that this endpoint received.
     pub n: usize,
-    /// The connection it came over, counted likewise.
+    /// The number of its connection, counted likewise.
     pub connection: usize,
     pub method: String,
     pub path: String,
     /// Names in lower case, in the order of arrival.
     pub headers: Vec<(String, String)>,
     pub body: String,
-    /// The `id` of the body, when that is a JSON object with one.
+    /// The `id` of the body, when it is a JSON object with one.
     pub id: Option<String>,
-    /// When the last byte of the body was there.
+    /// The arrival time of the body's last byte.
     pub arrived_at: Instant,
 }
 

@@ -1,5 +1,5 @@
-//! A scene for the program: a directory of its own with a small CRM, a configuration that a test changes key by key, and
-//! the state that comes of it. Whatever the program says in a scene, it never says the password.
+//! A scene for the program: its own directory with a small CRM, a configuration that a test changes key by key, and the
+//! state that the program makes. No output of the program in a scene may contain the password.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::engine::Engine;
 use super::postgres::{Cluster, Database, cluster};
 use super::wait::wait_until;
 
-/// Stands in no other text, so that any appearance is a leak.
+/// Occurs in no other text, so that any appearance is a leak.
 pub const PASSWORD: &str = "Xyzzy-never-to-be-seen-42";
 
 const TABLE: &str = "create table leads (id integer primary key, first_name text, last_name text, email text, \
@@ -26,7 +26,7 @@ pub struct Scene {
     settings: Vec<(&'static str, &'static str, String)>,
 }
 
-/// A database of the scene, and the way into it past the program.
+/// A database of the scene, with direct access to it.
 #[derive(Clone, Debug)]
 pub enum Store {
     File(PathBuf),
@@ -158,7 +158,7 @@ impl Scene {
         names
     }
 
-    /// The program, with the configuration written as it now stands.
+    /// The program, with the current configuration written to its file.
     pub fn cli(&self) -> Cli {
         Cli::new(self.directory()).config(&self.config_text())
     }
@@ -177,7 +177,7 @@ impl Scene {
         text
     }
 
-    /// Runs a command to its end; the password must not be in what it says.
+    /// Runs a command to its end; the output must not contain the password.
     #[track_caller]
     pub fn run(&self, arguments: &[&str]) -> Output {
         let output = self.cli().run(arguments);
@@ -185,7 +185,7 @@ impl Scene {
         output
     }
 
-    /// Starts the daemon and waits until it says that it runs.
+    /// Starts the daemon and waits until it reports that it runs.
     #[track_caller]
     pub fn daemon(&self) -> Running {
         let mut running = self.cli().spawn(&["run"]);
@@ -205,7 +205,8 @@ impl Scene {
         let daemon = self.daemon();
         wait_until(what, Duration::from_secs(30), reason);
         let output = daemon.kill();
-        // Where a server cannot know that the process is gone, the claims wait for their leases; here, no longer.
+        // A server cannot know that the process is gone, so the claims would wait for their leases; this ends the leases
+        // at once.
         if matches!(self.state, Store::Database(_)) {
             self.state("update lead set lease_until = 0 where status = 'in_flight'");
         }
@@ -264,7 +265,7 @@ impl Scene {
     }
 }
 
-/// Runs statements in an SQLite file; hands back the first column, which has to be text.
+/// Runs statements in an SQLite file; returns the first column, which has to be text.
 pub fn sqlite(file: &Path, statements: &str) -> sqlx::Result<Vec<String>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     runtime.block_on(async {

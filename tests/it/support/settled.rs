@@ -1,5 +1,5 @@
-//! What has to hold when everything has settled, whatever happened before: each lead arrived with its newest content, never
-//! two requests at a time for one, and the journal has a line for each request that the endpoint saw.
+//! The conditions after everything is delivered, whatever happened before: each lead arrived with its newest content,
+//! never two requests at a time for one lead, and the journal has a line for each request that the endpoint saw.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use super::scene::Scene;
 use super::stand_in::{Received, StandIn};
 use super::wait::wait_until;
 
-/// Waits until every row of the CRM has arrived as it now is, at one of these endpoints (in the order in which they served),
-/// and is in step; asserts the rest. Hands back the status document.
+/// Waits until every row of the CRM has arrived with its current content, at one of these endpoints (in the order in
+/// which they served), and is in sync; asserts the other conditions. Returns the status document.
 #[track_caller]
 pub fn settled(scene: &Scene, endpoints: &[&StandIn], deadline: Duration) -> Value {
     let rows = rows(scene);
@@ -32,14 +32,14 @@ pub fn settled(scene: &Scene, endpoints: &[&StandIn], deadline: Duration) -> Val
     scene.status()
 }
 
-/// Asserts that the journal counts, in each class, exactly what the endpoints answered; what got no answer is ambiguous.
-/// `unsent` requests never reached an endpoint.
+/// Asserts that the journal counts, in each class, exactly the endpoints' answers; a request without an answer is
+/// ambiguous. `unsent` requests never reached an endpoint.
 #[track_caller]
 pub fn assert_classes(status: &Value, endpoints: &[&StandIn], unsent: u64) {
     assert_classes_but(status, endpoints, unsent, 0);
 }
 
-/// As [`assert_classes`]; that many requests may have been cut off before an endpoint that went away had read them.
+/// As [`assert_classes`]; `unread` requests may have been cut before a stopped endpoint had read them.
 #[track_caller]
 pub fn assert_classes_but(status: &Value, endpoints: &[&StandIn], unsent: u64, unread: u64) {
     let mut expected: BTreeMap<&str, u64> =
@@ -66,7 +66,7 @@ fn class(received: &Received) -> &'static str {
     }
 }
 
-/// What the CRM says, lead by lead.
+/// The CRM's rows, lead by lead.
 #[track_caller]
 pub fn rows(scene: &Scene) -> BTreeMap<String, String> {
     let rows = scene.crm(
@@ -93,13 +93,13 @@ fn requests(endpoints: &[&StandIn]) -> BTreeMap<String, usize> {
     counted(endpoints.iter().flat_map(|endpoint| endpoint.requests()).map(|received| id(&received)))
 }
 
-/// Lines for requests that were on their way: all but failures to connect.
+/// Journal lines of requests that left: all but failed connections.
 #[track_caller]
 fn journalled(scene: &Scene) -> BTreeMap<String, usize> {
     counted(scene.state("select id from outcome where class <> 'transient' or http_status is not null").into_iter())
 }
 
-/// How many attempts never reached an endpoint.
+/// The number of attempts that never reached an endpoint.
 #[track_caller]
 pub fn unsent(scene: &Scene) -> u64 {
     let answer = scene.state(

@@ -1,4 +1,5 @@
-//! Signals to processes that a test started. Through the shell's own `kill`: no unsafe code, and no package to install.
+//! Sends signals to processes that a test started, through the shell's own `kill`: no unsafe code, and no package to
+//! install.
 
 use std::process::Command;
 
@@ -24,7 +25,7 @@ impl Signal {
         }
     }
 
-    /// A process that has gone in the meantime is no failure.
+    /// A process that has ended in the meantime is no failure.
     pub fn send(self, pid: u32) {
         let script = r#"kill -s "$1" "$2" 2>/dev/null || ! kill -0 "$2" 2>/dev/null"#;
         let status = Command::new("sh").args(["-c", script, "sh", self.name(), &pid.to_string()]).status();

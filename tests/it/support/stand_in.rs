@@ -1,5 +1,5 @@
-//! A scripted stand-in for Conversica's endpoint: a real HTTP server on a real socket, whose reaction to each request the
-//! test decides, and which keeps a ledger of what it received. It lives on a thread of its own, so that a test may block.
+//! A scripted test server in place of Conversica: a real HTTP server on a real socket. The test decides its reaction to
+//! each request, and it keeps a ledger of the requests. It runs on its own thread, so that a test may block.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,7 +19,7 @@ use super::wait::wait_until;
 
 type Script = dyn Fn(&Request) -> Reaction + Send + Sync;
 
-/// Stops, and refuses connections, when dropped.
+/// The server stops, and refuses connections, on drop.
 pub struct StandIn {
     address: SocketAddr,
     ledger: Arc<Mutex<Ledger>>,
@@ -27,13 +27,13 @@ pub struct StandIn {
     server: Option<JoinHandle<()>>,
 }
 
-/// A request, and what became of it.
+/// A request, and its outcome.
 #[derive(Clone, Debug)]
 pub struct Received {
     pub request: Request,
-    /// The status of the answer that was handed over in full.
+    /// The status of the answer that was sent in full.
     pub answered: Option<u16>,
-    /// When it was answered, cut, or given up by the client; `None` while it is in flight.
+    /// The time of the answer, of the cut, or of the client's good-bye; `None` while the request is in flight.
     pub over_at: Option<Instant>,
 }
 
@@ -62,7 +62,7 @@ impl StandIn {
         Self::start_on(0, script)
     }
 
-    /// At a port that the test knows already: an endpoint that comes back, or that comes late.
+    /// Starts at a known port: an endpoint that comes back, or that comes late.
     pub fn start_on(port: u16, script: impl Fn(&Request) -> Reaction + Send + Sync + 'static) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_reuseaddr(true).expect("a fresh socket takes options");
@@ -92,7 +92,7 @@ impl StandIn {
         Self { address, ledger, stop: Some(stop), server: Some(server) }
     }
 
-    /// What belongs into `conversica.endpoint`.
+    /// The value of `conversica.endpoint`.
     pub fn url(&self) -> String {
         format!("http://{}/json/", self.address)
     }
@@ -101,7 +101,7 @@ impl StandIn {
         self.address.port()
     }
 
-    /// In the order of arrival, whatever was then done with them.
+    /// All requests in the order of arrival, whatever their reaction was.
     pub fn requests(&self) -> Vec<Received> {
         self.ledger().received.clone()
     }
@@ -135,7 +135,7 @@ impl StandIn {
         self.ledger().in_flight.most
     }
 
-    /// The most requests that were in flight at once for any one lead: more than 1 is a fault of the sender.
+    /// The most requests that were in flight at once for any one lead: more than 1 is a fault of the deliverer.
     pub fn max_in_flight_per_lead(&self) -> usize {
         self.ledger().in_flight_per_lead.values().map(|count| count.most).max().unwrap_or(0)
     }
@@ -158,7 +158,7 @@ impl Drop for StandIn {
 }
 
 impl StandIn {
-    /// Cuts what is in flight and refuses connections from now on; the ledger stays.
+    /// Cuts all requests in flight and refuses connections from now on; the ledger stays.
     pub fn stop(&mut self) {
         drop(self.stop.take());
         if let Some(Err(panic)) = self.server.take().map(JoinHandle::join)
@@ -169,7 +169,7 @@ impl StandIn {
     }
 }
 
-/// A port that stays ours while the endpoint behind it comes and goes: without one, connections are refused.
+/// A port that stays reserved while the endpoint behind it comes and goes: without one, connections are refused.
 pub struct Port(TcpSocket);
 
 impl Port {
@@ -177,12 +177,12 @@ impl Port {
         Self(Self::socket(0))
     }
 
-    /// What belongs into `conversica.endpoint`.
+    /// The value of `conversica.endpoint`.
     pub fn url(&self) -> String {
         format!("http://{}/json/", self.address())
     }
 
-    /// The endpoint that listens here from now on; one at a time.
+    /// Starts the endpoint that listens here from now on; one at a time.
     pub fn start(&self, script: impl Fn(&Request) -> Reaction + Send + Sync + 'static) -> StandIn {
         StandIn::launch(Self::socket(self.address().port()), script)
     }
@@ -201,8 +201,8 @@ impl Port {
     }
 }
 
-/// A port where connections are refused for as long as this process lives: bound, so that nobody else gets it, and
-/// never listened at.
+/// A port where connections are refused for as long as this process lives: bound, so that no other process gets it, and
+/// never listening.
 pub fn refused_port() -> u16 {
     static SOCKET: OnceLock<TcpSocket> = OnceLock::new();
     let socket = SOCKET.get_or_init(|| {
@@ -228,7 +228,7 @@ async fn serve(listener: TcpListener, script: Arc<Script>, ledger: Arc<Mutex<Led
                 connections.spawn(converse(stream, number, Arc::clone(&script), Arc::clone(&ledger)));
             }
             Some(ended) = connections.join_next() => {
-                // A client that goes away is part of the game; a script that panics is the test's failure.
+                // A client may go away; a script that panics is the test's failure.
                 if let Err(error) = ended
                     && let Ok(panic) = error.try_into_panic()
                 {
@@ -280,7 +280,7 @@ async fn react(stream: &mut BufReader<TcpStream>, reaction: Reaction, flight: &F
             for (name, value) in headers {
                 answer.push_str(&format!("{name}: {value}\r\n"));
             }
-            // Written down first: the client, on another thread, may look into the ledger as soon as it has the answer.
+            // Recorded first: the client, on another thread, may read the ledger as soon as it has the answer.
             flight.answered(status);
             stream.write_all(format!("{answer}\r\n{body}").as_bytes()).await?;
             Ok(Then::ReadOn)
@@ -326,17 +326,17 @@ async fn react(stream: &mut BufReader<TcpStream>, reaction: Reaction, flight: &F
     }
 }
 
-/// Waits the whole time out unless the client closes the connection meanwhile.
+/// Waits until the time is over or the client closes the connection.
 async fn client_leaves_within(stream: &mut BufReader<TcpStream>, time: Duration) -> bool {
     tokio::time::timeout(time, client_leaves(stream)).await.is_ok()
 }
 
-/// A client that has sent its request sends nothing more before the answer: what can be read then is its good-bye.
+/// A client sends nothing between its request and the answer: a readable connection means that the client has left.
 async fn client_leaves(stream: &mut BufReader<TcpStream>) {
     let _ = stream.read_u8().await;
 }
 
-/// A request between its arrival and its end, whichever end that is.
+/// A request between its arrival and its outcome.
 struct Flight<'a> {
     ledger: &'a Mutex<Ledger>,
     index: usize,
@@ -349,7 +349,7 @@ impl Flight<'_> {
         ledger.over(self.index);
     }
 
-    /// The client went while the answer was on its way.
+    /// The client left before the answer was complete.
     fn cut_off(self) {
         locked(self.ledger).received[self.index].answered = None;
     }

@@ -1,4 +1,4 @@
-//! A terminal for the program to write to: what it shows there, a person would see.
+//! A terminal for the program to write to: the test reads what a person would see.
 
 use std::fs::File;
 use std::io::Read;
@@ -40,7 +40,7 @@ impl Terminal {
         cli.launched_by(&format!("exec \"$@\" >{0} 2>{0}", self.path))
     }
 
-    /// What stands on it so far.
+    /// The text on the terminal so far.
     pub fn shown(&self) -> String {
         String::from_utf8_lossy(&self.text.lock().unwrap_or_else(PoisonError::into_inner)).replace("\r\n", "\n")
     }

@@ -1,5 +1,5 @@
-//! The one place where tests wait: for a condition, with a deadline, saying what it was that did not come.
-//! A test never sleeps; it says what it is waiting for.
+//! The one place where tests wait: for a condition, with a deadline and a message. A test never sleeps; it names the
+//! condition that it waits for.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() ->
     wait_for(what, deadline, || condition().then_some(()));
 }
 
-/// As [`wait_until`], and hands back the value that was waited for.
+/// As [`wait_until`]; returns the value.
 #[track_caller]
 pub fn wait_for<T>(what: &str, deadline: Duration, mut attempt: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();

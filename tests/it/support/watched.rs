@@ -1,5 +1,5 @@
-//! The daemon as its admin server shows it: what it answers, read strictly. Whatever it says, it never says the password,
-//! nor anything of the leads of a scene.
+//! The daemon as its admin server shows it: the answers, read strictly. No answer may contain the password or data of the
+//! scene's leads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use super::signal::Signal;
 use super::wait::wait_for;
 
 const SOON: Duration = Duration::from_secs(20);
-/// Connecting to a database is given ten seconds, and pauses lie between two tries.
+/// A database connection has a time limit of ten seconds, and the program pauses between two attempts.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A daemon, seen through its admin server.
+/// A daemon with its admin server.
 pub struct Watched {
     pub daemon: Running,
     pub address: String,
@@ -44,7 +44,7 @@ impl Watched {
         discreet(ask(&self.address, method, path))
     }
 
-    /// As [`Watched::get`], for somebody who says what they accept.
+    /// As [`Watched::get`], with an `Accept` header.
     #[track_caller]
     pub fn get_as(&self, path: &str, accept: &str) -> Answer {
         discreet(ask_as(&self.address, Method::GET, path, accept))
@@ -55,7 +55,7 @@ impl Watched {
         self.ask(Method::GET, path)
     }
 
-    /// Waits until `/readyz` says no for that reason; hands back what it says.
+    /// Waits until `/readyz` fails for that reason; returns its document.
     #[track_caller]
     pub fn wait_until_not_ready(&self, reason: &str) -> Value {
         let answer = wait_for(&format!("not ready: {reason}"), PATIENCE, || {
@@ -76,7 +76,7 @@ impl Watched {
         })
     }
 
-    /// The value of each sample; every line is looked at.
+    /// The value of each sample; checks every line.
     #[track_caller]
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let answer = self.get("/metrics");
@@ -84,7 +84,7 @@ impl Watched {
         parsed(&answer.body)
     }
 
-    /// As [`Watched::metrics`], once the state can be read again: a failure to read it serves for a second.
+    /// As [`Watched::metrics`], once the state is readable again: a failure to read it is cached for a second.
     #[track_caller]
     pub fn metrics_again(&self) -> BTreeMap<String, f64> {
         wait_for("numbers again", PATIENCE, || (self.get("/metrics").status == 200).then(|| self.metrics()))
@@ -136,7 +136,8 @@ fn ask_as(address: &str, method: Method, path: &str, accept: &str) -> Answer {
     })
 }
 
-/// Reads the exposition strictly: HELP, then TYPE, then the samples of that name, and nothing else. A histogram has its three.
+/// Reads the exposition strictly: HELP, then TYPE, then the samples of that name, and nothing else. A histogram has its
+/// three kinds of samples.
 #[track_caller]
 pub fn parsed(text: &str) -> BTreeMap<String, f64> {
     let mut samples = BTreeMap::new();
