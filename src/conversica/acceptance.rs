@@ -38,7 +38,7 @@ pub fn judge_answer(content_type: Option<&str>, text: &AnswerText, sent: &str) -
     let is_page =
         MEDIA_OF_PAGES.contains(&media.as_str()) || MEDIA_KINDS_OF_PAGES.iter().any(|kind| media.starts_with(kind));
     match text {
-        // Nobody asked for that encoding: whatever answered is not Conversica's API, and may have said no.
+        // The request did not ask for that encoding: the answer is not from Conversica's API, and may say no.
         AnswerText::Unreadable(_) => AnswerVerdict::WebPage,
         AnswerText::Text(text) if trim_text(text).is_empty() => AnswerVerdict::Accepted,
         AnswerText::Text(_) if media == "application/problem+json" => AnswerVerdict::Rejected,

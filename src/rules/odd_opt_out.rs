@@ -44,7 +44,7 @@ impl OptOutColumns {
         Self { mapped, doubted, sent }
     }
 
-    /// Whether so many odd values of a key among so many rows are too many, together with what earlier polls have sent.
+    /// Whether a key has too many odd values for its number of rows, together with those that earlier polls have sent.
     pub fn are_too_many(&self, key: LeadKey, odd: u64, rows: u64) -> bool {
         let (odd_before, rows_before) = self.sent.get(&key).copied().unwrap_or_default();
         are_too_many(odd + odd_before, rows + rows_before)

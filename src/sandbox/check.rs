@@ -47,8 +47,8 @@ struct BodyCheck<'a> {
 }
 
 impl<'a> BodyCheck<'a> {
-    fn take(&mut self, name: &str, value: Value<'a>) {
-        if matches!(value, Value::Null) {
+    fn take(&mut self, name: &str, value: PostedValue<'a>) {
+        if matches!(value, PostedValue::Null) {
             self.problems.push(format!("{name} is null: leave out a key that has no value"));
         }
         let Some(key) = LeadKey::from_name(name) else {
@@ -64,33 +64,37 @@ impl<'a> BodyCheck<'a> {
         }
         self.seen |= bit;
         match key.kind() {
-            ValueKind::Boolean if matches!(value, Value::Boolean | Value::Null) => {}
+            ValueKind::Boolean if matches!(value, PostedValue::Boolean | PostedValue::Null) => {}
             ValueKind::Boolean => self.problems.push(format!("{name} must be true or false, not {}", value.describe())),
             ValueKind::Text => self.text(name, REQUIRED.contains(&key), &value),
             ValueKind::Datetime => self.datetime(name, &value),
         }
         match (key, value) {
-            (LeadKey::Id, Value::Text(id)) => self.id = id,
-            (LeadKey::ClientId, Value::Text(client_id)) => self.client_id = client_id,
-            (LeadKey::Email, Value::Text(email)) if !email.trim().is_empty() && !shaped_like_an_address(&email) => {
+            (LeadKey::Id, PostedValue::Text(id)) => self.id = id,
+            (LeadKey::ClientId, PostedValue::Text(client_id)) => self.client_id = client_id,
+            (LeadKey::Email, PostedValue::Text(email))
+                if !email.trim().is_empty() && !shaped_like_an_address(&email) =>
+            {
                 self.problems.push("email is not shaped like an address".to_owned());
             }
             _ => {}
         }
     }
 
-    fn text(&mut self, name: &str, required: bool, value: &Value<'_>) {
+    fn text(&mut self, name: &str, required: bool, value: &PostedValue<'_>) {
         match value {
-            Value::Text(text) if required && text.trim().is_empty() => self.problems.push(format!("{name} is blank")),
-            Value::Text(_) | Value::Null => {}
+            PostedValue::Text(text) if required && text.trim().is_empty() => {
+                self.problems.push(format!("{name} is blank"))
+            }
+            PostedValue::Text(_) | PostedValue::Null => {}
             other => self.problems.push(format!("{name} must be a string, not {}", other.describe())),
         }
     }
 
-    fn datetime(&mut self, name: &str, value: &Value<'_>) {
+    fn datetime(&mut self, name: &str, value: &PostedValue<'_>) {
         match value {
-            Value::Text(text) if DateTime::parse_from_rfc3339(text).is_ok() => {}
-            Value::Text(_) => {
+            PostedValue::Text(text) if DateTime::parse_from_rfc3339(text).is_ok() => {}
+            PostedValue::Text(_) => {
                 self.problems.push(format!("{name} is not an RFC 3339 datetime such as 2019-05-10T05:57:44+00:00"));
             }
             other => self.text(name, false, other),
@@ -148,7 +152,7 @@ impl<'de> Deserialize<'de> for BodyCheck<'de> {
 struct BodyKey<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A JSON value, as far as the check needs it: only strings keep their content.
-enum Value<'a> {
+enum PostedValue<'a> {
     Null,
     Boolean,
     Number,
@@ -157,20 +161,20 @@ enum Value<'a> {
     Object,
 }
 
-impl Value<'_> {
+impl PostedValue<'_> {
     fn describe(&self) -> &'static str {
         match self {
-            Value::Null => "null",
-            Value::Boolean => "a boolean",
-            Value::Number => "a number",
-            Value::Text(_) => "a string",
-            Value::Array => "an array",
-            Value::Object => "an object",
+            PostedValue::Null => "null",
+            PostedValue::Boolean => "a boolean",
+            PostedValue::Number => "a number",
+            PostedValue::Text(_) => "a string",
+            PostedValue::Array => "an array",
+            PostedValue::Object => "an object",
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Value<'de> {
+impl<'de> Deserialize<'de> for PostedValue<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyValue)
     }
@@ -179,48 +183,48 @@ impl<'de> Deserialize<'de> for Value<'de> {
 struct AnyValue;
 
 impl<'de> Visitor<'de> for AnyValue {
-    type Value = Value<'de>;
+    type Value = PostedValue<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Value::Null)
+        Ok(PostedValue::Null)
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Value::Boolean)
+        Ok(PostedValue::Boolean)
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Value::Number)
+        Ok(PostedValue::Number)
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Value::Number)
+        Ok(PostedValue::Number)
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Value::Number)
+        Ok(PostedValue::Number)
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Value::Text(Cow::Borrowed(text)))
+        Ok(PostedValue::Text(Cow::Borrowed(text)))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Value::Text(Cow::Owned(text.to_owned())))
+        Ok(PostedValue::Text(Cow::Owned(text.to_owned())))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::Array)
+        Ok(PostedValue::Array)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Value::Object)
+        Ok(PostedValue::Object)
     }
 }
 

@@ -158,19 +158,19 @@ impl<'q, E: Execute<'q, Postgres>> Execute<'q, Postgres> for UnnamedQuery<E> {
     }
 }
 
-type Fetched = Either<PgQueryResult, PgRow>;
+type FetchedPart = Either<PgQueryResult, PgRow>;
 
 impl<'p> Executor<'p> for &'p SourcePool {
     type Database = Postgres;
 
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Fetched, sqlx::Error>>
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<FetchedPart, sqlx::Error>>
     where
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
         let fetched = async move {
             let mut transaction = self.begin().await?;
-            let fetched: Vec<Fetched> = transaction.fetch_many(UnnamedQuery(query)).try_collect().await?;
+            let fetched: Vec<FetchedPart> = transaction.fetch_many(UnnamedQuery(query)).try_collect().await?;
             transaction.commit().await?;
             Ok::<_, sqlx::Error>(stream::iter(fetched.into_iter().map(Ok)))
         };

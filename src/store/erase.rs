@@ -225,7 +225,7 @@ async fn erase_now(
         }
         let mut standing = consent::standing!(&mut *transaction, std::slice::from_ref(lead))?.remove(lead).unwrap_or_default();
         let posts = record::posts!(transaction, lead, addresses);
-        // What is about to be deleted may be an opt-out that nobody has taken in, or has looked at.
+        // The posts about to be deleted may hold an opt-out that was not applied yet, or that waits for an operator.
         let mut doubted: Vec<ConsentChannel> = Vec::new();
         for some in posts.chunks(500) {
             for row in waiting_query(some).build().fetch_all(&mut *transaction).await? {
@@ -291,7 +291,7 @@ async fn erase_now(
     })
 }
 
-/// Posts that were not taken in, and those that cannot be read and wait for an operator. Not for an empty list.
+/// Posts that were not applied, and unreadable ones that wait for an operator. `seqs` is not empty.
 fn waiting_query<DB: Database>(seqs: &[i64]) -> QueryBuilder<DB>
 where
     for<'e> i64: Encode<'e, DB> + Type<DB>,
@@ -307,7 +307,7 @@ where
     query
 }
 
-/// What becomes of a fact that may name or quote a person.
+/// The treatment of a fact that may name or quote a person.
 enum ErasedFact {
     Stays,
     Goes,

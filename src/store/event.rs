@@ -96,8 +96,8 @@ macro_rules! withdraw_erased {
     };
 }
 
-/// Stores a batch in one transaction: new contents are added, those that are there already are counted as repeated. When
-/// this returns well, everything is on the disk.
+/// Stores a batch in one transaction: new contents are added, known contents are counted as repeated. When this returns `Ok`,
+/// everything is on the disk.
 pub async fn store(db: &StateDb, arrivals: &[PostArrival], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if arrivals.is_empty() {
         return Ok(());
@@ -185,7 +185,7 @@ fn withdrawn_of_erased(arrivals: &[PostArrival], erased: &ErasedPeople, now: i64
     withdrawn
 }
 
-/// Each content once, and where it stands.
+/// Each content once, and its place in that list.
 fn distinct<'a>(arrivals: &[&'a PostArrival]) -> (Vec<ArrivedContent<'a>>, HashMap<ContentFingerprint, usize>) {
     let mut places: HashMap<ContentFingerprint, usize> = HashMap::with_capacity(arrivals.len());
     let mut contents: Vec<ArrivedContent<'_>> = Vec::with_capacity(arrivals.len());

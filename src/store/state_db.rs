@@ -230,8 +230,8 @@ impl StateDb {
         }
     }
 
-    /// A statement that says whether this instance may take in what was heard, until its transaction ends; SQLite has one
-    /// writer at a time.
+    /// A statement that says whether this instance may apply stored posts until its transaction ends. SQLite has one writer at a
+    /// time.
     pub fn apply_lock(&self) -> Option<&'static str> {
         match self {
             StateDb::Sqlite(_) => None,

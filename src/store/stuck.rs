@@ -9,7 +9,7 @@ use crate::store::lead::locking;
 use crate::store::micros;
 use crate::store::state_db::{StateDb, on_state};
 
-/// Those of the ids that no lead of these statuses has, in their order.
+/// The ids that no lead of these statuses has, in their order.
 pub async fn list_other_ids(db: &StateDb, statuses: &[LeadStatus], ids: &[String]) -> Result<Vec<String>, sqlx::Error> {
     let mut others = Vec::new();
     for some in ids.chunks(500) {
@@ -32,7 +32,7 @@ pub async fn list_other_ids(db: &StateDb, statuses: &[LeadStatus], ids: &[String
     Ok(others)
 }
 
-/// Puts rejected or exhausted leads back in the queue, all of them or those of `ids`; returns how many leads that was.
+/// Queues rejected or exhausted leads again, all of them or those of `ids`. Returns how many leads it queued.
 pub async fn requeue(
     db: &StateDb,
     statuses: &[LeadStatus],

@@ -28,7 +28,7 @@ pub(crate) const KEY: &str = "select body from control where name = 'erasure_key
 pub(crate) const WITHDRAW: &str = "update tombstone set email_withdrawn_at = coalesce($2, email_withdrawn_at), \
      sms_withdrawn_at = coalesce($3, sms_withdrawn_at) where tag = $1";
 
-/// Names people without naming them.
+/// Identifies people without their names.
 pub struct TombstoneKey([u8; 32]);
 
 impl TombstoneKey {
@@ -82,7 +82,7 @@ impl ErasedPeople {
         self.0.contains_key(lead)
     }
 
-    /// What stands for that person, where they were erased.
+    /// The tag of that person, if they were erased.
     pub(crate) fn tag(&self, lead: &LeadId) -> Option<&[u8]> {
         self.0.get(lead).map(Vec::as_slice)
     }

@@ -25,7 +25,9 @@ on_both_engines!(
 const MAY_BE_CONTACTED: &str = r#"{"id":"1","optOut":false,"smsOptOut":false}"#;
 
 async fn arrive(db: &StateDb, body: &str, second: i64) {
-    event::store(db, &[PostArrival::of(PostKind::LeadUpdate, body.as_bytes().to_vec(), false)], at(second)).await.unwrap();
+    event::store(db, &[PostArrival::of(PostKind::LeadUpdate, body.as_bytes().to_vec(), false)], at(second))
+        .await
+        .unwrap();
 }
 
 /// What is sent once the person is allowed back.
@@ -97,6 +99,8 @@ async fn what_else_is_posted_about_an_erased_person_withdraws_nothing(engine: En
     arrive(&db, r#"{"id":"1","hotLead":true,"doNotEmail":false}"#, 3).await;
     let message =
         json!({"id": "1", "action": "received", "date": "2026-01-01T00:00:00Z", "body": "Please stop by on Monday"});
-    event::store(&db, &[PostArrival::of(PostKind::Message, message.to_string().into_bytes(), false)], at(4)).await.unwrap();
+    event::store(&db, &[PostArrival::of(PostKind::Message, message.to_string().into_bytes(), false)], at(4))
+        .await
+        .unwrap();
     assert_eq!(sent_when_back(&db).await, MAY_BE_CONTACTED);
 }

@@ -379,7 +379,7 @@ fn a_page_is_known_by_its_content_type() {
     assert_eq!(judge_answer(Some("text/html"), &AnswerText::Unreadable("br".to_owned()), SENT), WebPage);
     // A server that calls everything HTML.
     every(Accepted, "text/html", &["", "OK", "ok.", "Success!", "{}", r#"{"status":true}"#]);
-    // Nobody asked for that encoding.
+    // The request did not ask for that encoding.
     assert_eq!(judge_answer(Some("application/json"), &AnswerText::Unreadable("br".to_owned()), SENT), WebPage);
 }
 

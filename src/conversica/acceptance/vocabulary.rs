@@ -269,7 +269,7 @@ pub(super) const SHORT_YES: [&str; 11] = [
     "thanks",
     "true",
 ];
-/// Parts of a page, where they stand behind other text.
+/// Parts of a page that may follow other text.
 pub(super) const PAGE_PARTS: [&str; 7] = ["<!doctype", "<html", "<head", "<body", "<iframe", "<form", "<script"];
 /// Objects that repeat the request: a CRM's status may be "Rejected".
 pub(super) const ECHOES: [&str; 10] =

@@ -51,7 +51,7 @@ const DOUBTED: &str = "quit arret cease deceased litigator litigation lawsuit tc
      abgemeldet abbestellt descadastrado";
 const MAX_DOUBTED_WORDS: usize = 6;
 
-/// The keys of consent of a Lead Update: of them a blank value is damaged.
+/// The keys of consent of a Lead Update: a blank value under them is damage.
 const IN_POSTS: [&str; 3] = ["doNotEmail", "smsOptOut", "smsOptIn"];
 
 /// The possible meaning of a value.
@@ -217,7 +217,7 @@ fn of_status(key: &str, text: &str) -> LeafMeaning {
     let is_planned = split_words(key).first().is_some_and(|first| is_in(PLANS, first));
     match stop_words::withdrawn_by_status(text) {
         channels if is_planned && !channels.is_empty() => LeafMeaning::Unclear(channels),
-        // The lead may be spam, or may have said so of a message.
+        // The lead may be spam, or may have called a message spam.
         [] if words == ["spam"] => LeafMeaning::Unclear(EMAIL),
         [] => LeafMeaning::Judged,
         channels if words.iter().any(|word| is_in(BUSINESS, word)) => LeafMeaning::Unclear(channels),

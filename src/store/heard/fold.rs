@@ -64,7 +64,7 @@ impl ExaminedEvent {
         self.read.is_err() || self.event.problem.as_deref() == Some(heard::TOO_LARGE)
     }
 
-    /// The lead of a post that could be read.
+    /// The lead of a readable post.
     fn lead(&self) -> Option<&LeadId> {
         let post = self.read.as_ref().ok().filter(|_| self.event.problem.is_none())?;
         Some(&self.event.lead).filter(|_| self.event.kind != PostKind::ChatLead || !post.lead.id.is_empty())
@@ -91,7 +91,7 @@ impl ExaminedEvent {
     fn as_possible(&self, found: PossibleWithdrawal) -> PossibleOptOut {
         let PossibleWithdrawal { named, mut channels, mut unclear } = found;
         if self.is_unread() {
-            // Nobody knows what it says: Conversica is told of no opt-out before an operator has looked.
+            // Its meaning is unknown: Conversica is told of no opt-out before an operator has decided.
             unclear.append(&mut channels);
         }
         PossibleOptOut {
