@@ -105,7 +105,7 @@ async fn look(
         return Ok(0);
     }
     for news in &news {
-        info!(kind = news.kind, state = news.document["state"].as_str(), "alerts about the service are on");
+        info!(kind = news.kind, state = news.document["state"].as_str(), "an alert about the service was queued");
     }
     Ok(news.len())
 }

@@ -84,7 +84,7 @@ async fn of_existing(state: &StateDb, url: &str, place: &str, began: CheckStart)
     if let Some(hold) = &standing.hold {
         let since = hold.since.format("%F %T UTC");
         let text = format!(
-            "held ({}) since {since}: {} for a person to decide; {}",
+            "held ({}) since {since}: {} waiting for approval; {}",
             hold.reason,
             wording::leads(hold.leads),
             hold.first_contacts()

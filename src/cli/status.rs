@@ -99,7 +99,7 @@ pub fn text(report: &StatusReport) -> String {
         let leads = table::leads(hold.leads);
         let _ = writeln!(
             text,
-            "HELD ({}) since {}: {leads} for a person to decide. {}.",
+            "HELD ({}) since {}: {leads} waiting for approval. {}.",
             hold.reason,
             hold.since.format("%F %T UTC"),
             hold.first_contacts()

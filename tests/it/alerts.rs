@@ -98,7 +98,7 @@ fn people_are_told_once_the_address_takes_it(engine: Engine) {
         assert_eq!(received.request.path, format!("/json/{TOKEN}"));
     }
     assert!(elsewhere.requests().is_empty(), "nobody is sent elsewhere");
-    let line = daemon.wait_for_line("could not be told of this yet", PATIENCE);
+    let line = daemon.wait_for_line("an alert could not be delivered; retrying", PATIENCE);
     assert!(
         line.contains("\"kind\":\"hot_lead\"") && line.contains("\"id\":\"7\"") && line.contains("status 503"),
         "{line}"

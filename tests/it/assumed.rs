@@ -236,10 +236,7 @@ fn a_hold_says_how_many_people_would_be_contacted_for_the_first_time(engine: Eng
     let numbers = ["leads", "new_people", "assumed_known"].map(|key| hold[key].as_u64());
     assert_eq!((&hold["reason"], numbers), (&json!("mapping_changed"), [15, 13, 12].map(Some)), "{hold:#}");
     let text = scene.run(&["status"]).expect_code(4).stdout;
-    assert!(
-        text.contains("15 leads for a person to decide. 13 people would be contacted for the first time"),
-        "{text}"
-    );
+    assert!(text.contains("15 leads waiting for approval. 13 people would be contacted for the first time"), "{text}");
     assert!(text.contains("12 of them are assumed known to Conversica, never sent"), "{text}");
     assert!(!text.contains("everybody again"), "{text}");
     let plan = scene.run(&["plan"]).expect_code(4).stdout;

@@ -167,7 +167,7 @@ mod program {
         let mut scene = Scene::with_state_on(engine, &endpoint.url(), 8);
         scene.set("safety", "new_leads_per_hour", "3").set("safety", "new_leads_per_day", "6");
         let output = scene.run(&["once"]).expect_code(0);
-        assert!(output.stderr.contains("a cap on people contacted for the first time"), "{output}");
+        assert!(output.stderr.contains("a cap on first contacts is reached"), "{output}");
         assert!(output.stdout.contains("5 leads still to be sent"), "{output}");
         let status = scene.run(&["status", "--json"]).expect_code(0).json();
         assert_eq!((&status["leads"]["pending"], &status["leads"]["in_sync"]), (&json!(5), &json!(3)));

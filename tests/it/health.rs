@@ -73,7 +73,7 @@ fn a_halt_is_healthy_and_not_ready_with_its_cure_and_a_hold_is_both() {
         let output = scene.cli().run(&["health", "--ready"]);
         output.stdout.contains("held").then_some(output)
     });
-    assert_eq!(held.expect_code(0).stdout, "ready; held (first_run): 3 leads wait for a person\n");
+    assert_eq!(held.expect_code(0).stdout, "ready; held (first_run): 3 leads wait for approval\n");
     watched.end();
 }
 

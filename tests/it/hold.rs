@@ -206,7 +206,7 @@ fn the_daemon_stays_up_while_held_and_sends_once_approved() {
     let mut scene = Scene::new(&endpoint.url(), 3);
     scene.set("safety", "first_run", "");
     let mut daemon = scene.daemon();
-    daemon.wait_for_line("held for a person", SOON);
+    daemon.wait_for_line("waiting for approval", SOON);
     held(&scene.run(&["status", "--json"]).expect_code(4).json(), "first_run", 3);
     scene.run(&["approve", "--yes"]).expect_code(0);
     endpoint.wait_for_requests(3, SOON);

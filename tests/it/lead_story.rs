@@ -112,7 +112,7 @@ fn a_hold_and_a_baseline_are_told(engine: Engine) {
     );
     let decisions = scene.run(&["lead", "1", "--json"]).json()["decisions"].clone();
     assert_eq!((&decisions[0]["action"], &decisions[0]["leads"]), (&json!("baseline"), &json!(1)), "{decisions}");
-    assert!(!text.contains("held for a person"), "{text}");
+    assert!(!text.contains("waiting for approval"), "{text}");
 }
 
 fn a_lead_that_was_not_read_yet_is_looked_for_in_the_source(engine: Engine) {

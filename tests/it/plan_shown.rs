@@ -73,7 +73,7 @@ fn the_numbers_say_who_is_new_what_changes_and_why_rows_are_invalid(engine: Engi
             "6 email: is required, but blank (column \"email\"): 15, 16, 17, 18, 19, …",
             "1 repName: is required, but blank (column \"owner_name\"): 20",
             "these keys change:\n3 leads firstName\n1 lead conversationId\n1 lead lastName\n1 lead optOut",
-            "1 e-mail address(es) stand under more than one id.\nthe same address: 9, 12, 13 and 1 more",
+            "1 e-mail address(es) belong to more than one id.\nthe same address: 9, 12, 13 and 1 more",
             "firstName: \"Ann3\" → \"Zoe\"\nlastName: \"Bell\" → \"Lee\"",
             "create 7 not known to Conversica\napiVersion: \"7.2\"\nconversationId: \"Inbound Leads\"",
         ],

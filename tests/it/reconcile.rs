@@ -134,7 +134,7 @@ fn every_verdict_is_brought_about_and_told_with_its_evidence(engine: Engine) {
 
     let text = scene.run(&["reconcile"]).expect_code(3);
     for words in [
-        "12 leads, of which 11 need a look.",
+        "12 leads; 11 need a look.",
         "What to do",
         "rejected: refused: status 422",
         "retry --status rejected",

@@ -25,7 +25,11 @@ on_both_engines!(
 fn fickle(status: u16) -> (StandIn, Arc<AtomicU16>) {
     let answers = Arc::new(AtomicU16::new(status));
     let switch = answers.clone();
-    (StandIn::start(move |_| Reaction::status(switch.load(Ordering::SeqCst)).body("Ann is wrong")), answers)
+    let endpoint = StandIn::start(move |_| match switch.load(Ordering::SeqCst) {
+        200 => Reaction::status(200),
+        status => Reaction::status(status).body("Ann is wrong"),
+    });
+    (endpoint, answers)
 }
 
 /// The alerts that the hook received, without those about leads.

@@ -44,7 +44,7 @@ fn what_is_installed_is_removed_without_a_trace(engine: Engine) {
     let there = dump(&scene, engine);
     assert_ne!(there, before);
     let polling = scene.cli().env("CONVERSICA_SYNC__SOURCE__CHANGES", "poll").run(&["check"]);
-    assert!(polling.stdout.contains("which nobody drains"), "{polling}");
+    assert!(polling.stdout.contains("which no instance drains"), "{polling}");
     let again = scene.run(&["triggers", "install", "--yes"]).expect_code(0);
     assert!(again.stdout.contains("Installed already"), "{again}");
     assert_eq!(dump(&scene, engine), there);
@@ -104,7 +104,7 @@ fn what_can_have_no_triggers_is_refused_with_words(engine: Engine) {
     scene.set("source", "table", "").set_text("source", "query", "select * from leads").set("source", "changes", "");
     scene.set("source", "change_log", "");
     let refused = scene.run(&["triggers", "print"]).expect_code(2);
-    assert!(refused.stderr.contains("triggers stand on one table"), "{refused}");
+    assert!(refused.stderr.contains("triggers watch one table"), "{refused}");
 }
 
 fn a_table_that_is_no_log_of_ours_is_never_touched(engine: Engine) {
