@@ -213,16 +213,8 @@ fn received(received: &ReceivedCounts) -> String {
     if *possible_opt_outs > 0 {
         let _ = writeln!(
             text,
-            "POSSIBLE OPT-OUTS in {}: nothing
-        but
-        an
-        opt-out
-        is
-        sent
-        to
-        their
-        leads until an operator has looked.\n  look: conversica-sync received --possible-opt-outs; \
-             then: received confirm SEQ, or received dismiss SEQ",
+            "POSSIBLE OPT-OUTS in {}: nothing but an opt-out is sent to their leads until an operator has \
+             looked.\n  look: conversica-sync received --possible-opt-outs; then: received confirm SEQ, or received dismiss SEQ",
             counted(*possible_opt_outs, "damaged post", "damaged posts"),
         );
     }

@@ -64,13 +64,8 @@ fn an_id_in_another_way_of_writing_is_that_leads_and_others_are_left_alone(engin
     post(&receiver, &json!({"id": "c0ffee", "leadId": "109", "doNotEmail": true}));
     post(&receiver, &json!({"id": "c0ffee", "leadId": "110", "conversationStage": "Lead Stopped"}));
     assert_eq!(receiver.post("/conversica/lead", r#"{"id":"0111","doNotEmail":tru"#).status, 400);
-    (101..=110).for_each(|id| told(&endpoint, &id.to_string()));
-    scene.wait_for_status("the damaged post is searched", SOON, |status| {
-        status["received"]["possible_opt_outs"] == json!(11)
-    });
+    (101..=111).for_each(|id| told(&endpoint, &id.to_string()));
     receiver.end();
-    assert_eq!(endpoint.bodies_of("111").len(), 1, "Conversica is told nothing because of a damaged post");
-    assert!(scene.run(&["lead", "111"]).stdout.contains("HELD: nothing is sent to this lead"));
     assert_eq!(endpoint.bodies_of("112").len(), 1, "no post means it");
     // The operator dismisses one: the CRM's value counts again.
     let status = scene.run(&["status", "--json"]).expect_code(4).json();
@@ -106,12 +101,8 @@ fn a_uuid_is_known_in_every_way_of_writing_it(engine: Engine) {
     }
     let damaged = format!(r#"{{"id":"{}","doNotEmail":tru"#, uuid(15).to_uppercase());
     assert_eq!(receiver.post("/conversica/lead", damaged).status, 400);
-    (11..=14).for_each(|n| told(&endpoint, &uuid(n)));
-    scene.wait_for_status("the damaged post is searched", SOON, |status| {
-        status["received"]["possible_opt_outs"] == json!(5)
-    });
+    (11..=15).for_each(|n| told(&endpoint, &uuid(n)));
     receiver.end();
-    assert!(scene.run(&["lead", &uuid(15)]).stdout.contains("HELD: nothing is sent to this lead"));
     assert_eq!(endpoint.bodies_of(&uuid(16)).len(), 1);
 }
 

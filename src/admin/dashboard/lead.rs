@@ -215,25 +215,6 @@ impl LeadPage {
             stands = "Conversica holds what it should: what the CRM says, with the opt-out below".to_owned();
         }
         let possible_opt_outs = hearing.possible_opt_outs();
-        if kept.is_empty()
-            && !possible_opt_outs.is_empty()
-            && story.as_ref().is_some_and(|story| story.status == LeadStatus::InSync)
-        {
-            stands = "Conversica
-    has
-    what
-    was
-    sent
-    last;
-    the
-    person
-    may
-    have
-    opted
-    out
-    since"
-                .to_owned();
-        }
         if !possible_opt_outs.is_empty() && to_do == "nothing" {
             to_do = "look at the damaged posts named below, and decide";
         }
@@ -300,9 +281,7 @@ fn messages_by(channel: ConsentChannel) -> &'static str {
 fn possible_opt_out((seq, channel): (i64, ConsentChannel)) -> Vec<TextPiece> {
     let channel = messages_by(channel);
     pieces(&format!(
-        "The damaged post {seq} may be an opt-out of {channel}: nothing but an opt-out
-    is
-    sent until you have looked. To do: `conversica-sync received \
+        "The damaged post {seq} may be an opt-out of {channel}, and counts as one until you have looked. To do: `conversica-sync received \
          show {seq}`, then `conversica-sync received confirm {seq}` or `conversica-sync received dismiss {seq}`."
     ))
 }

@@ -59,11 +59,6 @@ impl ExaminedEvent {
         (self.lead().is_none() && named.ids.is_empty() && !named.emails.is_empty()).then_some(&named.emails)
     }
 
-    /// Whether the post is damaged, or only a part of it was kept. One that came to a wrong path may be sound.
-    fn is_unread(&self) -> bool {
-        self.read.is_err() || self.event.problem.as_deref() == Some(heard::TOO_LARGE)
-    }
-
     /// The lead of a readable post.
     fn lead(&self) -> Option<&LeadId> {
         let post = self.read.as_ref().ok().filter(|_| self.event.problem.is_none())?;
@@ -89,11 +84,7 @@ impl ExaminedEvent {
     }
 
     fn as_possible(&self, found: PossibleWithdrawal) -> PossibleOptOut {
-        let PossibleWithdrawal { named, mut channels, mut unclear } = found;
-        if self.is_unread() {
-            // Its meaning is unknown: Conversica is told of no opt-out before an operator has decided.
-            unclear.append(&mut channels);
-        }
+        let PossibleWithdrawal { named, channels, unclear } = found;
         PossibleOptOut {
             event_seq: self.event.seq,
             lead: self.lead().cloned(),
