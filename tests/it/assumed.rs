@@ -88,7 +88,7 @@ fn what_a_baseline_settles_is_assumed_in_every_view_until_conversica_accepts_it(
         "{csv}"
     );
     let page = scene.run(&["reconcile", "--format", "html"]).expect_code(0).stdout;
-    assert!(page.contains("<strong>assumed</strong>") && page.contains("5 are only assumed known"), "{page}");
+    assert!(page.contains("<strong>assumed</strong>") && page.contains("5 of them are only assumed known"), "{page}");
     let check = scene.run(&["check"]).stdout;
     assert!(check.contains("7 lead(s), 5 of them assumed known to Conversica, never sent"), "{check}");
 

@@ -118,7 +118,11 @@ fn moved_back(scene: &Scene, engine: Engine, files: &[PathBuf]) {
         let attach = format!("attach '{}' as newest;", scene.state_file().with_extension("newest").display());
         let attach = engine.pick(attach.as_str(), "");
         let numbers = if table == "decision" { engine.pick("", " overriding system value") } else { "" };
-        scene.state(&format!("{attach} insert into {table} ({columns}){numbers} select {columns} from newest.{table}"));
+        // An earlier version wrote no such mark.
+        let rows = if table == "control" { " where name <> 'write_mark'" } else { "" };
+        scene.state(&format!(
+            "{attach} insert into {table} ({columns}){numbers} select {columns} from newest.{table}{rows}"
+        ));
     }
 }
 
