@@ -1,4 +1,4 @@
-//! The only place that reads the clock. All other code gets the time as an argument.
+//! The only place that reads the clock. The edges (commands, loops, requests) call it; all other code gets the time as an argument.
 //!
 //! Instances that share a PostgreSQL state use the clock of its server: one instance compares leases, pauses and due times that
 //! another wrote, and their own clocks may be minutes apart. [`follow_server`] learns the server's time.

@@ -30,7 +30,7 @@ pub fn longest_wait(delivery: &config::DeliverySettings) -> Duration {
 /// return together.
 pub fn delay(retry: &config::RetrySettings, attempt: i64) -> Duration {
     let ceiling = ceiling(retry, attempt);
-    // Half the ceiling, give or take all of it: uniform between zero and the ceiling.
+    // Full jitter: uniform between zero and the ceiling, written as half the ceiling plus or minus that half.
     let mut generator = ExponentialBackoffBuilder::new()
         .with_initial_interval(ceiling / 2)
         .with_randomization_factor(1.0)
@@ -92,7 +92,7 @@ pub enum NextStep {
     WithdrawApart,
     /// Sent again at that time.
     RetryAt(DateTime<Utc>),
-    /// Ambiguous outcome: sent again at once.
+    /// Ambiguous outcome of a crash: sent again at once.
     Resend,
     /// Ambiguous outcome: waits for approval, unless it withdraws consent.
     Hold,

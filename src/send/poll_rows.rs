@@ -33,7 +33,9 @@ use crate::store::held::{self, HeldSelection, ReleaseKind};
 use crate::store::state_db::StateDb;
 use crate::store::{ahead, consent};
 
-/// With `touched`, what is due is the rows of these leads.
+/// Reads the rows that this poll covers in one snapshot, compares them with the state, and writes the differences: steps 2 to 5 of
+/// ARCHITECTURE.md. A poll with triggers passes the leads that the change log names as `touched`; then only their rows are due.
+/// `extent` tells the caller what was read, also if this fails.
 pub(crate) async fn read_and_write(
     context: PollContext<'_>,
     reach: PollReach,

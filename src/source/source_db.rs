@@ -1,4 +1,4 @@
-//! The customer's database: connections that leave nothing behind in it.
+//! The customer's database, of either engine. The connections leave nothing behind in it ([`crate::source::guest`]).
 
 use sqlx::{Row as _, SqlitePool};
 

@@ -1,6 +1,7 @@
 //! Table `control`: the pause that Conversica has asked for (`Retry-After` with a 429 or 503).
 //!
-//! It is a fact of its own that only grows; no instance overwrites it with its own pace. The claim's statement reads it, so that
+//! It is a fact of its own: no instance overwrites it with its own pace, and a shorter pause replaces it only if the stored one ends later
+//! than any pause can. The claim's statement reads it, so that
 //! every instance stops sending as soon as it is written.
 
 use chrono::{DateTime, Utc};
