@@ -1,5 +1,5 @@
 //! Recognises a PostgreSQL state that was restored from a backup, where the operator has not run `conversica-sync restored`: by its
-//! [`super::write_mark`].
+//! `store::write_mark`.
 //!
 //! A snapshot of the server's files, and a recovery to a point in time, restore the mark with its transaction. A running process
 //! recognises them too: the server's sequences have gone back.
