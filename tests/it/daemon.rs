@@ -90,7 +90,7 @@ fn a_second_signal_ends_at_once_and_the_next_start_knows_what_was_in_flight() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 
     let output = scene.run(&["once", "--json"]).expect_code(0);
-    assert!(output.stderr.contains("recorded as ambiguous"), "{output}");
+    assert!(output.stderr.contains("in flight when the program last ended as ambiguous"), "{output}");
     let outcomes = &output.json()["outcomes"];
     assert_eq!((&outcomes["ambiguous"], &outcomes["accepted"]), (&json!(1), &json!(3)));
     let first = endpoint.requests()[0].request.id.clone().expect("an id");

@@ -48,7 +48,7 @@ fn what_cannot_be_taken_over_is_named_and_a_mistake_changes_nothing() {
     scene.set("delivery", "requests_per_second", "7");
     scene.cli();
     daemon.signal(Signal::Hangup);
-    let left = daemon.wait_for_line("wait for a restart", SOON);
+    let left = daemon.wait_for_line("need a restart", SOON);
     assert!(left.contains("\"keys\":\"source.poll_interval\""), "{left}");
     let said = daemon.stderr();
     assert!(said.contains("delivery.requests_per_second") && said.contains("log.level"), "{said}");

@@ -162,7 +162,7 @@ fn a_crm_that_is_away_is_missed_aloud_and_caught_up_with() {
     wait_for_empty_queue(&scene);
     assert_eq!(database.sql("select body from log"), "before\nmeanwhile\nlater");
     let said = daemon.stderr();
-    assert_eq!(said.matches("it waits").count(), 1, "said once: {said}");
+    assert_eq!(said.matches("they wait").count(), 1, "said once: {said}");
     ended(daemon);
 }
 
@@ -228,7 +228,7 @@ fn a_role_that_may_not_write_is_told_what_to_grant_and_then_goes_on() {
     let mut daemon = scene.daemon();
     scene.wait_for_status("a poll", PATIENCE, |status| status["last_poll"]["rows"] == 0);
     Heard::message("1", "received", "Ann is personal").put(scene.state_store());
-    let line = daemon.wait_for_line("it waits", PATIENCE);
+    let line = daemon.wait_for_line("they wait", PATIENCE);
     assert!(line.contains("permission denied for schema crm") && line.contains("writeback print"), "{line}");
     assert_eq!(queue(&scene), ["waiting "]);
     // The fix in the message works.
