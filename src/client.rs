@@ -90,7 +90,7 @@ impl ConversicaClient {
         (!permit.has_kept_back()).then_some(attempt)
     }
 
-    /// Posts one Lead object. `now` is only for reading a `Retry-After` date.
+    /// Posts one Lead object. `now` serves only to read a `Retry-After` date.
     pub async fn post(&self, body: String, now: DateTime<Utc>) -> RequestAttempt {
         self.exchange(body.clone(), &body, now).await
     }

@@ -54,7 +54,7 @@ pub async fn run(
         match looked {
             Ok(Ok(0)) => {}
             Ok(Ok(_)) => signals.alert.notify_one(),
-            // The loops whose work it stops say so loudly.
+            // The loops that this stops log it prominently.
             Ok(Err(error)) => debug!(error = in_words(&error), "the service's status cannot be read"),
             Err(_) => debug!("the service's status did not arrive in time"),
         }

@@ -67,7 +67,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let taking_in = AbortOnDropHandle::new(tokio::spawn(taking_in));
     let options = PassOptions { reach, max_wait: args.max_wait, stop: &stop };
     let pass = pass::pass(&crm, &state.db, &loaded.settings, tally, options);
-    // A pass that has lost its state begins nothing more, and waits for the requests that are on their way.
+    // A pass that has lost its state starts nothing more, and waits for the requests in flight.
     let stop_at_loss = async {
         let loss = state.file.lost().await;
         stop.cancel();

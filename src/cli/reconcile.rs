@@ -99,7 +99,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let mut lines = LineWriter::begin(args.format, out.writer(), now)?;
     let veil = TokenVeil::over(settings.conversica.test_lead_token.as_ref());
     let report = reconcile::reconcile(&crm, &state, options, &tally, |mut line| {
-        // Conversica's words may quote what it was sent.
+        // Conversica's text may quote the sent lead.
         line.detail = veil.text(&line.detail).into_owned();
         if args.ignore.contains(&line.verdict) { Ok(()) } else { lines.add(&line) }
     })

@@ -399,7 +399,7 @@ pub fn names_person(text: &str) -> bool {
     first_party(&words.iter().map(String::as_str).collect::<Vec<_>>()) == Some(true)
 }
 
-/// The words other than STOP that mobile networks understand as one.
+/// The words that mobile networks understand like STOP.
 fn replies_with_keyword(words: &[&str]) -> bool {
     words.windows(2).any(|pair| {
         ["replied", "texted", "answered", "sent", "keyword"].contains(&pair[0])

@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(3);
 /// While posts keep coming, the loop pauses after each batch for this many times the batch's duration.
 const YIELD: u32 = 4;
 
-/// Runs until `stop`. What cannot be read is searched beside the posts that can: to search a large body takes longer.
+/// Runs until `stop`. Unreadable posts are searched in parallel to the readable ones: searching a large body takes longer.
 pub async fn run(settings: Arc<ServiceSettings>, state: StateDb, run: ReceiveLoop) {
     let ReceiveLoop { signals, stop, .. } = run.clone();
     tokio::join!(

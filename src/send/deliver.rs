@@ -377,7 +377,7 @@ impl LeadDeliverer {
     }
 }
 
-/// For how long Conversica has asked every instance to be silent.
+/// The pause that Conversica has asked of every instance.
 fn asked_pause(attempt: &RequestAttempt) -> Option<Duration> {
     attempt.retry_after.filter(|_| asks_for_less(attempt.class, attempt.http_status))
 }

@@ -14,7 +14,7 @@ use crate::store::control::{self, ChangeLogInUse};
 /// recorded nothing.
 ///
 /// # Errors
-/// [`crate::error::SetupError`] where log or triggers are not there as these settings want them.
+/// [`crate::error::SetupError`] where log or triggers do not match these settings.
 pub(crate) async fn drain(
     context: PollContext<'_>,
     log: &ChangeLog,

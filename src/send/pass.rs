@@ -60,8 +60,7 @@ pub struct PassOptions<'a> {
     pub stop: &'a CancellationToken,
 }
 
-/// Polls once, then delivers until nothing is due; waits for retries as long as something was decided within the last
-/// `max_wait`.
+/// Polls once, then delivers until nothing is due. It waits for retries as long as the last decision is at most `max_wait` old.
 pub async fn pass(
     crm: &ConnectedCrm,
     state: &StateDb,
@@ -109,7 +108,7 @@ pub async fn pass(
     })
 }
 
-/// Waits for an instance that is polling; what it finds is no less ours to deliver, but it may have begun too early.
+/// Waits for another instance that is polling, then polls: the other poll may have begun too early for this pass.
 async fn poll_in_turn(turn: &mut PollTurn, context: PollContext<'_>, reach: PollReach) -> anyhow::Result<PollOutcome> {
     let mut said = false;
     while !turn.try_take(context.state).await? {

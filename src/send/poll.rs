@@ -75,7 +75,7 @@ pub async fn poll(context: PollContext<'_>, reach: PollReach) -> anyhow::Result<
         control::write(state, &last, now).await?;
     }
     if crm.log.is_some() && extent == ReadExtent::Incremental && unnamed > 0 && unnamed_before == 0 {
-        // The change log says that there was such a row, not how many there are.
+        // The change log says that such a row exists, not how many there are.
         control::write(state, &CompareAsked { at: now }, now).await?;
     }
     result

@@ -270,7 +270,7 @@ impl PollMemory {
         MarkBasis { source: &self.source, mapping: &self.mapping.fingerprint, settled: &self.settled }
     }
 
-    /// Which opt-out columns may hold something else.
+    /// The opt-out columns whose values may be odd.
     fn odd_values(&self, crm: &ConnectedCrm) -> OddValues {
         let change = if self.history.mapping_changed { MappingChange::Changed } else { MappingChange::Unchanged };
         let stored = self.opt_out_columns.clone();
@@ -328,7 +328,7 @@ impl PollMemory {
         progress.newest().is_none() && self.cursor.as_ref().is_some_and(|cursor| cursor.newest.is_some())
     }
 
-    /// What is only true once a whole poll has gone through.
+    /// Records facts that hold only after a complete poll.
     async fn renew(self, context: PollContext<'_>, progress: &CompareProgress) -> anyhow::Result<()> {
         let PollContext { state, settings, now, .. } = context;
         let everything = progress.is_full();

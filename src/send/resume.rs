@@ -54,7 +54,7 @@ pub struct MarkBasis<'a> {
 }
 
 impl CompareProgress {
-    /// `earlier` is what this reading goes on with, if it does.
+    /// `earlier` is the mark that this compare resumes from, if any.
     pub fn new(merge: &RowMerge<'_>, earlier: Option<CompareMark>, basis: &MarkBasis<'_>, now: DateTime<Utc>) -> Self {
         let begun = || CompareMark {
             source: basis.source.to_owned(),
@@ -77,7 +77,7 @@ impl CompareProgress {
         self.is_full
     }
 
-    /// Rows, those of an earlier part included.
+    /// Rows, including those before the mark.
     pub fn rows(&self, merge: &RowMerge<'_>) -> u64 {
         self.mark.rows + merge.rows()
     }

@@ -39,7 +39,7 @@ impl PollTurn {
     /// Polls while this process holds the lease.
     ///
     /// # Errors
-    /// As [`poll::poll`], and [`TurnLost`] when another instance has taken the turn meanwhile.
+    /// As [`poll::poll`], and [`TurnLost`] when another instance takes the lease meanwhile.
     pub async fn poll(&mut self, context: PollContext<'_>, reach: PollReach) -> anyhow::Result<PollOutcome> {
         let PollContext { state, tally, now, .. } = context;
         let StateDb::Postgres(pool) = state else { return poll::poll(context, reach).await };

@@ -213,7 +213,7 @@ pub(super) const BESIDE_NO_ERRORS: [&str; 16] = [
     "any", "detected", "error", "errors", "failure", "failures", "found", "issues", "occurred", "occured", "problems",
     "reported", "to", "report", "warnings", "were",
 ];
-/// What gateways, proxies and login walls say in Conversica's place, in lower case.
+/// Texts of gateways, proxies and login walls in Conversica's place, in lower case.
 pub(super) const GATEWAYS: [&str; 21] = [
     "back soon",
     "bad gateway",
@@ -255,7 +255,7 @@ pub(super) const NEGATIONS: [&str; 7] = ["0", "never", "no", "non", "not", "t", 
 pub(super) const NO_ERRORS: [&str; 9] = ["", "0", "false", "n/a", "no", "none", "null", "ok", "success"];
 /// Values of a key such as `success` that report no success.
 pub(super) const NO_SUCCESS: [&str; 5] = ["0", "f", "false", "n", "no"];
-/// A short text that a server sends as HTML without meaning a page.
+/// Short texts that a server sends as HTML although they are no page.
 pub(super) const SHORT_YES: [&str; 11] = [
     "1",
     "accepted",

@@ -258,7 +258,7 @@ impl Scene {
         self.set_text("state", "url", &url);
     }
 
-    /// One text a row: what a query finds in the state.
+    /// Runs a query on the state; one text a row.
     #[track_caller]
     pub fn state(&self, query: &str) -> Vec<String> {
         self.state.sql(query)
