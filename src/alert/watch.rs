@@ -40,13 +40,10 @@ pub async fn run(
         return;
     }
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let teller = AlertSender { host, version: env!("CARGO_PKG_VERSION") };
-    let mut window = None;
+    let sender = AlertSender { host, version: env!("CARGO_PKG_VERSION") };
+    let mut watch = ConditionWatch { settings: &settings, state: &state, window: None, sender };
     loop {
-        let look = async {
-            let circumstances = circumstances(&settings, &vitals);
-            look(&settings, (&mut window, &state), circumstances, &teller, clock::now()).await
-        };
+        let look = watch.check_conditions(circumstances(&settings, &vitals), clock::now());
         let looked = tokio::select! {
             looked = tokio::time::timeout(LOOK_WITHIN, look) => looked,
             () = stop.cancelled() => break,
@@ -63,7 +60,7 @@ pub async fn run(
             () = stop.cancelled() => break,
         }
     }
-    if let Some(window) = window {
+    if let Some(window) = watch.window {
         let _ = tokio::time::timeout(LOOK_INTERVAL, window.close()).await;
     }
 }
@@ -81,33 +78,41 @@ fn circumstances(settings: &ServiceSettings, vitals: &ProcessVitals) -> ProcessC
     }
 }
 
-/// Checks, and records the alerts to send. Returns their number.
-async fn look(
-    settings: &ServiceSettings,
-    (window, state): (&mut Option<StateDb>, &StateDb),
-    circumstances: ProcessCircumstances,
-    teller: &AlertSender,
-    now: DateTime<Utc>,
-) -> anyhow::Result<usize> {
-    // Connections of its own: the only connection to an SQLite state is for delivery, which must not wait for a count.
-    let window = match window {
-        Some(window) => window,
-        None => match StateDb::open_state_read_only(settings.state.url.expose_secret()).await? {
-            Some(db) => window.insert(db),
-            None => return Ok(0),
-        },
-    };
-    // In this order: if another instance records an alert meanwhile, it has seen newer facts, and this check records none.
-    let before = alert::noted(window).await?;
-    let seen = service::view(&read(window).await?, &circumstances, now);
-    let (next, news) = service::step(&before.account, &seen, teller, now);
-    if news.is_empty() || !alert::tell(state, &before, &next, &news, now).await? {
-        return Ok(0);
+/// What the checks of the service need.
+struct ConditionWatch<'a> {
+    settings: &'a ServiceSettings,
+    state: &'a StateDb,
+    /// Connections of its own: the only connection to an SQLite state is for delivery, which must not wait for a count.
+    window: Option<StateDb>,
+    sender: AlertSender,
+}
+
+impl ConditionWatch<'_> {
+    /// Checks, and records the alerts to send. Returns their number.
+    async fn check_conditions(
+        &mut self,
+        circumstances: ProcessCircumstances,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<usize> {
+        let window = match &mut self.window {
+            Some(window) => window,
+            None => match StateDb::open_state_read_only(self.settings.state.url.expose_secret()).await? {
+                Some(db) => self.window.insert(db),
+                None => return Ok(0),
+            },
+        };
+        // In this order: if another instance records an alert meanwhile, it has seen newer facts, and this check records none.
+        let before = alert::noted(window).await?;
+        let seen = service::view(&read(window).await?, &circumstances, now);
+        let (next, news) = service::step(&before.account, &seen, &self.sender, now);
+        if news.is_empty() || !alert::tell(self.state, &before, &next, &news, now).await? {
+            return Ok(0);
+        }
+        for news in &news {
+            info!(kind = news.kind, state = news.document["state"].as_str(), "an alert about the service was queued");
+        }
+        Ok(news.len())
     }
-    for news in &news {
-        info!(kind = news.kind, state = news.document["state"].as_str(), "an alert about the service was queued");
-    }
-    Ok(news.len())
 }
 
 async fn read(state: &StateDb) -> Result<ServiceReading, sqlx::Error> {

@@ -17,7 +17,7 @@ use crate::rules::mapping::MappedRow;
 use crate::rules::read_scope::ReadScope;
 use crate::rules::verdict::{JudgedLead, LeadVerdict, RowState, VerdictRules, judge};
 use crate::send::merge::interest::MergeInterest;
-use crate::send::merge::{MergeItem, RowMerge};
+use crate::send::merge::{MergeItem, MergeRequest, RowMerge};
 use crate::send::plan::changes;
 use crate::send::tally;
 use crate::source::crm::ConnectedCrm;
@@ -61,7 +61,8 @@ pub async fn reconcile(
     let now = options.now;
     let fitting = crm.fitting().await?;
     let doubts = MergeInterest::Doubts(DoubtedLeads { silent_since: options.silent_since });
-    let merge = RowMerge::begin(crm, state, &fitting, (ReadScope::All, doubts), now).await;
+    let merge =
+        RowMerge::begin(crm, state, &fitting, MergeRequest { scope: ReadScope::All, interest: doubts, now }).await;
     let mut merge = merge.map_err(|error| crm.explained(error))?;
     let rules = VerdictRules { began_at: now, silent_since: options.silent_since };
     let mut walk = ReconcileWalk {

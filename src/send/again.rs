@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::rules::read_scope::ReadScope;
 use crate::send::merge::copies::SHARED;
 use crate::send::merge::interest::MergeInterest;
-use crate::send::merge::{MergeItem, RowMerge};
+use crate::send::merge::{MergeItem, MergeRequest, RowMerge};
 use crate::send::writes::PollWriter;
 use crate::source::crm::{ConnectedCrm, FittingSource};
 use crate::store::compare;
@@ -30,7 +30,8 @@ pub(crate) async fn look(
     leads.retain(|lead| !writes.has(lead));
     if !leads.is_empty() {
         let (scope, interest) = (ReadScope::Keys(leads), MergeInterest::Differences);
-        let mut merge = RowMerge::begin(crm, writes.state(), fitting, (scope, interest), writes.now()).await?;
+        let mut merge =
+            RowMerge::begin(crm, writes.state(), fitting, MergeRequest { scope, interest, now: writes.now() }).await?;
         while let Some(item) = merge.next().await? {
             // Only a full compare decides whether a lead is gone.
             if !matches!(item, MergeItem::Missing(_)) {

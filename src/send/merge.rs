@@ -102,6 +102,14 @@ enum MetRows {
     Several(RowCopies),
 }
 
+/// What a merge reads, what it returns, and the moment that it is asked at.
+#[derive(Debug, Clone)]
+pub struct MergeRequest {
+    pub scope: ReadScope,
+    pub interest: MergeInterest,
+    pub now: DateTime<Utc>,
+}
+
 impl<'a> RowMerge<'a> {
     /// Starts a merge over all rows and all known leads, or over the rows of a narrower scope and their leads. Returns once the
     /// snapshot exists.
@@ -112,9 +120,9 @@ impl<'a> RowMerge<'a> {
         crm: &'a ConnectedCrm,
         state: &'a StateDb,
         fitting: &'a FittingSource,
-        (scope, interest): (ReadScope, MergeInterest),
-        now: DateTime<Utc>,
+        request: MergeRequest,
     ) -> anyhow::Result<Self> {
+        let MergeRequest { scope, interest, now } = request;
         if crm.may_have_whole_names(fitting) {
             let names = async || -> Result<WholeNames, sqlx::Error> {
                 let has_decimal = compare::has_decimal_names(state).await?;

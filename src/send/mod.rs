@@ -14,6 +14,7 @@ pub mod merge;
 pub mod odd_values;
 pub mod pass;
 pub mod plan;
+pub mod planned_lead;
 pub mod poll;
 pub mod poll_context;
 pub mod poll_rows;

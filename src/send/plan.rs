@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::config::{ConversationChanges, OnDelete, ServiceSettings};
@@ -26,7 +25,8 @@ use crate::rules::plan_totals::{HeldShown, PlanCounts, PlanTotals, PlannedHalt, 
 use crate::rules::read_scope::ReadScope;
 use crate::send::account;
 use crate::send::merge::interest::MergeInterest;
-use crate::send::merge::{MergeItem, RowMerge};
+use crate::send::merge::{MergeItem, MergeRequest, RowMerge};
+use crate::send::planned_lead::{PlannedAction, PlannedLead};
 use crate::send::poll_context::PollContext;
 use crate::source::crm::ConnectedCrm;
 use crate::source::read::BATCH_ROWS;
@@ -35,55 +35,6 @@ use crate::store::control::{self, FirstRunDone, MappingInUse, StoredHalt};
 use crate::store::state_db::StateDb;
 use crate::store::{due, gone, held, introduced, lead, tested};
 use crate::wording::meaning;
-
-/// The planned action for a lead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PlannedAction {
-    Create,
-    Update,
-    /// The first request to a lead that a baseline assumes Conversica knows.
-    AssumedKnown,
-    /// An update that withdraws consent or says that the row is gone.
-    Stop,
-    /// Not sent, for the reasons given.
-    Invalid,
-}
-
-impl PlannedAction {
-    pub const ALL: [PlannedAction; 5] = [
-        PlannedAction::Create,
-        PlannedAction::Update,
-        PlannedAction::AssumedKnown,
-        PlannedAction::Stop,
-        PlannedAction::Invalid,
-    ];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            PlannedAction::Create => "create",
-            PlannedAction::Update => "update",
-            PlannedAction::AssumedKnown => "assumed_known",
-            PlannedAction::Stop => "stop",
-            PlannedAction::Invalid => "invalid",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|action| action.name() == name)
-    }
-}
-
-/// One lead of the plan.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PlannedLead {
-    pub id: String,
-    pub client_id: String,
-    pub action: PlannedAction,
-    /// Key → [value last accepted, or recorded as delivered by a baseline, or null; value to be sent or null].
-    pub changes: BTreeMap<String, [Value; 2]>,
-    pub reasons: Vec<String>,
-}
 
 /// Plans every lead, in constant memory. `each` receives the leads of the plan in order of their ids; `tally` receives the number
 /// of rows read so far.
@@ -97,7 +48,13 @@ pub async fn plan(
     planning.doubted = doubted_keys(crm, state).await?;
     // Before the first row is read: the plan has not shown leads that are held later.
     let held = held::look(state, &held::HeldSelection::default()).await?;
-    let merge = RowMerge::begin(crm, state, &fitting, (ReadScope::All, MergeInterest::Everything), now).await;
+    let merge = RowMerge::begin(
+        crm,
+        state,
+        &fitting,
+        MergeRequest { scope: ReadScope::All, interest: MergeInterest::Everything, now },
+    )
+    .await;
     let mut merge = merge.map_err(|error| crm.explained(error))?;
     loop {
         match merge.next().await.map_err(|error| crm.explained(error))? {

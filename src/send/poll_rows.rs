@@ -17,8 +17,8 @@ use crate::rules::window::{self, PollSight};
 use crate::send::again;
 use crate::send::allowance::UnaskedAllowance;
 use crate::send::fence::PollerFence;
-use crate::send::merge::RowMerge;
 use crate::send::merge::interest::MergeInterest;
+use crate::send::merge::{MergeRequest, RowMerge};
 use crate::send::odd_values::OddValues;
 use crate::send::poll_context::PollContext;
 use crate::send::polled::PollOutcome;
@@ -96,7 +96,8 @@ pub(crate) async fn read_and_write(
         return Ok((writes.polled, covered));
     }
     memory.begin(state, now).await?;
-    let begun = RowMerge::begin(crm, state, &fitting, (scope, MergeInterest::Differences), now).await;
+    let begun =
+        RowMerge::begin(crm, state, &fitting, MergeRequest { scope, interest: MergeInterest::Differences, now }).await;
     let mut merge = begun.map_err(|error| crm.explained(error))?;
     // From here on the open snapshot keeps the source's columns as they are: check that they match the settings.
     crm.still(&fitting, merge.schema()).await?;

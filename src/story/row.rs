@@ -9,7 +9,7 @@ use crate::conversica::lead::LeadId;
 use crate::rules::mapping::MappedRow;
 use crate::rules::read_scope::ReadScope;
 use crate::send::merge::interest::MergeInterest;
-use crate::send::merge::{MergeItem, RowMerge};
+use crate::send::merge::{MergeItem, MergeRequest, RowMerge};
 use crate::source::crm::ConnectedCrm;
 use crate::store::state_db::StateDb;
 
@@ -43,7 +43,9 @@ pub async fn find_rows(
         let crm = ConnectedCrm::open(settings).await?;
         let fitting = crm.fitting().await?;
         let scope = ReadScope::Keys(vec![lead]);
-        let mut merge = RowMerge::begin(&crm, state, &fitting, (scope, MergeInterest::Everything), now).await?;
+        let mut merge =
+            RowMerge::begin(&crm, state, &fitting, MergeRequest { scope, interest: MergeInterest::Everything, now })
+                .await?;
         let mut rows = Vec::new();
         while let Some(item) = merge.next().await? {
             if let MergeItem::Row(mapped, _) = item {

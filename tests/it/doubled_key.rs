@@ -13,7 +13,7 @@ use crate::support::stand_in::StandIn;
 use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::rules::read_scope::ReadScope;
 use conversica_sync::send::merge::interest::MergeInterest;
-use conversica_sync::send::merge::{MergeItem, RowMerge};
+use conversica_sync::send::merge::{MergeItem, MergeRequest, RowMerge};
 
 blocking_on_both_engines!(
     a_doubled_key_stops_nobody_and_is_sent_by_neither_row,
@@ -148,8 +148,14 @@ mod in_a_merge {
         let state = engine.other().place().state().await;
         let crm = open(&place, source, "").await;
         let fitting = crm.fitting().await.unwrap();
-        let mut merge =
-            RowMerge::begin(&crm, &state, &fitting, (ReadScope::All, MergeInterest::Differences), at(0)).await.unwrap();
+        let mut merge = RowMerge::begin(
+            &crm,
+            &state,
+            &fitting,
+            MergeRequest { scope: ReadScope::All, interest: MergeInterest::Differences, now: at(0) },
+        )
+        .await
+        .unwrap();
         let mut found = Found::new();
         while let Some(item) = merge.next().await.unwrap() {
             if let MergeItem::Row(mapped, _) = item {

@@ -12,7 +12,7 @@ use crate::support::reading::open;
 use conversica_sync::conversica::lead::{IdOrder, LeadId, RowHash};
 use conversica_sync::rules::read_scope::ReadScope;
 use conversica_sync::send::merge::interest::MergeInterest;
-use conversica_sync::send::merge::{MergeItem, RowMerge};
+use conversica_sync::send::merge::{MergeItem, MergeRequest, RowMerge};
 use conversica_sync::store::{compare, lead};
 
 on_both_engines!(
@@ -28,7 +28,14 @@ async fn merged(place: &Place, leads: &[&str], source: &str, scope: ReadScope) -
     lead::upsert(&state, &changes, at(0), at(0)).await.unwrap();
     let crm = open(place, source, "").await;
     let fitting = crm.fitting().await.unwrap();
-    let mut merge = RowMerge::begin(&crm, &state, &fitting, (scope, MergeInterest::Differences), at(0)).await.unwrap();
+    let mut merge = RowMerge::begin(
+        &crm,
+        &state,
+        &fitting,
+        MergeRequest { scope, interest: MergeInterest::Differences, now: at(0) },
+    )
+    .await
+    .unwrap();
     let mut found = BTreeMap::new();
     while let Some(item) = merge.next().await.unwrap() {
         let (id, is_row) = match item {

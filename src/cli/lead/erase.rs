@@ -47,12 +47,17 @@ pub async fn run(args: &Args, id: &str, client: Option<&str>, settings: &Service
             SetupError::new("there is no state yet: nothing is held of anybody", "`once` or `run` makes it").into()
         );
     };
-    let lead = whom(&state, id, client, settings).await?;
+    let lead = find_lead(&state, id, client, settings).await?;
     if args.allow { allow(args, &state, &lead).await } else { erase(args, &state, &lead).await }
 }
 
 /// Works for unknown leads too: a row that appears later must not be sent.
-async fn whom(state: &StateDb, id: &str, client: Option<&str>, settings: &ServiceSettings) -> anyhow::Result<LeadId> {
+async fn find_lead(
+    state: &StateDb,
+    id: &str,
+    client: Option<&str>,
+    settings: &ServiceSettings,
+) -> anyhow::Result<LeadId> {
     let named = |client: &str| LeadId { id: id.to_owned(), client_id: client.to_owned() };
     match (which(state, id, client).await?, client) {
         (Ok(lead), _) => Ok(lead),

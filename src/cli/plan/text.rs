@@ -10,7 +10,7 @@ use crate::conversica::lead::LeadId;
 use crate::rules::hold_reason::{SOURCE_SHRANK, advice};
 use crate::rules::plan_forecast::PlanForecast;
 use crate::rules::plan_totals::{PlanTotals, RowReason};
-use crate::send::plan::PlannedLead;
+use crate::send::planned_lead::PlannedLead;
 use crate::wording::{counted, first_contacts, roughly};
 
 /// Conversations, and keys, that are listed one by one.
