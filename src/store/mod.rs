@@ -40,6 +40,7 @@ pub mod state_db;
 pub mod state_failure;
 pub mod state_header;
 pub mod state_log;
+pub mod statement;
 pub mod story;
 pub mod stray_log;
 pub mod stuck;
