@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{QueryBuilder, Row as _};
 
-use crate::db::trusted;
 use crate::horizon;
 use crate::rules::service_alert::{AlertAccount, AlertNews};
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::Statement;
 use crate::store::{instant, micros};
 
 /// An alert that one instance has leased.
@@ -37,7 +36,7 @@ pub struct AlertBacklog {
 
 pub async fn backlog(db: &StateDb) -> Result<AlertBacklog, sqlx::Error> {
     let sql = "select count(*), min(created_at) from alert where done_at is null";
-    let (waiting, since): (i64, Option<i64>) = on_state!(db, pool => sqlx::query_as(sql).fetch_one(pool).await)?;
+    let (waiting, since) = db.fetch_one::<(i64, Option<i64>)>(sql).await?;
     Ok(AlertBacklog { waiting, since: since.map(instant) })
 }
 
@@ -58,19 +57,23 @@ pub async fn take(
          ) returning seq, kind, id, body, created_at, attempts, detail",
         db.skip_locked()
     );
-    on_state!(db, pool => {
-        let rows = sqlx::query(trusted(sql)).bind(micros(lease_until)).bind(micros(now)).bind(limit)
-            .bind(micros(horizon::latest(LONGEST_WAIT, now))).fetch_all(pool).await?;
-        rows.iter().map(|row| Ok(TakenAlert {
-            seq: row.try_get(0)?,
-            kind: row.try_get(1)?,
-            id: row.try_get(2)?,
-            body: row.try_get(3)?,
-            created_at: instant(row.try_get(4)?),
-            attempts: row.try_get(5)?,
-            detail: row.try_get(6)?,
-        })).collect()
-    })
+    let take = Statement::new(sql)
+        .bind(micros(lease_until))
+        .bind(micros(now))
+        .bind(limit)
+        .bind(micros(horizon::latest(LONGEST_WAIT, now)));
+    type Line = (i64, String, String, String, i64, i64, Option<String>);
+    let rows: Vec<Line> = db.fetch_all(take).await?;
+    let of = |(seq, kind, id, body, created_at, attempts, detail): Line| TakenAlert {
+        seq,
+        kind,
+        id,
+        body,
+        created_at: instant(created_at),
+        attempts,
+        detail,
+    };
+    Ok(rows.into_iter().map(of).collect())
 }
 
 /// The name of this fact in table `control`.
@@ -84,9 +87,8 @@ pub struct NotedAccount {
 }
 
 pub async fn noted(db: &StateDb) -> Result<NotedAccount, sqlx::Error> {
-    let text: Option<String> = on_state!(db, pool => {
-        sqlx::query_scalar("select body from control where name = $1").bind(ACCOUNT).fetch_optional(pool).await
-    })?;
+    let found = db.fetch_optional(Statement::new("select body from control where name = $1").bind(ACCOUNT)).await?;
+    let text = found.map(|(text,): (String,)| text);
     let account = text.as_deref().map(serde_json::from_str).transpose();
     let account = account.map_err(|error| sqlx::Error::Decode(error.into()))?.unwrap_or_default();
     Ok(NotedAccount { account, text })
@@ -102,39 +104,38 @@ pub async fn tell(
     now: DateTime<Utc>,
 ) -> Result<bool, sqlx::Error> {
     let text = serde_json::to_string(after).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    on_state!(db, pool => {
-        let mut transaction = pool.begin_with(db.begin_write()).await?;
-        let written = sqlx::query(
-            "insert into control (name, body, at) values ($1, $2, $3) on conflict (name) do update \
-             set body = excluded.body, at = excluded.at where control.body = $4")
-            .bind(ACCOUNT).bind(text).bind(micros(now)).bind(&before.text).execute(&mut *transaction).await?;
-        if written.rows_affected() == 0 {
-            return Ok(false);
-        }
-        let mut query = QueryBuilder::new("insert into alert (kind, id, client_id, occasion, body, created_at, due_at) ");
-        query.push_values(news, |mut row, news| {
-            row.push_bind(news.kind)
-                .push_bind("")
-                .push_bind("")
-                .push_bind(format!("service/{}/{}", news.kind, after.revision))
-                .push_bind(news.document.to_string())
-                .push_bind(micros(now))
-                .push_bind(micros(now));
-        });
-        query.build().execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(true)
-    })
+    let mut transaction = db.begin().await?;
+    let note = Statement::new(
+        "insert into control (name, body, at) values ($1, $2, $3) on conflict (name) do update \
+         set body = excluded.body, at = excluded.at where control.body = $4",
+    );
+    let note = note.bind(ACCOUNT).bind(text).bind(micros(now)).bind(before.text.as_deref());
+    if transaction.execute(note).await? == 0 {
+        return Ok(false);
+    }
+    let mut add = Statement::new("insert into alert (kind, id, client_id, occasion, body, created_at, due_at) ");
+    add.push_values(news, |row, news| {
+        row.push_bind(news.kind)
+            .push_bind("")
+            .push_bind("")
+            .push_bind(format!("service/{}/{}", news.kind, after.revision))
+            .push_bind(news.document.to_string())
+            .push_bind(micros(now))
+            .push_bind(micros(now));
+    });
+    transaction.execute(add).await?;
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// Closes an alert that is delivered or given up.
 pub async fn over(db: &StateDb, seq: i64, detail: &str, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    let sql = "update alert set done_at = $1, detail = $2 where seq = $3";
-    on_state!(db, pool => sqlx::query(sql).bind(micros(now)).bind(detail).bind(seq).execute(pool).await.map(drop))
+    let close = Statement::new("update alert set done_at = $1, detail = $2 where seq = $3");
+    db.execute(close.bind(micros(now)).bind(detail).bind(seq)).await.map(drop)
 }
 
 /// Schedules the next try of an alert.
 pub async fn again(db: &StateDb, seq: i64, detail: &str, due_at: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    let sql = "update alert set due_at = $1, detail = $2 where seq = $3";
-    on_state!(db, pool => sqlx::query(sql).bind(micros(due_at)).bind(detail).bind(seq).execute(pool).await.map(drop))
+    let schedule = Statement::new("update alert set due_at = $1, detail = $2 where seq = $3");
+    db.execute(schedule.bind(micros(due_at)).bind(detail).bind(seq)).await.map(drop)
 }

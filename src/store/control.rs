@@ -13,7 +13,8 @@ use crate::rules::guard::StandingHold;
 use crate::rules::odd_opt_out::OptOutColumns;
 use crate::rules::poll_record::LastPoll;
 use crate::rules::settled::SettledMoment;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::Statement;
 use crate::store::{instant, micros};
 
 /// A fact that exists at most once.
@@ -207,10 +208,9 @@ impl ControlFact for MappingInUse {
 
 /// The stored fact, if it exists.
 pub async fn read<F: ControlFact>(db: &StateDb) -> Result<Option<F>, sqlx::Error> {
-    let body: Option<String> = on_state!(db, pool => {
-        sqlx::query_scalar("select body from control where name = $1").bind(F::NAME).fetch_optional(pool).await
-    })?;
-    body.map(|body| parse(&body)).transpose()
+    let fact = Statement::new("select body from control where name = $1").bind(F::NAME);
+    let found: Option<(String,)> = db.fetch_optional(fact).await?;
+    found.map(|(body,)| parse(&body)).transpose()
 }
 
 /// All facts, read by one statement.
@@ -225,8 +225,7 @@ pub(crate) const WITHOUT_MOMENT: [&str; 2] = ["polling", "asked_pause"];
 
 impl ControlFacts {
     pub async fn read(db: &StateDb) -> Result<Self, sqlx::Error> {
-        let rows: Vec<(String, String, i64)> =
-            on_state!(db, pool => sqlx::query_as("select name, body, at from control").fetch_all(pool).await)?;
+        let rows: Vec<(String, String, i64)> = db.fetch_all("select name, body, at from control").await?;
         let newest =
             rows.iter().filter(|(name, ..)| !WITHOUT_MOMENT.contains(&name.as_str())).map(|(.., at)| *at).max();
         let bodies = rows.into_iter().map(|(name, body, _)| (name, body)).collect();
@@ -256,18 +255,15 @@ fn parse<F: ControlFact>(body: &str) -> Result<F, sqlx::Error> {
 /// Stores the fact in place of an earlier one.
 pub async fn write<F: ControlFact>(db: &StateDb, fact: &F, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let body = serde_json::to_string(fact).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    on_state!(db, pool => {
-        sqlx::query(
-            "insert into control (name, body, at) values ($1, $2, $3) \
-             on conflict (name) do update set body = excluded.body, at = excluded.at")
-            .bind(F::NAME).bind(body).bind(micros(now)).execute(pool).await?;
-        Ok(())
-    })
+    let store = Statement::new(
+        "insert into control (name, body, at) values ($1, $2, $3) \
+         on conflict (name) do update set body = excluded.body, at = excluded.at",
+    );
+    db.execute(store.bind(F::NAME).bind(body).bind(micros(now))).await.map(drop)
 }
 
 /// Removes the fact. Returns whether it existed.
 pub async fn clear<F: ControlFact>(db: &StateDb) -> Result<bool, sqlx::Error> {
-    Ok(on_state!(db, pool => {
-        sqlx::query("delete from control where name = $1").bind(F::NAME).execute(pool).await?.rows_affected()
-    }) > 0)
+    let removed = db.execute(Statement::new("delete from control where name = $1").bind(F::NAME)).await?;
+    Ok(removed > 0)
 }

@@ -5,7 +5,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::Statement;
 use crate::store::{instant, micros};
 
 /// The operator who decides, as far as is known: the account at the command line, or the dashboard. It is only a hint.
@@ -49,6 +50,20 @@ impl DecisionAction {
 }
 
 /// One statement that begins a decision and returns its number. The number of leads is not known yet.
+pub(crate) fn begin_statement(
+    action: DecisionAction,
+    who: &DecisionMaker,
+    reason: Option<&str>,
+    now: DateTime<Utc>,
+) -> Statement {
+    Statement::new("insert into decision (at, action, who, reason, leads) values ($1, $2, $3, $4, 0) returning seq")
+        .bind(micros(now))
+        .bind(action.name())
+        .bind(who.as_str())
+        .bind(reason)
+}
+
+/// As [`begin_statement`], for transactions of one engine.
 pub(crate) fn begin_query<DB: Database>(
     action: DecisionAction,
     who: &DecisionMaker,
@@ -78,7 +93,7 @@ pub async fn note(
     reason: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
-    on_state!(db, pool => begin_query(action, who, reason, now).build().execute(pool).await.map(drop))
+    db.execute(begin_statement(action, who, reason, now)).await.map(drop)
 }
 
 /// One stored decision.
@@ -100,20 +115,17 @@ fn decided((at, action, who, reason, leads): DecisionRow) -> RecordedDecision {
 
 /// Decisions about one lead, oldest first.
 pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<RecordedDecision>, sqlx::Error> {
-    let rows: Vec<DecisionRow> = on_state!(db, pool => {
-        sqlx::query_as(
-            "select at, action, who, reason, leads from decision \
-             where seq in (select decision_seq from decided where id = $1 and client_id = $2) order by seq")
-            .bind(id).bind(client_id).fetch_all(pool).await
-    })?;
+    let of_lead = Statement::new(
+        "select at, action, who, reason, leads from decision \
+         where seq in (select decision_seq from decided where id = $1 and client_id = $2) order by seq",
+    );
+    let rows: Vec<DecisionRow> = db.fetch_all(of_lead.bind(id).bind(client_id)).await?;
     Ok(rows.into_iter().map(decided).collect())
 }
 
 /// The newest decisions, newest first.
 pub async fn newest(db: &StateDb, limit: i64) -> Result<Vec<RecordedDecision>, sqlx::Error> {
-    let rows: Vec<DecisionRow> = on_state!(db, pool => {
-        sqlx::query_as("select at, action, who, reason, leads from decision order by seq desc limit $1")
-            .bind(limit).fetch_all(pool).await
-    })?;
+    let newest = Statement::new("select at, action, who, reason, leads from decision order by seq desc limit $1");
+    let rows: Vec<DecisionRow> = db.fetch_all(newest.bind(limit)).await?;
     Ok(rows.into_iter().map(decided).collect())
 }

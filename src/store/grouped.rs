@@ -1,10 +1,9 @@
 //! Table `lead`: exact numbers of leads of one status for each reason.
 
 use crate::conversica::lead::LeadId;
-use crate::db::trusted;
 use crate::rules::lead_status::LeadStatus;
 use crate::store::listing::{LastOutcome, reasons_of};
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
 
 /// The number of reasons that are counted apart, the most frequent first.
 const REASONS: i64 = 200;
@@ -46,7 +45,7 @@ pub async fn by_reason(db: &StateDb, status: LeadStatus) -> Result<CountedReason
         status.condition(),
     );
     type GroupRow = (Option<String>, Option<String>, Option<String>, Option<i64>, Option<String>, i64, i64);
-    let rows: Vec<GroupRow> = on_state!(db, pool => sqlx::query_as(trusted(sql)).fetch_all(pool).await)?;
+    let rows: Vec<GroupRow> = db.fetch_all(sql).await?;
     let leads = rows.first().map_or(0, |row| row.6);
     let reasons = rows.into_iter().map(|(hold_reason, faults, class, http_status, detail, leads, _)| StoredReason {
         hold_reason,

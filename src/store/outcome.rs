@@ -1,6 +1,7 @@
 //! Table `outcome`: the journal, one row an attempt, written in batches and never changed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -10,13 +11,82 @@ use sqlx::{Database, Encode, QueryBuilder, Type};
 use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::OutcomeClass;
 use crate::store::claim::FinishedAttempt;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::Statement;
 use crate::store::{instant, micros};
 
 /// In microseconds.
 const MINUTE: i64 = 60_000_000;
 
+const JOURNAL: &str = "with f (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) as (";
+// A late answer may belong to a lead that was erased meanwhile. `erase` says why no erasure comes between this check and the
+// insert.
+const JOURNAL_KNOWN: &str = ") insert into outcome (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) \
+     select id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash from f \
+     where not exists (select 1 from tombstone) \
+     or exists (select 1 from lead where lead.id = f.id and lead.client_id = f.client_id)";
+
 /// One statement that journals a batch of outcomes. It is the first write of its transaction.
+pub fn insert_statement(finished: &[FinishedAttempt]) -> Statement {
+    let mut statement = Statement::new(JOURNAL);
+    statement.push_values(finished, |row, f| {
+        row.push_bind(&f.lead.id)
+            .push_bind(&f.lead.client_id)
+            .push_bind(micros(f.at))
+            .push_bind(f.class.name())
+            .push_bind(f.http_status.map(i64::from))
+            .push_bind(f.detail.as_deref())
+            .push_bind(f.duration.map(milliseconds))
+            .push_bind(f.attempt)
+            .push_bind(f.sent_hash.as_slice());
+    });
+    statement.push(JOURNAL_KNOWN);
+    statement
+}
+
+/// One statement that counts the outcomes. It is the last of its transaction, because instances that share the state wait for
+/// each other at these rows.
+pub fn count_statement(finished: &[FinishedAttempt]) -> Statement {
+    let mut statement = Statement::new("insert into outcome_count (class, count) ");
+    statement.push_values(by_class(finished), |row, (class, count)| {
+        row.push_bind(class.name()).push_bind(count);
+    });
+    statement.push(" on conflict (class) do update set count = outcome_count.count + excluded.count");
+    statement
+}
+
+/// One statement that counts the outcomes by the minute, for charts. It runs before [`count_statement`], in the same order in
+/// every instance.
+pub fn minute_statement(finished: &[FinishedAttempt]) -> Statement {
+    let mut statement = Statement::new("insert into outcome_minute (minute, class, count) ");
+    statement.push_values(by_minute(finished), |row, ((minute, class), count)| {
+        row.push_bind(minute).push_bind(class.name()).push_bind(count);
+    });
+    statement.push(" on conflict (minute, class) do update set count = outcome_minute.count + excluded.count");
+    statement
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn by_class(finished: &[FinishedAttempt]) -> BTreeMap<OutcomeClass, i64> {
+    let mut counts = BTreeMap::new();
+    for f in finished {
+        *counts.entry(f.class).or_default() += 1;
+    }
+    counts
+}
+
+fn by_minute(finished: &[FinishedAttempt]) -> BTreeMap<(i64, OutcomeClass), i64> {
+    let mut counts = BTreeMap::new();
+    for f in finished {
+        *counts.entry((micros(f.at).div_euclid(MINUTE), f.class)).or_default() += 1;
+    }
+    counts
+}
+
+/// As [`insert_statement`], for transactions of one engine.
 pub fn insert_query<DB: Database>(finished: &[FinishedAttempt]) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
@@ -26,9 +96,7 @@ where
     for<'e> Option<i64>: Encode<'e, DB> + Type<DB>,
     for<'e> Option<String>: Encode<'e, DB> + Type<DB>,
 {
-    let mut query = QueryBuilder::new(
-        "with f (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) as (",
-    );
+    let mut query = QueryBuilder::new(JOURNAL);
     query.push_values(finished, |mut row, f| {
         row.push_bind(f.lead.id.clone())
             .push_bind(f.lead.client_id.clone())
@@ -36,53 +104,36 @@ where
             .push_bind(f.class.name())
             .push_bind(f.http_status.map(i64::from))
             .push_bind(f.detail.clone())
-            .push_bind(f.duration.map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+            .push_bind(f.duration.map(milliseconds))
             .push_bind(f.attempt)
             .push_bind(f.sent_hash.clone());
     });
-    // A late answer may belong to a lead that was erased meanwhile. `erase` says why no erasure comes between this check and the
-    // insert.
-    query.push(
-        ") insert into outcome (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) \
-         select id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash from f \
-         where not exists (select 1 from tombstone) \
-         or exists (select 1 from lead where lead.id = f.id and lead.client_id = f.client_id)",
-    );
+    query.push(JOURNAL_KNOWN);
     query
 }
 
-/// One statement that counts the outcomes. It is the last of its transaction, because instances that share the state wait for
-/// each other at these rows.
+/// As [`count_statement`], for transactions of one engine.
 pub fn count_query<DB: Database>(finished: &[FinishedAttempt]) -> QueryBuilder<DB>
 where
     for<'e> &'static str: Encode<'e, DB> + Type<DB>,
     for<'e> i64: Encode<'e, DB> + Type<DB>,
 {
-    let mut counts: BTreeMap<OutcomeClass, i64> = BTreeMap::new();
-    for f in finished {
-        *counts.entry(f.class).or_default() += 1;
-    }
     let mut query = QueryBuilder::new("insert into outcome_count (class, count) ");
-    query.push_values(counts, |mut row, (class, count)| {
+    query.push_values(by_class(finished), |mut row, (class, count)| {
         row.push_bind(class.name()).push_bind(count);
     });
     query.push(" on conflict (class) do update set count = outcome_count.count + excluded.count");
     query
 }
 
-/// One statement that counts the outcomes by the minute, for charts. It runs before [`count_query`], in the same order in every
-/// instance.
+/// As [`minute_statement`], for transactions of one engine.
 pub fn minute_query<DB: Database>(finished: &[FinishedAttempt]) -> QueryBuilder<DB>
 where
     for<'e> &'static str: Encode<'e, DB> + Type<DB>,
     for<'e> i64: Encode<'e, DB> + Type<DB>,
 {
-    let mut counts: BTreeMap<(i64, OutcomeClass), i64> = BTreeMap::new();
-    for f in finished {
-        *counts.entry((micros(f.at).div_euclid(MINUTE), f.class)).or_default() += 1;
-    }
     let mut query = QueryBuilder::new("insert into outcome_minute (minute, class, count) ");
-    query.push_values(counts, |mut row, ((minute, class), count)| {
+    query.push_values(by_minute(finished), |mut row, ((minute, class), count)| {
         row.push_bind(minute).push_bind(class.name()).push_bind(count);
     });
     query.push(" on conflict (minute, class) do update set count = outcome_minute.count + excluded.count");
@@ -92,9 +143,7 @@ where
 /// The number of outcomes of each class; all classes are present.
 pub async fn counts(db: &StateDb) -> Result<BTreeMap<OutcomeClass, i64>, sqlx::Error> {
     let mut counts: BTreeMap<OutcomeClass, i64> = OutcomeClass::ALL.into_iter().map(|class| (class, 0)).collect();
-    let rows: Vec<(String, i64)> = on_state!(db, pool => {
-        sqlx::query_as("select class, count from outcome_count").fetch_all(pool).await
-    })?;
+    let rows: Vec<(String, i64)> = db.fetch_all("select class, count from outcome_count").await?;
     for (name, count) in rows {
         if let Some(class) = OutcomeClass::from_name(&name) {
             counts.insert(class, count);
@@ -126,14 +175,13 @@ pub struct RecordedOutcome {
 /// All journal entries of one lead, oldest first.
 pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<RecordedOutcome>, sqlx::Error> {
     type OutcomeLine = (i64, String, Option<i64>, Option<String>, Option<i64>, i64, Option<String>, Option<Vec<u8>>);
-    let rows: Vec<OutcomeLine> = on_state!(db, pool => {
-        sqlx::query_as(
-            "select o.at, o.class, o.http_status, o.detail, o.duration_ms, o.attempt, case when o.sent_hash is null then null \
-             when o.sent_hash = lead.desired_hash then 'desired' when o.sent_hash = lead.delivered_hash then 'delivered' \
-             else 'earlier' end, o.sent_hash from outcome o left join lead on lead.id = o.id and lead.client_id = o.client_id \
-             where o.id = $1 and o.client_id = $2 order by o.seq")
-            .bind(id).bind(client_id).fetch_all(pool).await
-    })?;
+    let of_lead = Statement::new(
+        "select o.at, o.class, o.http_status, o.detail, o.duration_ms, o.attempt, case when o.sent_hash is null then null \
+         when o.sent_hash = lead.desired_hash then 'desired' when o.sent_hash = lead.delivered_hash then 'delivered' \
+         else 'earlier' end, o.sent_hash from outcome o left join lead on lead.id = o.id and lead.client_id = o.client_id \
+         where o.id = $1 and o.client_id = $2 order by o.seq",
+    );
+    let rows: Vec<OutcomeLine> = db.fetch_all(of_lead.bind(id).bind(client_id)).await?;
     Ok(rows
         .into_iter()
         .map(|(at, class, http_status, detail, duration_ms, attempt, content, sent_hash)| RecordedOutcome {
@@ -164,12 +212,11 @@ pub struct OutcomeStretch {
 pub async fn by_stretch(db: &StateDb, since: DateTime<Utc>, minutes: i64) -> Result<Vec<OutcomeStretch>, sqlx::Error> {
     let minutes = minutes.max(1);
     // The sum of bigints is a numeric on PostgreSQL.
-    let rows: Vec<(i64, String, i64)> = on_state!(db, pool => {
-        sqlx::query_as(
-            "select minute / $2 as stretch, class, cast(sum(count) as bigint) from outcome_minute where minute >= $1 \
-             group by 1, 2 order by 1, 2")
-            .bind(micros(since).div_euclid(MINUTE)).bind(minutes).fetch_all(pool).await
-    })?;
+    let stretches = Statement::new(
+        "select minute / $2 as stretch, class, cast(sum(count) as bigint) from outcome_minute where minute >= $1 \
+         group by 1, 2 order by 1, 2",
+    );
+    let rows = db.fetch_all(stretches.bind(micros(since).div_euclid(MINUTE)).bind(minutes)).await?;
     let of = |(stretch, class, count): (i64, String, i64)| {
         Some(OutcomeStretch { at: instant(stretch * minutes * MINUTE), class: OutcomeClass::from_name(&class)?, count })
     };
@@ -179,13 +226,11 @@ pub async fn by_stretch(db: &StateDb, since: DateTime<Utc>, minutes: i64) -> Res
 /// Records an attempt with the test lead, which is no lead of the state.
 pub async fn record_test(db: &StateDb, finished: &FinishedAttempt) -> Result<(), sqlx::Error> {
     let finished = std::slice::from_ref(finished);
-    on_state!(db, pool => {
-        let mut transaction = pool.begin_with(db.begin_write()).await?;
-        insert_query(finished).build().execute(&mut *transaction).await?;
-        minute_query(finished).build().execute(&mut *transaction).await?;
-        count_query(finished).build().execute(&mut *transaction).await?;
-        transaction.commit().await
-    })
+    let mut transaction = db.begin().await?;
+    transaction.execute(insert_statement(finished)).await?;
+    transaction.execute(minute_statement(finished)).await?;
+    transaction.execute(count_statement(finished)).await?;
+    transaction.commit().await
 }
 
 /// An attempt that was not accepted, without its detail, which may quote a person.
@@ -202,13 +247,12 @@ const NEWEST_ENTRIES: i64 = 3000;
 
 /// The newest attempts that were not accepted, newest first, among the newest journal entries.
 pub async fn newest_failed(db: &StateDb, limit: i64) -> Result<Vec<FailedAttempt>, sqlx::Error> {
-    let rows: Vec<(String, String, i64, String, Option<i64>)> = on_state!(db, pool => {
-        sqlx::query_as(
-            "select id, client_id, at, class, http_status from \
-             (select seq, id, client_id, at, class, http_status from outcome order by seq desc limit $1) o \
-             where class <> 'accepted' order by seq desc limit $2")
-            .bind(NEWEST_ENTRIES).bind(limit).fetch_all(pool).await
-    })?;
+    let newest = Statement::new(
+        "select id, client_id, at, class, http_status from \
+         (select seq, id, client_id, at, class, http_status from outcome order by seq desc limit $1) o \
+         where class <> 'accepted' order by seq desc limit $2",
+    );
+    let rows = db.fetch_all(newest.bind(NEWEST_ENTRIES).bind(limit)).await?;
     let of = |(id, client_id, at, class, http_status): (String, String, i64, String, Option<i64>)| FailedAttempt {
         lead: LeadId { id, client_id },
         at: instant(at),

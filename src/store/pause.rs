@@ -12,7 +12,8 @@ use crate::conversica::outcome::RETRY_AFTER_MAX;
 use crate::db::{literal, trusted};
 use crate::horizon;
 use crate::store::server_clock::{self, SERVER_MICROS};
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::Statement;
 use crate::store::{instant, micros};
 
 const NAME: &str = "asked_pause";
@@ -25,13 +26,12 @@ pub(crate) const IN_FORCE: &str = "select 1 from control where name = 'asked_pau
 pub async fn ask(db: &StateDb, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let latest = horizon::latest(RETRY_AFTER_MAX, now);
     let until = until.min(latest);
-    on_state!(db, pool => {
-        sqlx::query(
-            "insert into control (name, body, at) values ($1, $2, $3) on conflict (name) do update \
-             set body = excluded.body, at = excluded.at where excluded.at > control.at or control.at > $4")
-            .bind(NAME).bind(serde_json::json!({ "until": until }).to_string()).bind(micros(until)).bind(micros(latest))
-            .execute(pool).await.map(drop)
-    })
+    let store = Statement::new(
+        "insert into control (name, body, at) values ($1, $2, $3) on conflict (name) do update \
+         set body = excluded.body, at = excluded.at where excluded.at > control.at or control.at > $4",
+    );
+    let body = serde_json::json!({ "until": until }).to_string();
+    db.execute(store.bind(NAME).bind(body).bind(micros(until)).bind(micros(latest))).await.map(drop)
 }
 
 /// As [`ask`], for a PostgreSQL state that instances share: they see the pause before it is on the disk. A later commit brings it
@@ -71,8 +71,7 @@ pub fn is_on(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 
 /// The end of the pause that Conversica asked for; `None` if it is over.
 pub async fn asked_until(db: &StateDb, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-    let until: Option<i64> = on_state!(db, pool => {
-        sqlx::query_scalar("select at from control where name = $1").bind(NAME).fetch_optional(pool).await
-    })?;
-    Ok(until.map(instant).filter(|until| is_on(*until, now)))
+    let pause = Statement::new("select at from control where name = $1").bind(NAME);
+    let until: Option<(i64,)> = db.fetch_optional(pause).await?;
+    Ok(until.map(|(until,)| instant(until)).filter(|until| is_on(*until, now)))
 }

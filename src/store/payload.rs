@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 
 use crate::conversica::lead::{ContentFingerprint, LeadId};
-use crate::db::trusted;
 use crate::store::lead::DELIVERED;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::Statement;
 
 /// Every stored content of a lead, by its fingerprint: desired, accepted last, in flight, and sent before. Contents that versions
 /// before this table did not keep are missing.
@@ -17,9 +17,7 @@ pub async fn contents(db: &StateDb, lead: &LeadId) -> Result<HashMap<Vec<u8>, St
          union all select {DELIVERED} from lead where id = $1 and client_id = $2 \
          union all select sent from lead where id = $1 and client_id = $2"
     );
-    let bodies: Vec<Option<String>> = on_state!(db, pool => {
-        sqlx::query_scalar(trusted(sql)).bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await
-    })?;
+    let bodies: Vec<(Option<String>,)> = db.fetch_all(Statement::new(sql).bind(&lead.id).bind(&lead.client_id)).await?;
     let named = |body: String| (ContentFingerprint::of(body.as_bytes()).as_bytes().to_vec(), body);
-    Ok(bodies.into_iter().flatten().map(named).collect())
+    Ok(bodies.into_iter().filter_map(|(body,)| body).map(named).collect())
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::config;
-use crate::db::trusted;
 use crate::store::micros;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::Statement;
 
 /// Rows that one transaction reads.
 const AT_ONCE: i64 = 500;
@@ -101,24 +101,19 @@ async fn in_order(db: &StateDb, kept: PrunedKind, after: i64, until: DateTime<Ut
          (select seq, {at} from {table} where seq > $1 order by seq limit {AT_ONCE}) w"
     );
     let take = format!("delete from {table} as r where seq > $1 and seq <= $2 and {at} < $3 and {may_go}");
-    on_state!(db, pool => {
-        let mut transaction = pool.begin_with(db.begin_write()).await?;
-        let (last, any_old): (Option<i64>, i64) = sqlx::query_as(trusted(look))
-            .bind(after).bind(micros(until)).fetch_one(&mut *transaction).await?;
-        let Some(last) = last.filter(|_| any_old == 1) else { return Ok(PruneStep::default()) };
-        let taken = sqlx::query(trusted(take))
-            .bind(after).bind(last).bind(micros(until)).execute(&mut *transaction).await?.rows_affected();
-        transaction.commit().await?;
-        Ok(PruneStep { rows: taken, next: Some(last) })
-    })
+    let mut transaction = db.begin().await?;
+    let (last, any_old): (Option<i64>, i64) =
+        transaction.fetch_one(Statement::new(look).bind(after).bind(micros(until))).await?;
+    let Some(last) = last.filter(|_| any_old == 1) else { return Ok(PruneStep::default()) };
+    let taken = transaction.execute(Statement::new(take).bind(after).bind(last).bind(micros(until))).await?;
+    transaction.commit().await?;
+    Ok(PruneStep { rows: taken, next: Some(last) })
 }
 
 async fn minutes(db: &StateDb, until: DateTime<Utc>) -> Result<PruneStep, sqlx::Error> {
     // At most five rows a minute, so even a month of them can go at once.
-    let sql = "delete from outcome_minute where minute < $1";
-    let taken = on_state!(db, pool => {
-        sqlx::query(sql).bind(micros(until).div_euclid(60_000_000)).execute(pool).await?.rows_affected()
-    });
+    let take = Statement::new("delete from outcome_minute where minute < $1");
+    let taken = db.execute(take.bind(micros(until).div_euclid(60_000_000))).await?;
     Ok(PruneStep { rows: taken, next: None })
 }
 
@@ -126,9 +121,7 @@ async fn minutes(db: &StateDb, until: DateTime<Utc>) -> Result<PruneStep, sqlx::
 async fn payloads(db: &StateDb, until: DateTime<Utc>) -> Result<PruneStep, sqlx::Error> {
     let sql =
         format!("delete from payload where seq in (select seq from payload where at < $1 order by at limit {AT_ONCE})");
-    let taken = on_state!(db, pool => {
-        sqlx::query(trusted(sql)).bind(micros(until)).execute(pool).await?.rows_affected()
-    });
+    let taken = db.execute(Statement::new(sql).bind(micros(until))).await?;
     Ok(PruneStep { rows: taken, next: (taken > 0).then_some(0) })
 }
 
@@ -138,8 +131,6 @@ async fn decided(db: &StateDb, until: DateTime<Utc>) -> Result<PruneStep, sqlx::
          select d.id, d.client_id, d.decision_seq from decision join decided d on d.decision_seq = decision.seq \
          where decision.at < $1 limit {AT_ONCE})"
     );
-    let taken = on_state!(db, pool => {
-        sqlx::query(trusted(sql)).bind(micros(until)).execute(pool).await?.rows_affected()
-    });
+    let taken = db.execute(Statement::new(sql).bind(micros(until))).await?;
     Ok(PruneStep { rows: taken, next: (taken > 0).then_some(0) })
 }

@@ -4,18 +4,18 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use sqlx::Row as _;
+use sqlx::FromRow;
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::OutcomeClass;
-use crate::db::trusted;
 use crate::rules::lead_status::LeadStatus;
 use crate::store::decision::{self, RecordedDecision};
 use crate::store::lead::DELIVERED;
 use crate::store::lead_status::{SHOWN_STATUS, status_named};
 use crate::store::listing::{due, reasons_of};
 use crate::store::outcome::{self, RecordedOutcome};
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::Statement;
 use crate::store::{instant, payload};
 
 /// One lead, as the state has it.
@@ -68,54 +68,76 @@ impl LeadStory {
 
 /// The clients that have a lead of that id, at most 50; blank for a lead without one.
 pub async fn clients(db: &StateDb, id: &str) -> Result<Vec<String>, sqlx::Error> {
-    on_state!(db, pool => {
-        sqlx::query_scalar("select client_id from lead where id = $1 order by client_id limit 50")
-            .bind(id).fetch_all(pool).await
-    })
+    let clients = Statement::new("select client_id from lead where id = $1 order by client_id limit 50");
+    let rows: Vec<(String,)> = db.fetch_all(clients.bind(id)).await?;
+    Ok(rows.into_iter().map(|(client_id,)| client_id).collect())
+}
+
+/// The row of table `lead`.
+#[derive(FromRow)]
+struct StoryRow {
+    shown_status: String,
+    desired: Option<String>,
+    delivered_content: Option<String>,
+    is_certain: i32,
+    invalid_reasons: Option<String>,
+    hold_reason: Option<String>,
+    due_at: Option<i64>,
+    attempts: i64,
+    changed_at: i64,
+    first_contact_at: Option<i64>,
+    delivered_at: Option<i64>,
+    gone_at: Option<i64>,
+    held_at: Option<i64>,
+    claimed_at: Option<i64>,
+    test_lead_at: Option<i64>,
+    assumed_at: Option<i64>,
+    last_http_status: Option<i64>,
+    last_detail: Option<String>,
+}
+
+impl StoryRow {
+    /// The story without its outcomes and decisions.
+    fn into_story(self, lead: &LeadId) -> Result<LeadStory, sqlx::Error> {
+        let status = status_named(&self.shown_status)?;
+        Ok(LeadStory {
+            lead: lead.clone(),
+            status,
+            desired: self.desired.as_deref().map(object),
+            delivered: self.delivered_content.as_deref().map(object),
+            delivered_is_certain: self.is_certain == 1,
+            invalid_reasons: reasons_of(self.invalid_reasons),
+            hold_reason: self.hold_reason,
+            due_at: due(status, self.due_at),
+            attempts: self.attempts,
+            changed_at: instant(self.changed_at),
+            first_contact_at: self.first_contact_at.map(instant).filter(|_| self.assumed_at.is_none()),
+            assumed_at: self.assumed_at.map(instant),
+            delivered_at: self.delivered_at.map(instant),
+            gone_at: self.gone_at.map(instant),
+            held_at: self.held_at.map(instant),
+            claimed_at: self.claimed_at.map(instant),
+            test_lead_at: self.test_lead_at.map(instant),
+            last_http_status: self.last_http_status,
+            last_detail: self.last_detail,
+            outcomes: Vec::new(),
+            decisions: Vec::new(),
+        })
+    }
 }
 
 /// The lead's story; `None` if the state does not know it.
 pub async fn of(db: &StateDb, lead: &LeadId) -> Result<Option<LeadStory>, sqlx::Error> {
     let sql = format!(
-        "select {SHOWN_STATUS}, desired, {DELIVERED}, case when delivered_hash is null then 0 else 1 end, invalid_reasons, \
+        "select {SHOWN_STATUS} as shown_status, desired, {DELIVERED} as delivered_content, \
+         case when delivered_hash is null then 0 else 1 end as is_certain, invalid_reasons, \
          hold_reason, due_at, attempts, changed_at, first_contact_at, delivered_at, gone_at, held_at, claimed_at, test_lead_at, \
          assumed_at, last_http_status, last_detail from lead \
          where id = $1 and client_id = $2"
     );
-    let found = on_state!(db, pool => {
-        let row = sqlx::query(trusted(sql)).bind(&lead.id).bind(&lead.client_id).fetch_optional(pool).await?;
-        match row {
-            None => None,
-            Some(row) => {
-                let status = status_named(row.try_get(0)?)?;
-                let assumed_at = row.try_get::<Option<i64>, _>(15)?.map(instant);
-                Some(LeadStory {
-                    lead: lead.clone(),
-                    status,
-                    desired: row.try_get::<Option<&str>, _>(1)?.map(object),
-                    delivered: row.try_get::<Option<&str>, _>(2)?.map(object),
-                    delivered_is_certain: row.try_get::<i32, _>(3)? == 1,
-                    invalid_reasons: reasons_of(row.try_get(4)?),
-                    hold_reason: row.try_get(5)?,
-                    due_at: due(status, row.try_get(6)?),
-                    attempts: row.try_get(7)?,
-                    changed_at: instant(row.try_get(8)?),
-                    first_contact_at: row.try_get::<Option<i64>, _>(9)?.map(instant).filter(|_| assumed_at.is_none()),
-                    assumed_at,
-                    delivered_at: row.try_get::<Option<i64>, _>(10)?.map(instant),
-                    gone_at: row.try_get::<Option<i64>, _>(11)?.map(instant),
-                    held_at: row.try_get::<Option<i64>, _>(12)?.map(instant),
-                    claimed_at: row.try_get::<Option<i64>, _>(13)?.map(instant),
-                    test_lead_at: row.try_get::<Option<i64>, _>(14)?.map(instant),
-                    last_http_status: row.try_get(16)?,
-                    last_detail: row.try_get(17)?,
-                    outcomes: Vec::new(),
-                    decisions: Vec::new(),
-                })
-            }
-        }
-    });
-    let Some(mut story) = found else { return Ok(None) };
+    let row: Option<StoryRow> = db.fetch_optional(Statement::new(sql).bind(&lead.id).bind(&lead.client_id)).await?;
+    let Some(row) = row else { return Ok(None) };
+    let mut story = row.into_story(lead)?;
     story.outcomes = outcome::of_lead(db, &lead.id, &lead.client_id).await?;
     story.decisions = decision::of_lead(db, &lead.id, &lead.client_id).await?;
     let is_earlier = |outcome: &RecordedOutcome| outcome.content.as_deref() == Some("earlier");
@@ -149,9 +171,7 @@ pub async fn answered_with(db: &StateDb, class: OutcomeClass, detail: &str) -> R
          left join lead on lead.id = o.id and lead.client_id = o.client_id \
          where o.class = $2 and o.detail = $3 order by o.seq desc"
     );
-    let rows: Vec<(String, String, Option<String>)> = on_state!(db, pool => {
-        sqlx::query_as(trusted(sql)).bind(NEWEST_ENTRIES).bind(class.name()).bind(detail).fetch_all(pool).await
-    })?;
+    let rows = db.fetch_all(Statement::new(sql).bind(NEWEST_ENTRIES).bind(class.name()).bind(detail)).await?;
     Ok(rows.into_iter().map(|(id, client_id, body)| SentContent { lead: LeadId { id, client_id }, body }).collect())
 }
 

@@ -3,12 +3,10 @@
 use std::collections::HashSet;
 
 use crate::conversica::lead::LeadId;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
 
 /// At most 10,000.
 pub async fn leads(db: &StateDb) -> Result<HashSet<LeadId>, sqlx::Error> {
-    let rows: Vec<(String, String)> = on_state!(db, pool => {
-        sqlx::query_as("select id, client_id from lead where test_lead_at is not null limit 10000").fetch_all(pool).await
-    })?;
+    let rows = db.fetch_all("select id, client_id from lead where test_lead_at is not null limit 10000").await?;
     Ok(rows.into_iter().map(|(id, client_id)| LeadId { id, client_id }).collect())
 }

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::conversica::lead::LeadId;
 use crate::store::instant;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::Statement;
 
 /// The progress of an event that is not in the CRM yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,12 +24,11 @@ pub struct OnItsWay {
 /// The lead's events that wait for the write-back, by their numbers.
 pub async fn writeback(db: &StateDb, lead: &LeadId) -> Result<HashMap<i64, OnItsWay>, sqlx::Error> {
     type Line = (i64, String, i64, i64, Option<String>);
-    let rows: Vec<Line> = on_state!(db, pool => {
-        sqlx::query_as(
-            "select w.event_seq, w.status, w.attempts, w.due_at, w.detail from event e \
-             join writeback w on w.event_seq = e.seq where e.id = $1 and e.client_id = $2")
-            .bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await
-    })?;
+    let waiting = Statement::new(
+        "select w.event_seq, w.status, w.attempts, w.due_at, w.detail from event e \
+         join writeback w on w.event_seq = e.seq where e.id = $1 and e.client_id = $2",
+    );
+    let rows: Vec<Line> = db.fetch_all(waiting.bind(&lead.id).bind(&lead.client_id)).await?;
     let of = |(seq, status, attempts, due_at, detail): Line| {
         (seq, OnItsWay { status, attempts, due_at: instant(due_at), detail })
     };
@@ -50,12 +50,11 @@ pub struct ToldAlert {
 /// Oldest first, at most 1,000.
 pub async fn alerts(db: &StateDb, lead: &LeadId) -> Result<Vec<ToldAlert>, sqlx::Error> {
     type Line = (String, i64, i64, Option<i64>, Option<String>);
-    let rows: Vec<Line> = on_state!(db, pool => {
-        sqlx::query_as(
-            "select kind, created_at, attempts, done_at, detail from alert where id = $1 and client_id = $2 \
-             order by seq limit 1000")
-            .bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await
-    })?;
+    let alerts = Statement::new(
+        "select kind, created_at, attempts, done_at, detail from alert where id = $1 and client_id = $2 \
+         order by seq limit 1000",
+    );
+    let rows: Vec<Line> = db.fetch_all(alerts.bind(&lead.id).bind(&lead.client_id)).await?;
     let of = |(kind, at, attempts, done_at, detail): Line| ToldAlert {
         kind,
         at: instant(at),
