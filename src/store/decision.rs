@@ -3,10 +3,10 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{Database, Encode, QueryBuilder, Type};
+use sqlx::QueryBuilder;
 
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::{BuilderEngine, Statement};
 use crate::store::{instant, micros};
 
 /// The operator who decides, as far as is known: the account at the command line, or the dashboard. It is only a hint.
@@ -63,23 +63,14 @@ pub(crate) fn begin_statement(
         .bind(reason)
 }
 
-/// As [`begin_statement`], for transactions of one engine.
-pub(crate) fn begin_query<DB: Database>(
+/// As [`begin_statement`], for a transaction of one engine.
+pub(crate) fn begin_query<DB: BuilderEngine>(
     action: DecisionAction,
     who: &DecisionMaker,
     reason: Option<&str>,
     now: DateTime<Utc>,
-) -> QueryBuilder<DB>
-where
-    for<'e> String: Encode<'e, DB> + Type<DB>,
-    for<'e> Option<String>: Encode<'e, DB> + Type<DB>,
-    for<'e> &'static str: Encode<'e, DB> + Type<DB>,
-    for<'e> i64: Encode<'e, DB> + Type<DB>,
-{
-    let mut query = QueryBuilder::new("insert into decision (at, action, who, reason, leads) values (");
-    query.push_bind(micros(now)).push(", ").push_bind(action.name()).push(", ").push_bind(who.0.clone()).push(", ");
-    query.push_bind(reason.map(str::to_owned)).push(", 0) returning seq");
-    query
+) -> QueryBuilder<DB> {
+    DB::builder_of(begin_statement(action, who, reason, now))
 }
 
 /// Stores how many leads the decision concerned.

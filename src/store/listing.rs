@@ -4,12 +4,13 @@
 //! hold no snapshot open. If a lead changes its status meanwhile, the list may show it twice or not at all.
 
 use chrono::{DateTime, Utc};
-use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
+use sqlx::FromRow;
 
 use crate::conversica::lead::LeadId;
 use crate::rules::lead_status::LeadStatus;
 use crate::store::instant;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::Statement;
 
 /// Leads in one page.
 pub const PAGE: i64 = 1000;
@@ -104,57 +105,75 @@ impl<'a> ListingPages<'a> {
     }
 
     async fn read(&self, limit: i64) -> Result<Vec<ListedLead>, sqlx::Error> {
-        on_state!(self.db, pool => {
-            let mut query = QueryBuilder::new(
-                "select id, client_id, hold_reason, invalid_reasons, last_outcome, last_http_status, last_detail, \
-                 last_outcome_at, due_at, changed_at, attempts, claimed_at, delivered_at, gone_at, assumed_at from lead where ");
-            push_condition(&mut query, self.db, self.status, self.reason, self.way);
-            if let Some(after) = &self.after {
-                query.push(" and (id, client_id) > (").push_bind(after.id.clone()).push(", ");
-                query.push_bind(after.client_id.clone()).push(")");
-            }
-            if self.way != ListingWay::Any {
-                query.push(" order by id, client_id");
-            }
-            query.push(" limit ").push(limit);
-            let rows = query.build().fetch_all(pool).await?;
-            rows.iter().map(|row| {
-                let moment = |index: usize| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(index)?.map(instant));
-                let (changed_at, last_outcome_at) = (instant(row.try_get(9)?), moment(7)?);
-                let since = match self.status {
-                    LeadStatus::InSync => moment(12)?,
-                    LeadStatus::InFlight => moment(11)?,
-                    LeadStatus::Retrying | LeadStatus::Rejected | LeadStatus::Exhausted => last_outcome_at,
-                    LeadStatus::Gone => moment(13)?,
-                    LeadStatus::Assumed => moment(14)?,
-                    LeadStatus::Pending | LeadStatus::Held | LeadStatus::Invalid => None,
-                };
-                let (http_status, detail) = (row.try_get(5)?, row.try_get(6)?);
-                Ok(ListedLead {
-                    lead: LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? },
-                    status: self.status,
-                    hold_reason: row.try_get(2)?,
-                    invalid_reasons: reasons_of(row.try_get(3)?),
-                    last_outcome: row.try_get::<Option<String>, _>(4)?.map(|class| LastOutcome {
-                        class, http_status, detail, at: last_outcome_at,
-                    }),
-                    due_at: due(self.status, row.try_get(8)?),
-                    changed_at,
-                    since: since.unwrap_or(changed_at),
-                    attempts: row.try_get(10)?,
-                })
-            }).collect()
-        })
+        let mut page = Statement::new(
+            "select id, client_id, hold_reason, invalid_reasons, last_outcome, last_http_status, last_detail, \
+             last_outcome_at, due_at, changed_at, attempts, claimed_at, delivered_at, gone_at, assumed_at from lead where ",
+        );
+        push_condition(&mut page, self.db, self.status, self.reason, self.way);
+        if let Some(after) = &self.after {
+            page.push(" and (id, client_id) > (").push_bind(&after.id).push(", ");
+            page.push_bind(&after.client_id).push(")");
+        }
+        if self.way != ListingWay::Any {
+            page.push(" order by id, client_id");
+        }
+        page.push(&format!(" limit {limit}"));
+        let rows: Vec<ListedRow> = self.db.fetch_all(page).await?;
+        Ok(rows.into_iter().map(|row| row.into_listed(self.status)).collect())
+    }
+}
+
+/// A row of table `lead`.
+#[derive(FromRow)]
+struct ListedRow {
+    id: String,
+    client_id: String,
+    hold_reason: Option<String>,
+    invalid_reasons: Option<String>,
+    last_outcome: Option<String>,
+    last_http_status: Option<i64>,
+    last_detail: Option<String>,
+    last_outcome_at: Option<i64>,
+    due_at: Option<i64>,
+    changed_at: i64,
+    attempts: i64,
+    claimed_at: Option<i64>,
+    delivered_at: Option<i64>,
+    gone_at: Option<i64>,
+    assumed_at: Option<i64>,
+}
+
+impl ListedRow {
+    fn into_listed(self, status: LeadStatus) -> ListedLead {
+        let since = match status {
+            LeadStatus::InSync => self.delivered_at,
+            LeadStatus::InFlight => self.claimed_at,
+            LeadStatus::Retrying | LeadStatus::Rejected | LeadStatus::Exhausted => self.last_outcome_at,
+            LeadStatus::Gone => self.gone_at,
+            LeadStatus::Assumed => self.assumed_at,
+            LeadStatus::Pending | LeadStatus::Held | LeadStatus::Invalid => None,
+        };
+        let (http_status, detail, at) = (self.last_http_status, self.last_detail, self.last_outcome_at.map(instant));
+        ListedLead {
+            lead: LeadId { id: self.id, client_id: self.client_id },
+            status,
+            hold_reason: self.hold_reason,
+            invalid_reasons: reasons_of(self.invalid_reasons),
+            last_outcome: self.last_outcome.map(|class| LastOutcome { class, http_status, detail, at }),
+            due_at: due(status, self.due_at),
+            changed_at: instant(self.changed_at),
+            since: instant(since.unwrap_or(self.changed_at)),
+            attempts: self.attempts,
+        }
     }
 }
 
 /// How many leads of that status match.
 pub async fn count(db: &StateDb, status: LeadStatus, reason: &str) -> Result<i64, sqlx::Error> {
-    on_state!(db, pool => {
-        let mut query = QueryBuilder::new("select count(*) from lead where ");
-        push_condition(&mut query, db, status, Some(reason), ListingWay::Sort);
-        query.build_query_scalar().fetch_one(pool).await
-    })
+    let mut count = Statement::new("select count(*) from lead where ");
+    push_condition(&mut count, db, status, Some(reason), ListingWay::Sort);
+    let (leads,) = db.fetch_one(count).await?;
+    Ok(leads)
 }
 
 /// Compares the rows that each way reads: sorting reads the whole status for each page, walking also reads leads of other
@@ -170,21 +189,13 @@ fn shorter_way(status: LeadStatus, of_status: i64, all: i64, wanted: i64) -> Lis
     if walk { ListingWay::Walk } else { ListingWay::Sort }
 }
 
-fn push_condition<DB: Database>(
-    query: &mut QueryBuilder<DB>,
-    db: &StateDb,
-    status: LeadStatus,
-    reason: Option<&str>,
-    way: ListingWay,
-) where
-    for<'e> String: Encode<'e, DB> + Type<DB>,
-{
+fn push_condition(statement: &mut Statement, db: &StateDb, status: LeadStatus, reason: Option<&str>, way: ListingWay) {
     match way {
         // No index matches this expression, so the planner uses the primary key.
         ListingWay::Walk if status != LeadStatus::InSync && status != LeadStatus::Assumed => {
-            query.push(format!("status || '' = '{}'", status.name()))
+            statement.push(&format!("status || '' = '{}'", status.name()))
         }
-        ListingWay::Sort | ListingWay::Walk | ListingWay::Any => query.push(status.condition()),
+        ListingWay::Sort | ListingWay::Walk | ListingWay::Any => statement.push(&status.condition()),
     };
     let Some(reason) = reason else { return };
     let like = match db {
@@ -195,12 +206,12 @@ fn push_condition<DB: Database>(
     // Reasons are stored as JSON, with their quotes escaped.
     let in_json = serde_json::Value::from(reason).to_string();
     let in_json = in_json.trim_start_matches('"').strip_suffix('"').unwrap_or(&in_json).to_owned();
-    query.push(format!(" and (hold_reason {like} ")).push_bind(containing(reason));
-    query.push(" escape '!' or case when status = 'invalid' then invalid_reasons ");
-    query.push(like).push(" ").push_bind(containing(&in_json));
-    query.push(format!(" escape '!' else last_detail {like} ")).push_bind(containing(reason));
-    query.push(" escape '!' or last_outcome = ").push_bind(reason.to_owned());
-    query.push(" or cast(last_http_status as text) = ").push_bind(reason.to_owned()).push(" end)");
+    statement.push(&format!(" and (hold_reason {like} ")).push_bind(containing(reason));
+    statement.push(" escape '!' or case when status = 'invalid' then invalid_reasons ");
+    statement.push(like).push(" ").push_bind(containing(&in_json));
+    statement.push(&format!(" escape '!' else last_detail {like} ")).push_bind(containing(reason));
+    statement.push(" escape '!' or last_outcome = ").push_bind(reason);
+    statement.push(" or cast(last_http_status as text) = ").push_bind(reason).push(" end)");
 }
 
 /// A pattern for texts that contain this text; `!` escapes.

@@ -1,34 +1,26 @@
 //! Table `outcome`: the journal, one row an attempt, written in batches and never changed.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sqlx::{Database, Encode, QueryBuilder, Type};
+use sqlx::QueryBuilder;
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::OutcomeClass;
 use crate::store::claim::FinishedAttempt;
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::{BuilderEngine, Statement};
 use crate::store::{instant, micros};
 
 /// In microseconds.
 const MINUTE: i64 = 60_000_000;
 
-const JOURNAL: &str = "with f (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) as (";
-// A late answer may belong to a lead that was erased meanwhile. `erase` says why no erasure comes between this check and the
-// insert.
-const JOURNAL_KNOWN: &str = ") insert into outcome (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) \
-     select id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash from f \
-     where not exists (select 1 from tombstone) \
-     or exists (select 1 from lead where lead.id = f.id and lead.client_id = f.client_id)";
-
 /// One statement that journals a batch of outcomes. It is the first write of its transaction.
 pub fn insert_statement(finished: &[FinishedAttempt]) -> Statement {
-    let mut statement = Statement::new(JOURNAL);
+    let mut statement =
+        Statement::new("with f (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) as (");
     statement.push_values(finished, |row, f| {
         row.push_bind(&f.lead.id)
             .push_bind(&f.lead.client_id)
@@ -36,19 +28,30 @@ pub fn insert_statement(finished: &[FinishedAttempt]) -> Statement {
             .push_bind(f.class.name())
             .push_bind(f.http_status.map(i64::from))
             .push_bind(f.detail.as_deref())
-            .push_bind(f.duration.map(milliseconds))
+            .push_bind(f.duration.map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
             .push_bind(f.attempt)
             .push_bind(f.sent_hash.as_slice());
     });
-    statement.push(JOURNAL_KNOWN);
+    // A late answer may belong to a lead that was erased meanwhile. `erase` says why no erasure comes between this check and the
+    // insert.
+    statement.push(
+        ") insert into outcome (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) \
+         select id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash from f \
+         where not exists (select 1 from tombstone) \
+         or exists (select 1 from lead where lead.id = f.id and lead.client_id = f.client_id)",
+    );
     statement
 }
 
 /// One statement that counts the outcomes. It is the last of its transaction, because instances that share the state wait for
 /// each other at these rows.
 pub fn count_statement(finished: &[FinishedAttempt]) -> Statement {
+    let mut counts: BTreeMap<OutcomeClass, i64> = BTreeMap::new();
+    for f in finished {
+        *counts.entry(f.class).or_default() += 1;
+    }
     let mut statement = Statement::new("insert into outcome_count (class, count) ");
-    statement.push_values(by_class(finished), |row, (class, count)| {
+    statement.push_values(counts, |row, (class, count)| {
         row.push_bind(class.name()).push_bind(count);
     });
     statement.push(" on conflict (class) do update set count = outcome_count.count + excluded.count");
@@ -58,86 +61,31 @@ pub fn count_statement(finished: &[FinishedAttempt]) -> Statement {
 /// One statement that counts the outcomes by the minute, for charts. It runs before [`count_statement`], in the same order in
 /// every instance.
 pub fn minute_statement(finished: &[FinishedAttempt]) -> Statement {
+    let mut counts: BTreeMap<(i64, OutcomeClass), i64> = BTreeMap::new();
+    for f in finished {
+        *counts.entry((micros(f.at).div_euclid(MINUTE), f.class)).or_default() += 1;
+    }
     let mut statement = Statement::new("insert into outcome_minute (minute, class, count) ");
-    statement.push_values(by_minute(finished), |row, ((minute, class), count)| {
+    statement.push_values(counts, |row, ((minute, class), count)| {
         row.push_bind(minute).push_bind(class.name()).push_bind(count);
     });
     statement.push(" on conflict (minute, class) do update set count = outcome_minute.count + excluded.count");
     statement
 }
 
-fn milliseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+/// As [`insert_statement`], for a transaction of one engine.
+pub fn insert_query<DB: BuilderEngine>(finished: &[FinishedAttempt]) -> QueryBuilder<DB> {
+    DB::builder_of(insert_statement(finished))
 }
 
-fn by_class(finished: &[FinishedAttempt]) -> BTreeMap<OutcomeClass, i64> {
-    let mut counts = BTreeMap::new();
-    for f in finished {
-        *counts.entry(f.class).or_default() += 1;
-    }
-    counts
+/// As [`count_statement`], for a transaction of one engine.
+pub fn count_query<DB: BuilderEngine>(finished: &[FinishedAttempt]) -> QueryBuilder<DB> {
+    DB::builder_of(count_statement(finished))
 }
 
-fn by_minute(finished: &[FinishedAttempt]) -> BTreeMap<(i64, OutcomeClass), i64> {
-    let mut counts = BTreeMap::new();
-    for f in finished {
-        *counts.entry((micros(f.at).div_euclid(MINUTE), f.class)).or_default() += 1;
-    }
-    counts
-}
-
-/// As [`insert_statement`], for transactions of one engine.
-pub fn insert_query<DB: Database>(finished: &[FinishedAttempt]) -> QueryBuilder<DB>
-where
-    for<'e> String: Encode<'e, DB> + Type<DB>,
-    for<'e> &'static str: Encode<'e, DB> + Type<DB>,
-    for<'e> i64: Encode<'e, DB> + Type<DB>,
-    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
-    for<'e> Option<i64>: Encode<'e, DB> + Type<DB>,
-    for<'e> Option<String>: Encode<'e, DB> + Type<DB>,
-{
-    let mut query = QueryBuilder::new(JOURNAL);
-    query.push_values(finished, |mut row, f| {
-        row.push_bind(f.lead.id.clone())
-            .push_bind(f.lead.client_id.clone())
-            .push_bind(micros(f.at))
-            .push_bind(f.class.name())
-            .push_bind(f.http_status.map(i64::from))
-            .push_bind(f.detail.clone())
-            .push_bind(f.duration.map(milliseconds))
-            .push_bind(f.attempt)
-            .push_bind(f.sent_hash.clone());
-    });
-    query.push(JOURNAL_KNOWN);
-    query
-}
-
-/// As [`count_statement`], for transactions of one engine.
-pub fn count_query<DB: Database>(finished: &[FinishedAttempt]) -> QueryBuilder<DB>
-where
-    for<'e> &'static str: Encode<'e, DB> + Type<DB>,
-    for<'e> i64: Encode<'e, DB> + Type<DB>,
-{
-    let mut query = QueryBuilder::new("insert into outcome_count (class, count) ");
-    query.push_values(by_class(finished), |mut row, (class, count)| {
-        row.push_bind(class.name()).push_bind(count);
-    });
-    query.push(" on conflict (class) do update set count = outcome_count.count + excluded.count");
-    query
-}
-
-/// As [`minute_statement`], for transactions of one engine.
-pub fn minute_query<DB: Database>(finished: &[FinishedAttempt]) -> QueryBuilder<DB>
-where
-    for<'e> &'static str: Encode<'e, DB> + Type<DB>,
-    for<'e> i64: Encode<'e, DB> + Type<DB>,
-{
-    let mut query = QueryBuilder::new("insert into outcome_minute (minute, class, count) ");
-    query.push_values(by_minute(finished), |mut row, ((minute, class), count)| {
-        row.push_bind(minute).push_bind(class.name()).push_bind(count);
-    });
-    query.push(" on conflict (minute, class) do update set count = outcome_minute.count + excluded.count");
-    query
+/// As [`minute_statement`], for a transaction of one engine.
+pub fn minute_query<DB: BuilderEngine>(finished: &[FinishedAttempt]) -> QueryBuilder<DB> {
+    DB::builder_of(minute_statement(finished))
 }
 
 /// The number of outcomes of each class; all classes are present.

@@ -5,14 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use sqlx::Row as _;
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::{heard, lenient};
-use crate::db::trusted;
 use crate::store::heard::reading::{self, EventFilter, HeardEvent};
 use crate::store::instant;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::{StateReader, Statement};
 use crate::store::told::OnItsWay;
 
 /// The tables with data of people, each with its look-up (by `id` and `client_id`, or by the event) and a description.
@@ -135,9 +134,7 @@ pub async fn holdings(
             (RecordLookup::Event, _) => 0,
             (RecordLookup::Lead, _) => {
                 let sql = format!("select count(*) from {table} where id = $1 and client_id = $2");
-                on_state!(db, pool => {
-                    sqlx::query_scalar(trusted(sql)).bind(&lead.id).bind(&lead.client_id).fetch_one(pool).await
-                })?
+                db.fetch_one::<(i64,)>(Statement::new(sql).bind(&lead.id).bind(&lead.client_id)).await?.0
             }
         };
         if rows > 0 {
@@ -147,12 +144,48 @@ pub async fn holdings(
     Ok(holdings)
 }
 
-/// See `posts!`.
+/// See [`events_read_by`].
 pub async fn events(db: &StateDb, lead: &LeadId, addresses: &BTreeSet<String>) -> Result<Vec<i64>, sqlx::Error> {
-    on_state!(db, pool => {
-        let mut connection = pool.acquire().await?;
-        Ok(posts!(connection, lead, addresses))
-    })
+    let mut reader = db;
+    events_read_by(&mut reader, lead, addresses).await
+}
+
+/// The numbers of all events about a person. These are the lead's events, unreadable events that seem to be about it or were
+/// fixed into one of them, and Website Chats with one of its addresses.
+pub(crate) async fn events_read_by(
+    reader: &mut impl StateReader,
+    lead: &LeadId,
+    addresses: &BTreeSet<String>,
+) -> Result<Vec<i64>, sqlx::Error> {
+    let own = Statement::new("select seq from event where id = $1 and client_id = $2 and id <> ''");
+    let own: Vec<(i64,)> = reader.read_all(own.bind(&lead.id).bind(&lead.client_id)).await?;
+    let mut seqs: BTreeSet<i64> = own.into_iter().map(|(seq,)| seq).collect();
+    let mut after = 0_i64;
+    loop {
+        let page = Statement::new(
+            "select seq, body, mended_as from event where problem is not null and seq > $1 order by seq limit 500",
+        );
+        let rows: Vec<(i64, Vec<u8>, Option<i64>)> = reader.read_all(page.bind(after)).await?;
+        let Some((last, _, _)) = rows.last() else { break };
+        after = *last;
+        for (seq, body, mended_as) in rows {
+            let is_mended = mended_as.is_some_and(|fixed| seqs.contains(&fixed));
+            if is_mended || seems_to_be_about(&body, lead) {
+                seqs.insert(seq);
+            }
+        }
+    }
+    after = 0;
+    while !addresses.is_empty() {
+        let page = Statement::new(
+            "select seq, body from event where id = '' and kind = 'chat_lead' and seq > $1 order by seq limit 500",
+        );
+        let rows: Vec<(i64, Vec<u8>)> = reader.read_all(page.bind(after)).await?;
+        let Some((last, _)) = rows.last() else { break };
+        after = *last;
+        seqs.extend(rows.into_iter().filter(|(_, body)| is_chat_of(body, addresses)).map(|(seq, _)| seq));
+    }
+    Ok(seqs.into_iter().collect())
 }
 
 /// All posts about a person, oldest first, each with the state of its write-back if that is not finished.
@@ -169,10 +202,8 @@ pub async fn received(
         for heard in page {
             let seq = heard.seq;
             type RecordLine = (String, i64, i64, Option<String>);
-            let waits: Option<RecordLine> = on_state!(db, pool => {
-                sqlx::query_as("select status, attempts, due_at, detail from writeback where event_seq = $1")
-                    .bind(seq).fetch_optional(pool).await
-            })?;
+            let waits = Statement::new("select status, attempts, due_at, detail from writeback where event_seq = $1");
+            let waits: Option<RecordLine> = db.fetch_optional(waits.bind(seq)).await?;
             let waits = waits.map(|(status, attempts, due_at, detail)| OnItsWay {
                 status,
                 attempts,
@@ -196,20 +227,21 @@ pub struct RecordedConversation {
 }
 
 pub async fn conversation(db: &StateDb, lead: &LeadId) -> Result<Option<RecordedConversation>, sqlx::Error> {
-    on_state!(db, pool => {
-        let row = sqlx::query(
-            "select picture, versions, not_worked, first_heard_at, last_heard_at from conversation where id = $1 and client_id = $2")
-            .bind(&lead.id).bind(&lead.client_id).fetch_optional(pool).await?;
-        let Some(row) = row else { return Ok(None) };
-        let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
-        Ok(Some(RecordedConversation {
-            picture: json(row.try_get(0)?),
-            versions: json(row.try_get(1)?),
-            not_worked: row.try_get(2)?,
-            first_heard_at: instant(row.try_get(3)?),
-            last_heard_at: instant(row.try_get(4)?),
-        }))
-    })
+    let stored = Statement::new(
+        "select picture, versions, not_worked, first_heard_at, last_heard_at from conversation \
+         where id = $1 and client_id = $2",
+    );
+    type ConversationRow = (String, String, Option<String>, i64, i64);
+    let row: Option<ConversationRow> = db.fetch_optional(stored.bind(&lead.id).bind(&lead.client_id)).await?;
+    let json = |text: &str| serde_json::from_str(text).unwrap_or_default();
+    let of = |(picture, versions, not_worked, first, last): ConversationRow| RecordedConversation {
+        picture: json(&picture),
+        versions: json(&versions),
+        not_worked,
+        first_heard_at: instant(first),
+        last_heard_at: instant(last),
+    };
+    Ok(row.map(of))
 }
 
 /// The row of a person in table `lead` (or the only one in another table), column by column, without contents. Numbers are as
@@ -217,11 +249,12 @@ pub async fn conversation(db: &StateDb, lead: &LeadId) -> Result<Option<Recorded
 pub async fn rows(db: &StateDb, table: &'static str, lead: &LeadId) -> Result<Vec<Value>, sqlx::Error> {
     let sql = match db {
         // The column names come from the schema, so that columns added later are included.
-        StateDb::Sqlite(pool) => {
-            let columns: Vec<String> =
-                sqlx::query_scalar("select name from pragma_table_info($1)").bind(table).fetch_all(pool).await?;
-            let pair =
-                |name: &String| format!("'{name}', case typeof({name}) when 'blob' then hex({name}) else {name} end");
+        StateDb::Sqlite(_) => {
+            let columns = Statement::new("select name from pragma_table_info($1)").bind(table);
+            let columns: Vec<(String,)> = db.fetch_all(columns).await?;
+            let pair = |(name,): &(String,)| {
+                format!("'{name}', case typeof({name}) when 'blob' then hex({name}) else {name} end")
+            };
             let pairs: Vec<String> = columns.iter().map(pair).collect();
             format!("select json_object({}) from {table} where id = $1 and client_id = $2", pairs.join(", "))
         }
@@ -229,10 +262,8 @@ pub async fn rows(db: &StateDb, table: &'static str, lead: &LeadId) -> Result<Ve
             format!("select cast(to_jsonb({table}) as text) from {table} where id = $1 and client_id = $2")
         }
     };
-    let rows: Vec<String> = on_state!(db, pool => {
-        sqlx::query_scalar(trusted(sql)).bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await
-    })?;
-    let value = |row: String| {
+    let rows: Vec<(String,)> = db.fetch_all(Statement::new(sql).bind(&lead.id).bind(&lead.client_id)).await?;
+    let value = |(row,): (String,)| {
         let mut value: Value = serde_json::from_str(&row).unwrap_or_default();
         if let Some(columns) = value.as_object_mut() {
             columns.retain(|name, _| !["desired", "delivered", "sent"].contains(&name.as_str()));

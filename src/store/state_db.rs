@@ -251,7 +251,10 @@ impl StateDb {
     }
 
     pub async fn close(&self) {
-        on_state!(self, pool => pool.close().await);
+        match self {
+            StateDb::Sqlite(pool) => pool.close().await,
+            StateDb::Postgres(pool) => pool.close().await,
+        }
     }
 
     async fn migrate(&self, url: &str) -> anyhow::Result<()> {
@@ -264,13 +267,17 @@ impl StateDb {
     }
 
     async fn has_table(&self, name: &str) -> Result<bool, sqlx::Error> {
-        let sql = match self {
-            StateDb::Sqlite(_) => "select count(*) from sqlite_master where type = 'table' and name = $1",
-            StateDb::Postgres(_) => {
-                "select count(*) from information_schema.tables where table_schema = current_schema() and table_name = $1"
+        let tables: i64 = match self {
+            StateDb::Sqlite(pool) => {
+                let sql = "select count(*) from sqlite_master where type = 'table' and name = $1";
+                sqlx::query_scalar(sql).bind(name).fetch_one(pool).await?
+            }
+            StateDb::Postgres(pool) => {
+                let sql = "select count(*) from information_schema.tables \
+                           where table_schema = current_schema() and table_name = $1";
+                sqlx::query_scalar(sql).bind(name).fetch_one(pool).await?
             }
         };
-        let tables: i64 = on_state!(self, pool => sqlx::query_scalar(sql).bind(name).fetch_one(pool).await)?;
         Ok(tables > 0)
     }
 
@@ -279,9 +286,7 @@ impl StateDb {
         if !self.has_table("_sqlx_migrations").await? {
             return Ok(0);
         }
-        let newest: Option<i64> = on_state!(self, pool => {
-            sqlx::query_scalar("select max(version) from _sqlx_migrations").fetch_one(pool).await
-        })?;
+        let (newest,): (Option<i64>,) = self.fetch_one("select max(version) from _sqlx_migrations").await?;
         Ok(newest.unwrap_or(0))
     }
 

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments as _, FromRow, Postgres, Sqlite, Transaction};
+use sqlx::{Arguments as _, Database, FromRow, Postgres, QueryBuilder, Sqlite, Transaction};
 
 use crate::db::trusted;
 use crate::store::state_db::StateDb;
@@ -179,6 +179,25 @@ impl From<String> for Statement {
     }
 }
 
+/// For callers with a transaction of one engine. It goes when all of them have a [`StateTransaction`].
+pub trait BuilderEngine: Database {
+    fn builder_of(statement: Statement) -> QueryBuilder<Self>;
+}
+
+impl BuilderEngine for Sqlite {
+    fn builder_of(statement: Statement) -> QueryBuilder<Self> {
+        let (text, arguments) = statement.for_sqlite();
+        QueryBuilder::with_arguments(text.as_str(), arguments)
+    }
+}
+
+impl BuilderEngine for Postgres {
+    fn builder_of(statement: Statement) -> QueryBuilder<Self> {
+        let (text, arguments) = statement.for_postgres();
+        QueryBuilder::with_arguments(text.as_str(), arguments)
+    }
+}
+
 /// The values of one row of [`Statement::push_values`].
 pub struct StatementRow<'s> {
     statement: &'s mut Statement,
@@ -295,6 +314,26 @@ impl StateTransaction {
             Self::Sqlite(transaction) => transaction.rollback().await,
             Self::Postgres(transaction) => transaction.rollback().await,
         }
+    }
+}
+
+/// Reads the state: with single statements, or inside a transaction.
+pub trait StateReader: Send {
+    fn read_all<T: StateRow>(
+        &mut self,
+        statement: Statement,
+    ) -> impl Future<Output = Result<Vec<T>, sqlx::Error>> + Send;
+}
+
+impl StateReader for &StateDb {
+    async fn read_all<T: StateRow>(&mut self, statement: Statement) -> Result<Vec<T>, sqlx::Error> {
+        self.fetch_all(statement).await
+    }
+}
+
+impl StateReader for StateTransaction {
+    async fn read_all<T: StateRow>(&mut self, statement: Statement) -> Result<Vec<T>, sqlx::Error> {
+        self.fetch_all(statement).await
     }
 }
 
