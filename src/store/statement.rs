@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs};
@@ -52,13 +53,15 @@ impl<T> StateRow for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow
 pub struct Statement {
     text: Cow<'static, str>,
     arguments: Vec<StatementArgument>,
+    /// Where [`Self::push_bind`] wrote its placeholders.
+    pushed: Vec<Range<usize>>,
     keeps_plan: bool,
 }
 
 impl Statement {
     /// A statement, or its beginning.
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
-        Self { text: text.into(), arguments: Vec::new(), keeps_plan: true }
+        Self { text: text.into(), arguments: Vec::new(), pushed: Vec::new(), keeps_plan: true }
     }
 
     /// Gives the next `$n` of the text its value.
@@ -78,7 +81,9 @@ impl Statement {
     pub fn push_bind(&mut self, value: impl Into<StatementArgument>) -> &mut Self {
         self.arguments.push(value.into());
         let number = self.arguments.len();
+        let start = self.text.len();
         write!(self.text.to_mut(), "${number}").expect("a text can be appended to");
+        self.pushed.push(start..self.text.len());
         self
     }
 
@@ -118,7 +123,25 @@ impl Statement {
         self
     }
 
+    /// SQLite looks up each `$n` in a list of all earlier ones, which takes seconds for a thousand leads. A `?` is not looked up.
+    /// A statement that also has `$n` in its own text keeps them all; it has few values.
+    fn sqlite_text(&self) -> String {
+        if self.pushed.len() < self.arguments.len() {
+            return self.text.to_string();
+        }
+        let mut text = String::with_capacity(self.text.len());
+        let mut written = 0;
+        for place in &self.pushed {
+            text.push_str(&self.text[written..place.start]);
+            text.push('?');
+            written = place.end;
+        }
+        text.push_str(&self.text[written..]);
+        text
+    }
+
     fn for_sqlite(self) -> (sqlx::SqlStr, SqliteArguments) {
+        let text = self.sqlite_text();
         let mut arguments = SqliteArguments::default();
         for argument in self.arguments {
             let added = match argument {
@@ -128,7 +151,7 @@ impl Statement {
             };
             added.expect("texts, integers and bytes can be encoded");
         }
-        (trusted(self.text.into_owned()), arguments)
+        (trusted(text), arguments)
     }
 
     fn for_postgres(self) -> (sqlx::SqlStr, PgArguments) {
@@ -352,6 +375,12 @@ mod tests {
             statement.text(),
             "insert into t (a, b) values ($1, $2), ($3, $4) on conflict do nothing; select 1 where 5 in ($5, $6)"
         );
+        assert_eq!(
+            statement.sqlite_text(),
+            "insert into t (a, b) values (?, ?), (?, ?) on conflict do nothing; select 1 where 5 in (?, ?)"
+        );
+        let mut mixed = Statement::new("select $1, ").bind(1_i64);
+        assert_eq!(mixed.push_bind(2_i64).sqlite_text(), "select $1, $2");
         assert_eq!(statement.arguments[2], StatementArgument::Text(Some("y".to_owned())));
     }
 
