@@ -29,7 +29,7 @@ use crate::source::changed_at::{self, ChangedAt};
 use crate::source::changes::log::ChangeLog;
 use crate::source::read::number;
 use crate::source::settled::{self, SettledLook};
-use crate::source::source_db::{SourceDb, on_source};
+use crate::source::source_db::SourceDb;
 use crate::source::source_file::expect_source_file;
 use crate::source::{catalog, columns};
 
@@ -267,8 +267,7 @@ impl ConnectedCrm {
     pub async fn keyless_rows(&self) -> Result<u64, sqlx::Error> {
         let key = db::quote(&self.source.key);
         let sql = format!("select count(*) from {} and t.{key} is null", columns::from_clause(&self.source));
-        let rows: i64 = on_source!(&self.db, pool => sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await)
-            .map_err(discreet::of_source)?;
+        let rows = self.db.fetch_number(sql).await.map_err(discreet::of_source)?;
         Ok(u64::try_from(rows).unwrap_or(0))
     }
 
