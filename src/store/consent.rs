@@ -12,34 +12,45 @@ use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash};
 use crate::rules::lead_change::LeadChange;
 use crate::store::lead::InOrder;
 use crate::store::state_db::{StateDb, on_state};
+use crate::store::statement::{StateTransaction, Statement};
 use crate::store::{instant, micros, tombstone};
 
-/// Whether the ledger has any entry, or any post may be an opt-out. If not, no further query is needed.
+/// Returns a row if the ledger has any entry, or any post may be an opt-out. If not, no further query is needed.
+pub(crate) const ANY: &str =
+    "select cast(1 as bigint) where exists (select 1 from consent) or exists (select 1 from possible_opt_out)";
+
+/// In a transaction: whether the consent of any lead may be withdrawn.
+pub(crate) async fn any_withdrawn(transaction: &mut StateTransaction) -> Result<bool, sqlx::Error> {
+    Ok(transaction.fetch_optional::<(i64,)>(ANY).await?.is_some())
+}
+
+/// In a transaction: the withdrawn consent of these leads, in one statement (at most 2,000 leads).
+pub(crate) async fn withdrawn_of(
+    transaction: &mut StateTransaction,
+    leads: &[LeadId],
+) -> Result<HashMap<LeadId, WithdrawnConsent>, sqlx::Error> {
+    Ok(standing_of(transaction.fetch_all(standing_statement(leads)).await?))
+}
+
+/// As [`any_withdrawn`], for a transaction of one engine.
 macro_rules! any {
     ($executor:expr) => {
-        sqlx::query_scalar::<_, i64>(
-            "select cast(1 as bigint) where exists (select 1 from consent) or exists (select 1 from possible_opt_out)",
-        )
-        .fetch_optional($executor)
-        .await
-        .map(|found| found.is_some())
+        sqlx::query_scalar::<_, i64>($crate::store::consent::ANY)
+            .fetch_optional($executor)
+            .await
+            .map(|found| found.is_some())
     };
 }
 pub(crate) use any;
 
-/// The withdrawn consent of these leads: one statement for any number of leads (at most 2,000).
+/// As [`withdrawn_of`], for a transaction of one engine.
 macro_rules! standing {
     ($executor:expr, $leads:expr) => {
-        match $crate::store::consent::standing_query($leads).build().fetch_all($executor).await {
-            Ok(rows) => {
-                let rows = rows.iter().map(|row| {
-                    let lead = LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? };
-                    Ok((lead, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?))
-                });
-                rows.collect::<Result<Vec<_>, sqlx::Error>>().map($crate::store::consent::standing_of)
-            }
-            Err(error) => Err(error),
-        }
+        $crate::store::consent::standing_query($leads)
+            .build_query_as()
+            .fetch_all($executor)
+            .await
+            .map($crate::store::consent::standing_of)
     };
 }
 pub(crate) use standing;
@@ -53,31 +64,38 @@ where
     query.push_values(leads, |mut row, lead| {
         row.push_bind(lead.id.as_str()).push_bind(lead.client_id.as_str());
     });
-    query.push(
-        ") select w.id, w.client_id, w.channel, max(w.at), cast(0 as bigint) from asked \
+    query.push(STANDING);
+    query
+}
+
+fn standing_statement(leads: &[LeadId]) -> Statement {
+    let mut statement = Statement::new("with asked (asked_id, asked_client_id) as (");
+    statement.push_values(leads, |row, lead| {
+        row.push_bind(&lead.id).push_bind(&lead.client_id);
+    });
+    statement.push(STANDING);
+    statement
+}
+
+/// The end of [`standing_statement`]. Until an operator has decided on a possible opt-out, no later post gives consent again.
+const STANDING: &str = ") select w.id, w.client_id, w.channel, max(w.at), cast(0 as bigint) from asked \
          join consent w on w.id = asked_id and w.client_id = asked_client_id where w.given = 0 and not exists ( \
            select 1 from consent g where g.id = w.id and g.client_id = w.client_id and g.channel = w.channel and g.given = 1 \
            and g.at > w.at and g.heard_at > w.at and (g.source <> 'crm' or g.at <= g.heard_at) \
            and (g.seq > w.seq or g.source = 'crm' and g.heard_at <= w.heard_at) \
-         ) group by w.id, w.client_id, w.channel",
-    );
-    // Until an operator has decided on a possible opt-out, no later post gives consent again.
-    query.push(
-        " union all select id, client_id, channel, max(at), cast(1 as bigint) from asked \
+         ) group by w.id, w.client_id, w.channel \
+     union all select id, client_id, channel, max(at), cast(1 as bigint) from asked \
          join possible_opt_out on id = asked_id and client_id = asked_client_id where settled_at is null and settled_by is null \
-         group by id, client_id, channel",
-    );
-    query
-}
+         group by id, client_id, channel";
 
 /// A channel of a lead, when its consent was withdrawn, and 1 if an operator has to decide.
-type StandingRow = (LeadId, String, i64, i64);
+type StandingRow = (String, String, String, i64, i64);
 
 pub(crate) fn standing_of(rows: Vec<StandingRow>) -> HashMap<LeadId, WithdrawnConsent> {
     let mut standing: HashMap<LeadId, WithdrawnConsent> = HashMap::new();
-    for (lead, channel, at, unsettled) in rows {
+    for (id, client_id, channel, at, unsettled) in rows {
         let Some(channel) = ConsentChannel::from_name(&channel) else { continue };
-        let standing = standing.entry(lead).or_default();
+        let standing = standing.entry(LeadId { id, client_id }).or_default();
         if unsettled == 1 {
             standing.set_unsettled(channel, instant(at));
         } else {
@@ -92,7 +110,10 @@ pub async fn stands(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Wi
     if leads.is_empty() {
         return Ok(HashMap::new());
     }
-    on_state!(db, pool => if any!(pool)? { standing!(pool, leads) } else { Ok(HashMap::new()) })
+    if db.fetch_optional::<(i64,)>(ANY).await?.is_none() {
+        return Ok(HashMap::new());
+    }
+    Ok(standing_of(db.fetch_all(standing_statement(leads)).await?))
 }
 
 /// A number that grows with every ledger entry and with every post that may be an opt-out.

@@ -5,8 +5,8 @@
 //! (fact `erasure_key` in table `control`). The hash by itself reveals nothing. With the whole state one can check whether a
 //! known or guessed id was erased; that is its purpose.
 //!
-//! A writer that may write about a lead missing from table `lead` checks in its own transaction, by `erased!`, because its
-//! earlier reads may be older than the tombstone.
+//! A writer that may write about a lead missing from table `lead` checks in its own transaction, by [`erased_among`], because
+//! its earlier reads may be older than the tombstone.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,7 +16,8 @@ use sha2::Sha256;
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use crate::conversica::lead::LeadId;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::{StateTransaction, Statement};
 
 /// The fact that holds the key.
 pub(crate) const KEY_NAME: &str = "erasure_key";
@@ -92,8 +93,42 @@ impl ErasedPeople {
     }
 }
 
-/// In a transaction that has not locked or written anything yet: the erased people among `$leads`. `$leads` is an iterator of
-/// [`LeadId`], which is not consumed if no person was ever erased. No further erasure happens until the transaction ends.
+/// In a transaction that has not locked or written anything yet: the erased people among `leads`, which is not consumed if no
+/// person was ever erased. No further erasure happens until the transaction ends.
+pub(crate) async fn erased_among(
+    transaction: &mut StateTransaction,
+    leads: impl Iterator<Item = LeadId>,
+) -> Result<ErasedPeople, sqlx::Error> {
+    keep_erasures_out(transaction).await?;
+    let Some((key,)) = transaction.fetch_optional::<(String,)>(KEY).await? else { return Ok(ErasedPeople::default()) };
+    let key = TombstoneKey::parse(&key)?;
+    let asked: Vec<(Vec<u8>, LeadId)> = leads.map(|lead| (key.tag(&lead), lead)).collect();
+    let mut found = Vec::new();
+    for some in asked.chunks(2000) {
+        found.extend(transaction.fetch_all::<(Vec<u8>,)>(among_statement(some)).await?);
+    }
+    Ok(ErasedPeople::of(asked, found.into_iter().map(|(tag,)| tag).collect()))
+}
+
+/// Makes erasures wait until the transaction ends. SQLite has one writer at a time.
+pub(crate) async fn keep_erasures_out(transaction: &mut StateTransaction) -> Result<(), sqlx::Error> {
+    if let StateTransaction::Postgres(_) = transaction {
+        transaction.execute(SHARED_LOCK).await?;
+    }
+    Ok(())
+}
+
+/// The letters "csyncers".
+const SHARED_LOCK: &str = "select pg_advisory_xact_lock_shared(7166204947097547379)";
+
+/// The list must not be empty.
+fn among_statement(asked: &[(Vec<u8>, LeadId)]) -> Statement {
+    let mut statement = Statement::new("select tag from tombstone where tag in (");
+    statement.push_list(asked.iter().map(|(tag, _)| tag)).push(")");
+    statement
+}
+
+/// As [`erased_among`], for a transaction of one engine.
 macro_rules! erased {
     ($db:expr, $transaction:expr, $leads:expr) => {{
         if let Some(lock) = $crate::store::tombstone::shared_lock($db) {
@@ -122,8 +157,7 @@ pub(crate) use erased;
 pub(crate) fn shared_lock(db: &StateDb) -> Option<&'static str> {
     match db {
         StateDb::Sqlite(_) => None,
-        // The letters "csyncers".
-        StateDb::Postgres(_) => Some("select pg_advisory_xact_lock_shared(7166204947097547379)"),
+        StateDb::Postgres(_) => Some(SHARED_LOCK),
     }
 }
 
@@ -144,8 +178,8 @@ where
 /// The key, if any person was ever erased. A caller that reads it once and then uses [`among`] saves a query for each batch while
 /// there is no tombstone.
 pub async fn key(db: &StateDb) -> Result<Option<TombstoneKey>, sqlx::Error> {
-    let body: Option<String> = on_state!(db, pool => sqlx::query_scalar(KEY).fetch_optional(pool).await)?;
-    body.as_deref().map(TombstoneKey::parse).transpose()
+    let body: Option<(String,)> = db.fetch_optional(KEY).await?;
+    body.map(|(body,)| TombstoneKey::parse(&body)).transpose()
 }
 
 /// The erased people among these, for a caller that only reads: one statement for up to 2,000.
@@ -157,17 +191,16 @@ pub async fn among(
     let asked: Vec<(Vec<u8>, LeadId)> = leads.map(|lead| (key.tag(lead), lead.clone())).collect();
     let mut found = Vec::new();
     for some in asked.chunks(2000) {
-        found.extend(on_state!(db, pool => among_query(some).build_query_scalar::<Vec<u8>>().fetch_all(pool).await)?);
+        found.extend(db.fetch_all::<(Vec<u8>,)>(among_statement(some)).await?);
     }
-    Ok(ErasedPeople::of(asked, found))
+    Ok(ErasedPeople::of(asked, found.into_iter().map(|(tag,)| tag).collect()))
 }
 
 /// Since when that person is erased; `None` if they are not.
 pub async fn since(db: &StateDb, lead: &LeadId) -> Result<Option<i64>, sqlx::Error> {
     let Some(key) = key(db).await? else { return Ok(None) };
-    on_state!(db, pool => {
-        sqlx::query_scalar("select at from tombstone where tag = $1").bind(key.tag(lead)).fetch_optional(pool).await
-    })
+    let find = Statement::new("select at from tombstone where tag = $1").bind(key.tag(lead));
+    Ok(db.fetch_optional::<(i64,)>(find).await?.map(|(at,)| at))
 }
 
 #[cfg(test)]
