@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use crate::db::trusted;
 use crate::rules::mapping::opt_out::{COUNTS_AS_OPT_OUT, MAY_BE_OPT_OUT, UNMAPPED_COUNTS, UNMAPPED_MAY_BE};
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
 
 /// The numbers of such leads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -24,6 +23,6 @@ pub async fn count(db: &StateDb) -> Result<UnclearOptOuts, sqlx::Error> {
         counts = holds([COUNTS_AS_OPT_OUT, UNMAPPED_COUNTS]),
         may_be = holds([MAY_BE_OPT_OUT, UNMAPPED_MAY_BE]),
     );
-    let (counted, unclear) = on_state!(db, pool => sqlx::query_as(trusted(sql)).fetch_one(pool).await)?;
+    let (counted, unclear) = db.fetch_one(sql).await?;
     Ok(UnclearOptOuts { counted, unclear })
 }

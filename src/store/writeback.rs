@@ -5,14 +5,13 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{QueryBuilder, Row as _};
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::post::PostKind;
-use crate::db::trusted;
 use crate::horizon;
 use crate::rules::heard_event::{StoredConversation, WaitingEvent};
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::Statement;
 use crate::store::{instant, micros};
 
 /// An event that the CRM's database rejected.
@@ -61,38 +60,55 @@ pub async fn due(db: &StateDb, longest: Duration, now: DateTime<Utc>) -> Result<
          left join conversation c on c.id = e.id and c.client_id = e.client_id and e.kind <> 'chat_lead' \
          where s.before < {BATCH_BYTES} order by s.event_seq"
     );
-    on_state!(db, pool => {
-        let rows = sqlx::query(trusted(sql))
-            .bind(micros(now)).bind(micros(horizon::latest(longest, now))).fetch_all(pool).await?;
-        rows.iter().map(|row| {
-            let conversation = match row.try_get::<Option<String>, _>(10)? {
-                None => None,
-                Some(picture) => Some(StoredConversation {
-                    picture,
-                    first_heard_at: instant(row.try_get(11)?),
-                    last_heard_at: instant(row.try_get(12)?),
-                }),
-            };
-            Ok(WaitingEvent {
-                seq: row.try_get(0)?,
-                lane: row.try_get(1)?,
-                attempts: row.try_get(2)?,
-                kind: kind_of(row.try_get(3)?)?,
-                lead: LeadId { id: row.try_get(4)?, client_id: row.try_get(5)? },
-                received_at: instant(row.try_get(6)?),
-                body: row.try_get(7)?,
-                key: hex(row.try_get(8)?),
-                effect: row.try_get(9)?,
-                conversation,
-            })
-        }).collect()
-    })
+    let due = Statement::new(sql).bind(micros(now)).bind(micros(horizon::latest(longest, now)));
+    db.fetch_all::<WaitingRow>(due).await?.into_iter().map(WaitingRow::waiting).collect()
+}
+
+/// A row of [`due`]. The last three are of the conversation, if there is one.
+#[derive(sqlx::FromRow)]
+struct WaitingRow {
+    event_seq: i64,
+    lane: String,
+    attempts: i64,
+    kind: String,
+    id: String,
+    client_id: String,
+    received_at: i64,
+    body: Vec<u8>,
+    content_hash: Vec<u8>,
+    effect: Option<String>,
+    picture: Option<String>,
+    first_heard_at: Option<i64>,
+    last_heard_at: Option<i64>,
+}
+
+impl WaitingRow {
+    fn waiting(self) -> Result<WaitingEvent, sqlx::Error> {
+        let at = |at: Option<i64>| instant(at.unwrap_or_default());
+        let conversation = self.picture.map(|picture| StoredConversation {
+            picture,
+            first_heard_at: at(self.first_heard_at),
+            last_heard_at: at(self.last_heard_at),
+        });
+        Ok(WaitingEvent {
+            seq: self.event_seq,
+            lane: self.lane,
+            attempts: self.attempts,
+            kind: kind_of(&self.kind)?,
+            lead: LeadId { id: self.id, client_id: self.client_id },
+            received_at: instant(self.received_at),
+            body: self.body,
+            key: hex(&self.content_hash),
+            effect: self.effect,
+            conversation,
+        })
+    }
 }
 
 /// When the next event becomes due.
 pub async fn next_due(db: &StateDb, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-    let sql = "select min(due_at) from writeback where status = 'waiting' and due_at > $1";
-    let next: Option<i64> = on_state!(db, pool => sqlx::query_scalar(sql).bind(micros(now)).fetch_one(pool).await)?;
+    let next = Statement::new("select min(due_at) from writeback where status = 'waiting' and due_at > $1");
+    let (next,): (Option<i64>,) = db.fetch_one(next.bind(micros(now))).await?;
     Ok(next.map(instant))
 }
 
@@ -119,61 +135,55 @@ pub async fn failed(db: &StateDb, failed: &[FailedEvent], now: DateTime<Utc>) ->
     if failed.is_empty() {
         return Ok(());
     }
-    on_state!(db, pool => {
-        let mut sql = QueryBuilder::new("with failed (seq, status, due_at, detail) as (");
-        sql.push_values(failed, |mut row, failed| {
-            row.push_bind(failed.seq)
-                .push_bind(if failed.due_at.is_some() { "waiting" } else { "stopped" })
-                .push_bind(micros(failed.due_at.unwrap_or(now)))
-                .push_bind(&failed.detail);
-        });
-        sql.push(") update writeback set attempts = attempts + 1, status = f.status, due_at = f.due_at, detail = f.detail, \
-                  first_failed_at = coalesce(first_failed_at, ");
-        sql.push_bind(micros(now)).push(") from failed f where event_seq = f.seq");
-        sql.build().execute(pool).await?;
-        Ok(())
-    })
+    let mut statement = Statement::new("with failed (seq, status, due_at, detail) as (");
+    statement.push_values(failed, |row, failed| {
+        row.push_bind(failed.seq)
+            .push_bind(if failed.due_at.is_some() { "waiting" } else { "stopped" })
+            .push_bind(micros(failed.due_at.unwrap_or(now)))
+            .push_bind(&failed.detail);
+    });
+    statement.push(
+        ") update writeback set attempts = attempts + 1, status = f.status, due_at = f.due_at, detail = f.detail, \
+         first_failed_at = coalesce(first_failed_at, ",
+    );
+    statement.push_bind(micros(now)).push(") from failed f where event_seq = f.seq");
+    db.execute(statement).await.map(drop)
 }
+
+/// The fields of a [`StoppedEvent`], in its order.
+type StoppedRow = (i64, String, String, String, i64, i64, Option<String>, i64);
 
 /// Dead letters, oldest first.
 pub async fn stopped(db: &StateDb) -> Result<Vec<StoppedEvent>, sqlx::Error> {
     let sql = "select w.event_seq, e.kind, e.id, e.client_id, w.attempts, coalesce(w.first_failed_at, w.due_at), w.detail, \
                (select count(*) from writeback b where b.lane = w.lane and b.event_seq > w.event_seq) \
                from writeback w join event e on e.seq = w.event_seq where w.status = 'stopped' order by w.event_seq";
-    on_state!(db, pool => {
-        let rows = sqlx::query(sql).fetch_all(pool).await?;
-        rows.iter().map(|row| Ok(StoppedEvent {
-            seq: row.try_get(0)?,
-            kind: kind_of(row.try_get(1)?)?,
-            lead: LeadId { id: row.try_get(2)?, client_id: row.try_get(3)? },
-            attempts: row.try_get(4)?,
-            since: instant(row.try_get(5)?),
-            detail: row.try_get(6)?,
-            behind: row.try_get(7)?,
-        })).collect()
-    })
+    let rows: Vec<StoppedRow> = db.fetch_all(sql).await?;
+    let stopped = |(seq, kind, id, client_id, attempts, since, detail, behind): StoppedRow| {
+        let (kind, lead) = (kind_of(&kind)?, LeadId { id, client_id });
+        Ok(StoppedEvent { seq, kind, lead, attempts, since: instant(since), detail, behind })
+    };
+    rows.into_iter().map(stopped).collect()
 }
 
 /// Queues dead letters again: those of these leads and these events, or all. Returns how many.
 pub async fn retry(db: &StateDb, which: Option<(&[String], &[i64])>, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    on_state!(db, pool => {
-        let mut sql = QueryBuilder::new(
-            "update writeback set status = 'waiting', attempts = 0, first_failed_at = null, due_at = ",
-        );
-        sql.push_bind(micros(now)).push(" where status = 'stopped'");
-        if let Some((ids, seqs)) = which {
-            sql.push(" and (1 = 0");
-            for id in ids {
-                // Chat leads have no id, so a blank id does not select them.
-                sql.push(" or event_seq in (select seq from event where kind <> 'chat_lead' and id = ").push_bind(id).push(")");
-            }
-            for seq in seqs {
-                sql.push(" or event_seq = ").push_bind(*seq);
-            }
-            sql.push(")");
+    let mut statement =
+        Statement::new("update writeback set status = 'waiting', attempts = 0, first_failed_at = null, due_at = ");
+    statement.push_bind(micros(now)).push(" where status = 'stopped'");
+    if let Some((ids, seqs)) = which {
+        statement.push(" and (1 = 0");
+        for id in ids {
+            // Chat leads have no id, so a blank id does not select them.
+            statement.push(" or event_seq in (select seq from event where kind <> 'chat_lead' and id = ");
+            statement.push_bind(id).push(")");
         }
-        Ok(sql.build().execute(pool).await?.rows_affected())
-    })
+        for seq in seqs {
+            statement.push(" or event_seq = ").push_bind(*seq);
+        }
+        statement.push(")");
+    }
+    db.execute(statement).await
 }
 
 fn kind_of(name: &str) -> Result<PostKind, sqlx::Error> {
