@@ -4,14 +4,14 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
+use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use crate::conversica::consent::{HeardWord, WithdrawnConsent, WordSource};
 use crate::conversica::consent_word::{ChannelWord, ConsentChannel};
 use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash};
 use crate::rules::lead_change::LeadChange;
 use crate::store::lead::InOrder;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
 use crate::store::statement::{StateTransaction, Statement};
 use crate::store::{instant, micros, tombstone};
 
@@ -20,6 +20,7 @@ pub(crate) const ANY: &str =
     "select cast(1 as bigint) where exists (select 1 from consent) or exists (select 1 from possible_opt_out)";
 
 /// In a transaction: whether the consent of any lead may be withdrawn.
+#[allow(dead_code)] // Its caller, `super::delivery`, still uses the macro.
 pub(crate) async fn any_withdrawn(transaction: &mut StateTransaction) -> Result<bool, sqlx::Error> {
     Ok(transaction.fetch_optional::<(i64,)>(ANY).await?.is_some())
 }
@@ -122,7 +123,8 @@ const NEWEST: &str =
 
 /// The number of the newest entry; 0 if there is none. While it stays the same, no new withdrawal has arrived.
 pub async fn newest(db: &StateDb) -> Result<i64, sqlx::Error> {
-    on_state!(db, pool => sqlx::query_scalar(NEWEST).fetch_one(pool).await)
+    let (newest,) = db.fetch_one(NEWEST).await?;
+    Ok(newest)
 }
 
 /// A withdrawal or grant of consent, with its source.
@@ -143,17 +145,12 @@ impl LedgerEntry {
 }
 
 /// Adds 1 to 2,000 entries to the ledger.
-pub(crate) fn insert_query<DB: Database>(entries: &[LedgerEntry]) -> QueryBuilder<DB>
-where
-    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
-    for<'e> i64: Encode<'e, DB> + Type<DB>,
-    for<'e> Option<i64>: Encode<'e, DB> + Type<DB>,
-{
-    let mut query =
-        QueryBuilder::new("insert into consent (id, client_id, channel, given, at, heard_at, source, event_seq) ");
-    query.push_values(entries, |mut row, entry| {
-        row.push_bind(entry.lead.id.as_str())
-            .push_bind(entry.lead.client_id.as_str())
+pub(crate) fn insert_statement(entries: &[LedgerEntry]) -> Statement {
+    let mut statement =
+        Statement::new("insert into consent (id, client_id, channel, given, at, heard_at, source, event_seq) ");
+    statement.push_values(entries, |row, entry| {
+        row.push_bind(&entry.lead.id)
+            .push_bind(&entry.lead.client_id)
             .push_bind(entry.word.channel.name())
             .push_bind(i64::from(entry.word.given))
             .push_bind(micros(entry.word.at))
@@ -161,83 +158,94 @@ where
             .push_bind(if entry.event_seq.is_some() { "conversica" } else { "crm" })
             .push_bind(entry.event_seq);
     });
-    query
+    statement
 }
 
 /// Adds to the ledger what the CRM says.
 pub async fn record(db: &StateDb, entries: &[LedgerEntry]) -> Result<(), sqlx::Error> {
     for some in entries.chunks(1000) {
-        on_state!(db, pool => {
-            let mut transaction = pool.begin_with(db.begin_write()).await?;
-            let erased = tombstone::erased!(db, transaction, some.iter().map(|entry| entry.lead.clone()));
-            let some: Vec<LedgerEntry> = some.iter().filter(|entry| !erased.has(&entry.lead)).cloned().collect();
-            if !some.is_empty() {
-                insert_query(&some).build().execute(&mut *transaction).await?;
-            }
-            transaction.commit().await?;
-        });
+        let mut transaction = db.begin().await?;
+        let leads = some.iter().map(|entry| entry.lead.clone());
+        let erased = tombstone::erased_among(&mut transaction, leads).await?;
+        let some: Vec<LedgerEntry> = some.iter().filter(|entry| !erased.has(&entry.lead)).cloned().collect();
+        if !some.is_empty() {
+            transaction.execute(insert_statement(&some)).await?;
+        }
+        transaction.commit().await?;
     }
     Ok(())
 }
 
 /// The whole ledger of a lead, in the order of its entries.
 pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<Vec<LedgerEntry>, sqlx::Error> {
-    on_state!(db, pool => {
-        let rows = sqlx::query(
-            "select channel, given, at, heard_at, event_seq from consent where id = $1 and client_id = $2 order by seq")
-            .bind(&lead.id).bind(&lead.client_id).fetch_all(pool).await?;
-        rows.iter().map(|row| {
-            let channel: String = row.try_get(0)?;
-            let word = ChannelWord {
-                channel: ConsentChannel::from_name(&channel).ok_or_else(|| sqlx::Error::Decode("unknown channel".into()))?,
-                given: row.try_get::<i64, _>(1)? == 1,
-                at: instant(row.try_get(2)?),
-            };
-            Ok(LedgerEntry { lead: lead.clone(), word, heard_at: instant(row.try_get(3)?), event_seq: row.try_get(4)? })
-        }).collect()
-    })
+    let entries = Statement::new(
+        "select channel, given, at, heard_at, event_seq from consent where id = $1 and client_id = $2 order by seq",
+    );
+    let rows: Vec<(String, i64, i64, i64, Option<i64>)> =
+        db.fetch_all(entries.bind(&lead.id).bind(&lead.client_id)).await?;
+    let entry = |(channel, given, at, heard_at, event_seq): (String, i64, i64, i64, Option<i64>)| {
+        let channel =
+            ConsentChannel::from_name(&channel).ok_or_else(|| sqlx::Error::Decode("unknown channel".into()))?;
+        let word = ChannelWord { channel, given: given == 1, at: instant(at) };
+        Ok(LedgerEntry { lead: lead.clone(), word, heard_at: instant(heard_at), event_seq })
+    };
+    rows.into_iter().map(entry).collect()
 }
 
 /// In a transaction: writes opt-outs in force into the desired content of these leads. Requests in flight end first. The rows
-/// stay locked until the transaction ends, so that no claim and no poll comes between reading and writing them.
-macro_rules! keep {
-    ($db:expr, $transaction:expr, $leads:expr, $now:expr) => {{
-        let locked = $crate::store::consent::locked_query($db, $leads).build().fetch_all(&mut *$transaction).await?;
-        let mut desired = Vec::with_capacity(locked.len());
-        for row in &locked {
-            desired.push((LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? }, row.try_get::<String, _>(2)?));
-        }
-        let standing = $crate::store::consent::standing!(&mut *$transaction, $leads)?;
-        let changes = $crate::store::consent::changes(desired, &standing);
-        if !changes.is_empty() {
-            $crate::store::lead::upsert_query(&changes, $now, $now).build().execute(&mut *$transaction).await?;
-        }
-        changes.len()
-    }};
+/// stay locked until the transaction ends, so that no claim and no poll comes between reading and writing them. Returns how many
+/// leads were changed.
+pub(crate) async fn keep(
+    transaction: &mut StateTransaction,
+    leads: &[LeadId],
+    now: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
+    let locked = locked_statement(transaction, leads);
+    let locked: Vec<(String, String, String)> = transaction.fetch_all(locked).await?;
+    let desired = locked.into_iter().map(|(id, client_id, desired)| (LeadId { id, client_id }, desired));
+    let changes = changes(desired.collect(), &withdrawn_of(transaction, leads).await?);
+    if !changes.is_empty() {
+        write_changes(transaction, &changes, now, now).await?;
+    }
+    Ok(changes.len() as u64)
 }
-pub(crate) use keep;
 
-pub(crate) fn locked_query<DB: Database>(db: &StateDb, leads: &[LeadId]) -> QueryBuilder<DB>
-where
-    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
-{
-    let mut query = QueryBuilder::new(
+/// The statement of [`super::lead::upsert`], in a transaction of either engine.
+async fn write_changes(
+    transaction: &mut StateTransaction,
+    changes: &[LeadChange],
+    now: DateTime<Utc>,
+    written_at: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    use super::lead::upsert_query;
+    match transaction {
+        StateTransaction::Sqlite(connection) => {
+            upsert_query(changes, now, written_at).build().execute(&mut **connection).await.map(drop)
+        }
+        StateTransaction::Postgres(connection) => {
+            upsert_query(changes, now, written_at).build().execute(&mut **connection).await.map(drop)
+        }
+    }
+}
+
+fn locked_statement(transaction: &StateTransaction, leads: &[LeadId]) -> Statement {
+    let mut statement = Statement::new(
         "select id, client_id, desired from lead where gone_at is null and desired is not null and (id, client_id) in (",
     );
-    query.push_values(leads, |mut row, lead| {
-        row.push_bind(lead.id.as_str()).push_bind(lead.client_id.as_str());
+    statement.push_values(leads, |row, lead| {
+        row.push_bind(&lead.id).push_bind(&lead.client_id);
     });
-    query.push(") order by id, client_id");
+    statement.push(") order by id, client_id");
     // See `InOrder`. SQLite needs no row locks, because it has one writer at a time.
-    query.push(match db {
-        StateDb::Sqlite(_) => "",
-        StateDb::Postgres(_) => " for update",
+    statement.push(match transaction {
+        StateTransaction::Sqlite(_) => "",
+        StateTransaction::Postgres(_) => " for update",
     });
-    query
+    statement
 }
 
 /// The changes that make desired contents agree with the opt-outs in force.
-pub(crate) fn changes(desired: Vec<(LeadId, String)>, standing: &HashMap<LeadId, WithdrawnConsent>) -> Vec<LeadChange> {
+fn changes(desired: Vec<(LeadId, String)>, standing: &HashMap<LeadId, WithdrawnConsent>) -> Vec<LeadChange> {
     let change = |(lead, body): (LeadId, String)| {
         let kept = standing.get(&lead)?.keep(&body)?;
         // `upsert` sets `urgent` by what was delivered. Without a row hash, the next poll reads the row again.
@@ -259,24 +267,23 @@ pub async fn upsert(
     if changes.is_empty() {
         return Ok(());
     }
-    on_state!(db, pool => {
-        let mut transaction = pool.begin_with(db.begin_write()).await?;
-        let erased = tombstone::erased!(db, transaction, changes.iter().map(|change| change.lead.clone()));
-        let changes = super::lead::spared(changes, &erased);
-        if changes.is_empty() {
-            return Ok(());
-        }
-        super::lead::upsert_query(&changes, now, written_at).build().execute(&mut *transaction).await?;
-        // Read only now that these leads are locked: any later writer waits and then finds these changes.
-        let newest: i64 = sqlx::query_scalar(NEWEST).fetch_one(&mut *transaction).await?;
-        if newest != words {
-            let leads: Vec<LeadId> = changes.iter().map(|change| change.lead.clone()).collect();
-            keep!(db, transaction, &leads, written_at);
-            // A grant of consent that arrived before the lead was created could not clear the row's hash, so it is cleared here.
-            look_again_query(db, &leads).build().execute(&mut *transaction).await?;
-        }
-        transaction.commit().await
-    })
+    let mut transaction = db.begin().await?;
+    let leads = changes.iter().map(|change| change.lead.clone());
+    let erased = tombstone::erased_among(&mut transaction, leads).await?;
+    let changes = super::lead::spared(changes, &erased);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    write_changes(&mut transaction, &changes, now, written_at).await?;
+    // Read only now that these leads are locked: any later writer waits and then finds these changes.
+    let (newest,): (i64,) = transaction.fetch_one(NEWEST).await?;
+    if newest != words {
+        let leads: Vec<LeadId> = changes.iter().map(|change| change.lead.clone()).collect();
+        keep(&mut transaction, &leads, written_at).await?;
+        // A grant of consent that arrived before the lead was created could not clear the row's hash, so it is cleared here.
+        transaction.execute(look_again_statement(db, &leads)).await?;
+    }
+    transaction.commit().await
 }
 
 /// As [`super::compare::remember`]. If the ledger has entries newer than `words`, the number of the newest entry when the poll
@@ -287,25 +294,22 @@ pub async fn remember(db: &StateDb, rows: &[(LeadId, RowHash)], words: i64) -> R
         return Ok(());
     }
     let leads: Vec<LeadId> = rows.iter().map(|(lead, _)| lead.clone()).collect();
-    on_state!(db, pool => look_again_query(db, &leads).build().execute(pool).await.map(drop))
+    db.execute(look_again_statement(db, &leads)).await.map(drop)
 }
 
 /// Makes the next poll map the rows of these leads again: values that were withheld from them may count now.
-pub(crate) fn look_again_query<DB: Database>(db: &StateDb, leads: &[LeadId]) -> QueryBuilder<DB>
-where
-    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
-{
+pub(crate) fn look_again_statement(db: &StateDb, leads: &[LeadId]) -> Statement {
     let order = InOrder::of(db, "select given_id, given_client_id from given");
-    let mut query = QueryBuilder::new("with given (given_id, given_client_id) as (");
-    query.push_values(leads, |mut row, lead| {
-        row.push_bind(lead.id.as_str()).push_bind(lead.client_id.as_str());
+    let mut statement = Statement::new("with given (given_id, given_client_id) as (");
+    statement.push_values(leads, |row, lead| {
+        row.push_bind(&lead.id).push_bind(&lead.client_id);
     });
-    query.push(")").push(&order.cte).push(" update lead set row_hash = null from given").push(order.from);
-    query.push(
+    statement.push(")").push(&order.cte).push(" update lead set row_hash = null from given").push(order.from);
+    statement.push(
         " where lead.id = given_id and lead.client_id = given_client_id and (exists (select 1 from consent \
          where consent.id = given_id and consent.client_id = given_client_id and consent.given = 0) \
          or exists (select 1 from possible_opt_out p where p.id = given_id and p.client_id = given_client_id))",
     );
-    query.push(order.condition);
-    query
+    statement.push(order.condition);
+    statement
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
-use sqlx::{Database, Encode, PgConnection, Postgres, QueryBuilder, Sqlite, Type};
+use sqlx::PgConnection;
 
 use crate::conversica::consent_word::ConsentChannel;
 use crate::conversica::lead::{ContentFingerprint, LeadId};
@@ -11,6 +11,7 @@ use crate::conversica::post::PostKind;
 use crate::conversica::{any_withdrawal, consent, heard, vocabulary};
 use crate::store::micros;
 use crate::store::state_db::StateDb;
+use crate::store::statement::{StateTransaction, Statement};
 use crate::store::tombstone::{self, ErasedPeople};
 
 /// The write-back lane of an event. The events of one lead share a lane and arrive in order; each chat lead has its own.
@@ -88,12 +89,16 @@ impl PostArrival {
 type ArrivedContent<'a> = (&'a PostArrival, i64);
 
 /// In a transaction: an opt-out of a person who was erased goes into their tombstone. It counts if they come back.
-macro_rules! withdraw_erased {
-    ($transaction:expr, $arrivals:expr, $erased:expr, $now:expr) => {
-        for TombstoneWithdrawal { tag, email, sms } in withdrawn_of_erased($arrivals, $erased, $now) {
-            sqlx::query(tombstone::WITHDRAW).bind(tag).bind(email).bind(sms).execute(&mut *$transaction).await?;
-        }
-    };
+async fn withdraw_erased(
+    transaction: &mut StateTransaction,
+    arrivals: &[PostArrival],
+    erased: &ErasedPeople,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    for TombstoneWithdrawal { tag, email, sms } in withdrawn_of_erased(arrivals, erased, now) {
+        transaction.execute(Statement::new(tombstone::WITHDRAW).bind(tag).bind(email).bind(sms)).await?;
+    }
+    Ok(())
 }
 
 /// Stores a batch in one transaction: new contents are added, known contents are counted as repeated. When this returns `Ok`,
@@ -103,52 +108,64 @@ pub async fn store(db: &StateDb, arrivals: &[PostArrival], now: DateTime<Utc>) -
         return Ok(());
     }
     let now = micros(now);
+    let mut transaction = db.begin().await?;
+    let about = arrivals.iter().flat_map(PostArrival::about);
+    let erased = tombstone::erased_among(&mut transaction, about).await?;
+    withdraw_erased(&mut transaction, arrivals, &erased, now).await?;
+    let (arrivals, refused) = kept(arrivals, &erased);
     match db {
-        StateDb::Sqlite(pool) => {
-            let mut transaction = pool.begin_with(db.begin_write()).await?;
-            let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(PostArrival::about));
-            withdraw_erased!(transaction, arrivals, &erased, now);
-            let (arrivals, refused) = kept(arrivals, &erased);
-            let (contents, _) = distinct(&arrivals);
-            if !contents.is_empty() {
-                let before: i64 =
-                    sqlx::query_scalar("select coalesce((select seq from sqlite_sequence where name = 'event'), 0)")
-                        .fetch_one(&mut *transaction)
-                        .await?;
-                insert_sqlite_query(&contents, now).build().execute(&mut *transaction).await?;
-                if contents.iter().any(|(arrival, _)| arrival.withdraws) {
-                    take_again_query(&contents).build().execute(&mut *transaction).await?;
-                }
-                count_sqlite_query(&contents, arrivals.len(), before).build().execute(&mut *transaction).await?;
-            }
-            if refused > 0 {
-                sqlx::query(COUNT_ERASED).bind(refused).execute(&mut *transaction).await?;
-            }
-            transaction.commit().await
-        }
-        StateDb::Postgres(pool) => {
-            let mut transaction = pool.begin().await?;
-            let erased = tombstone::erased!(db, transaction, arrivals.iter().flat_map(PostArrival::about));
-            withdraw_erased!(transaction, arrivals, &erased, now);
-            let (arrivals, refused) = kept(arrivals, &erased);
-            let (contents, places) = distinct(&arrivals);
-            let mut counts = BTreeMap::new();
-            if !contents.is_empty() {
-                let kept = insert_postgres(&mut transaction, &contents, now).await?;
-                if contents.iter().any(|(arrival, _)| arrival.withdraws) {
-                    take_again_query(&contents).build().execute(&mut *transaction).await?;
-                }
-                counts = self::counts(&contents, &places, kept);
-            }
-            if refused > 0 {
-                counts.insert("erased", refused);
-            }
-            if !counts.is_empty() {
-                count_postgres_query(&counts).build().execute(&mut *transaction).await?;
-            }
-            transaction.commit().await
-        }
+        StateDb::Sqlite(_) => store_sqlite(&mut transaction, &arrivals, refused, now).await?,
+        StateDb::Postgres(_) => store_postgres(&mut transaction, &arrivals, refused, now).await?,
     }
+    transaction.commit().await
+}
+
+async fn store_sqlite(
+    transaction: &mut StateTransaction,
+    arrivals: &[&PostArrival],
+    refused: i64,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    let (contents, _) = distinct(arrivals);
+    if !contents.is_empty() {
+        let (before,): (i64,) =
+            transaction.fetch_one("select coalesce((select seq from sqlite_sequence where name = 'event'), 0)").await?;
+        transaction.execute(insert_sqlite_statement(&contents, now)).await?;
+        if contents.iter().any(|(arrival, _)| arrival.withdraws) {
+            transaction.execute(take_again_statement(&contents)).await?;
+        }
+        transaction.execute(count_sqlite_statement(&contents, arrivals.len(), before)).await?;
+    }
+    if refused > 0 {
+        transaction.execute(Statement::new(COUNT_ERASED).bind(refused)).await?;
+    }
+    Ok(())
+}
+
+async fn store_postgres(
+    transaction: &mut StateTransaction,
+    arrivals: &[&PostArrival],
+    refused: i64,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    let (contents, places) = distinct(arrivals);
+    let mut counts = BTreeMap::new();
+    if !contents.is_empty()
+        && let StateTransaction::Postgres(connection) = transaction
+    {
+        let kept = insert_postgres(connection, &contents, now).await?;
+        if contents.iter().any(|(arrival, _)| arrival.withdraws) {
+            transaction.execute(take_again_statement(&contents)).await?;
+        }
+        counts = self::counts(&contents, &places, kept);
+    }
+    if refused > 0 {
+        counts.insert("erased", refused);
+    }
+    if !counts.is_empty() {
+        transaction.execute(count_postgres_statement(&counts)).await?;
+    }
+    Ok(())
 }
 
 const COUNT_ERASED: &str = "insert into received_count (name, count) values ('erased', $1) \
@@ -206,69 +223,59 @@ const ON_CONFLICT: &str = " on conflict (content_hash) do update \
      set repeats = event.repeats + excluded.repeats + 1, repeated_at = excluded.received_at";
 
 /// A withdrawal that Conversica posts again, after consent was given, is a new withdrawal: its event is applied again.
-fn take_again_query<DB: Database>(contents: &[ArrivedContent<'_>]) -> QueryBuilder<DB>
-where
-    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
-{
-    let mut query =
-        QueryBuilder::new("update event set applied_at = null where applied_at is not null and content_hash in (");
-    let mut hashes = query.separated(", ");
-    for (arrival, _) in contents.iter().filter(|(arrival, _)| arrival.withdraws) {
-        hashes.push_bind(arrival.content_hash.as_bytes().to_vec());
-    }
-    query.push(
+fn take_again_statement(contents: &[ArrivedContent<'_>]) -> Statement {
+    let mut statement =
+        Statement::new("update event set applied_at = null where applied_at is not null and content_hash in (");
+    let again = contents.iter().filter(|(arrival, _)| arrival.withdraws);
+    statement.push_list(again.map(|(arrival, _)| arrival.content_hash.as_bytes()));
+    statement.push(
         ") and exists (select 1 from consent g where g.id = event.id and g.client_id = event.client_id and g.given = 1 \
          and g.seq > (select max(w.seq) from consent w where w.id = event.id and w.client_id = event.client_id \
          and w.channel = g.channel and w.given = 0 and w.event_seq = event.seq))",
     );
-    query
+    statement
 }
 
-fn insert_sqlite_query(contents: &[ArrivedContent<'_>], now: i64) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::<Sqlite>::new(
+fn insert_sqlite_statement(contents: &[ArrivedContent<'_>], now: i64) -> Statement {
+    let mut statement = Statement::new(
         "insert into event (kind, id, client_id, body, content_hash, problem, repeats, received_at, repeated_at) \
          select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, ",
     );
-    query.push_bind(now).push(", case when v.column7 > 0 then ").push_bind(now).push(" end from (");
-    query.push_values(contents, |mut row, (arrival, repeats)| {
+    statement.push_bind(now).push(", case when v.column7 > 0 then ").push_bind(now).push(" end from (");
+    statement.push_values(contents, |row, (arrival, repeats)| {
         row.push_bind(arrival.kind.name())
-            .push_bind(arrival.lead.id.clone())
-            .push_bind(arrival.lead.client_id.clone())
-            .push_bind(arrival.body.clone())
-            .push_bind(arrival.content_hash.as_bytes().to_vec())
-            .push_bind(arrival.problem.clone())
+            .push_bind(&arrival.lead.id)
+            .push_bind(&arrival.lead.client_id)
+            .push_bind(&arrival.body)
+            .push_bind(arrival.content_hash.as_bytes())
+            .push_bind(arrival.problem.as_deref())
             .push_bind(*repeats);
     });
     // `where true` is needed: without it SQLite reads `on` as the condition of a join.
-    query.push(") v where true").push(ON_CONFLICT);
-    query
+    statement.push(") v where true").push(ON_CONFLICT);
+    statement
 }
 
 /// Rows after `before` are new, because SQLite has no other writer meanwhile. The database counts them, because each row that it
 /// returns costs a change of threads.
-fn count_sqlite_query(contents: &[ArrivedContent<'_>], arrivals: usize, before: i64) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "with fresh as (select kind, id, client_id, problem, content_hash from event where seq > ",
-    );
-    query.push_bind(before).push(
+fn count_sqlite_statement(contents: &[ArrivedContent<'_>], arrivals: usize, before: i64) -> Statement {
+    let mut statement =
+        Statement::new("with fresh as (select kind, id, client_id, problem, content_hash from event where seq > ");
+    statement.push_bind(before).push(
         ") insert into received_count (name, count) select name, n from (\
          select case when problem is null then kind else 'unreadable' end as name, count(*) as n from fresh group by 1 \
          union all select 'unknown_lead', count(*) from fresh where kind <> 'chat_lead' and problem is null \
          and not exists (select 1 from lead where lead.id = fresh.id and lead.client_id = fresh.client_id) \
          union all select 'repeat', ",
     );
-    query.push_bind(i64::try_from(arrivals).unwrap_or(i64::MAX)).push(" - (select count(*) from fresh)");
+    statement.push_bind(i64::try_from(arrivals).unwrap_or(i64::MAX)).push(" - (select count(*) from fresh)");
     let mut outside = contents.iter().filter(|(arrival, _)| arrival.outside_vocabulary).peekable();
     if outside.peek().is_some() {
-        query.push(" union all select 'outside_vocabulary', count(*) from fresh where content_hash in (");
-        let mut hashes = query.separated(", ");
-        for (arrival, _) in outside {
-            hashes.push_bind(arrival.content_hash.as_bytes().to_vec());
-        }
-        query.push(")");
+        statement.push(" union all select 'outside_vocabulary', count(*) from fresh where content_hash in (");
+        statement.push_list(outside.map(|(arrival, _)| arrival.content_hash.as_bytes())).push(")");
     }
-    query.push(") where n > 0 on conflict (name) do update set count = received_count.count + excluded.count");
-    query
+    statement.push(") where n > 0 on conflict (name) do update set count = received_count.count + excluded.count");
+    statement
 }
 
 /// For a content: its hash, its number of repeats after the insert, and 1 if table `lead` does not have its lead.
@@ -334,11 +341,11 @@ fn counts(
 }
 
 /// The last statement of its transaction, because instances that share the state wait for each other at these rows.
-fn count_postgres_query(counts: &BTreeMap<&'static str, i64>) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new("insert into received_count (name, count) ");
-    query.push_values(counts, |mut row, (name, count)| {
+fn count_postgres_statement(counts: &BTreeMap<&'static str, i64>) -> Statement {
+    let mut statement = Statement::new("insert into received_count (name, count) ");
+    statement.push_values(counts, |row, (name, count)| {
         row.push_bind(*name).push_bind(*count);
     });
-    query.push(" on conflict (name) do update set count = received_count.count + excluded.count");
-    query
+    statement.push(" on conflict (name) do update set count = received_count.count + excluded.count");
+    statement
 }

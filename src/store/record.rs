@@ -44,59 +44,9 @@ pub const IMPERSONAL: [&str; 8] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordLookup {
     Lead,
-    /// By the number of an event, see `posts!`.
+    /// By the number of an event, see [`events`].
     Event,
 }
-
-/// Over a connection: the numbers of all events about a person. These are the lead's events, unreadable events that seem to be
-/// about it or were fixed into one of them, and Website Chats with one of its addresses.
-macro_rules! posts {
-    ($connection:expr, $lead:expr, $addresses:expr) => {{
-        let lead: &LeadId = $lead;
-        let addresses: &std::collections::BTreeSet<String> = $addresses;
-        let own: Vec<i64> = sqlx::query_scalar("select seq from event where id = $1 and client_id = $2 and id <> ''")
-            .bind(&lead.id)
-            .bind(&lead.client_id)
-            .fetch_all(&mut *$connection)
-            .await?;
-        let mut seqs: std::collections::BTreeSet<i64> = own.into_iter().collect();
-        let mut after = 0_i64;
-        loop {
-            let rows: Vec<(i64, Vec<u8>, Option<i64>)> = sqlx::query_as(
-                "select seq, body, mended_as from event where problem is not null and seq > $1 order by seq limit 500",
-            )
-            .bind(after)
-            .fetch_all(&mut *$connection)
-            .await?;
-            let Some((last, _, _)) = rows.last() else { break };
-            after = *last;
-            for (seq, body, mended_as) in rows {
-                let is_mended = mended_as.is_some_and(|fixed| seqs.contains(&fixed));
-                if is_mended || $crate::store::record::seems_to_be_about(&body, lead) {
-                    seqs.insert(seq);
-                }
-            }
-        }
-        after = 0;
-        while !addresses.is_empty() {
-            let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
-                "select seq, body from event where id = '' and kind = 'chat_lead' and seq > $1 order by seq limit 500",
-            )
-            .bind(after)
-            .fetch_all(&mut *$connection)
-            .await?;
-            let Some((last, _)) = rows.last() else { break };
-            after = *last;
-            seqs.extend(
-                rows.into_iter()
-                    .filter(|(_, body)| $crate::store::record::is_chat_of(body, addresses))
-                    .map(|(seq, _)| seq),
-            );
-        }
-        seqs.into_iter().collect::<Vec<i64>>()
-    }};
-}
-pub(crate) use posts;
 
 /// If clients do not tell our leads apart, the id alone counts, even if the post has a client.
 pub(crate) fn seems_to_be_about(body: &[u8], lead: &LeadId) -> bool {

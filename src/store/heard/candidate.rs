@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::{Database, Decode, Encode, QueryBuilder, Type};
 
 use crate::conversica::lead::LeadId;
 use crate::store::heard::fold::{ExaminedEvent, PendingEvent};
 use crate::store::heard::reading::kind_of;
-use crate::store::instant;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::{StateTransaction, Statement};
+use crate::store::{instant, tombstone};
 
 /// Events in one transaction.
 pub(crate) const AT_ONCE: i64 = 500;
@@ -58,15 +58,14 @@ pub(crate) async fn next_candidates(
     let rows = format!(
         "select seq, kind, id, client_id, {received_at}, body, problem from event where {condition} order by seq limit $1"
     );
-    let events: Vec<PendingEvent> = on_state!(db, pool => {
-        let sizes: Vec<i64> = sqlx::query_scalar(crate::db::trusted(sizes)).bind(most).fetch_all(pool).await?;
-        let count = rows_at_once(&sizes);
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        let rows = sqlx::query(crate::db::trusted(rows)).bind(count).fetch_all(pool).await?;
-        rows.iter().map(read_event).collect::<Result<_, _>>()?
-    });
+    let sizes: Vec<(i64,)> = db.fetch_all(Statement::new(sizes).bind(most)).await?;
+    let sizes: Vec<i64> = sizes.into_iter().map(|(size,)| size).collect();
+    let count = rows_at_once(&sizes);
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<EventRow> = db.fetch_all(Statement::new(rows).bind(count)).await?;
+    let events = rows.into_iter().map(event_of).collect::<Result<_, _>>()?;
     let mut examined = examine(events).await?;
     for event in &mut examined {
         if let Some(emails) = event.emails_to_find() {
@@ -94,19 +93,43 @@ async fn leads_with_email(db: &StateDb, emails: &[String]) -> Result<Vec<LeadId>
         // The form in canonical JSON; it also matches keys like `workEmail`.
         let escaped = email.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         let pattern = format!("%email\":\"{escaped}\"%");
-        let rows: Vec<(String, String)> = on_state!(db, pool => {
-            sqlx::query_as(
-                "select id, client_id from lead where desired is not null and lower(desired) like $1 escape '\\' limit 100")
-                .bind(&pattern).fetch_all(pool).await?
-        });
+        let with_email = Statement::new(
+            "select id, client_id from lead where desired is not null and lower(desired) like $1 escape '\\' limit 100",
+        );
+        let rows: Vec<(String, String)> = db.fetch_all(with_email.bind(pattern)).await?;
         leads.extend(rows.into_iter().map(|(id, client_id)| LeadId { id, client_id }));
     }
     Ok(leads.into_iter().collect())
 }
 
+/// Begins the transaction that writes what these events, not none, have to say, and returns those that still wait. `None` if
+/// another instance does it at this moment. No person is erased until the transaction ends.
+pub(crate) async fn begin_with_waiting(
+    db: &StateDb,
+    which: EventCandidates,
+    events: Vec<ExaminedEvent>,
+) -> Result<Option<(StateTransaction, Vec<ExaminedEvent>)>, sqlx::Error> {
+    let mut transaction = db.begin().await?;
+    tombstone::keep_erasures_out(&mut transaction).await?;
+    let lock = match which {
+        EventCandidates::Readable => db.apply_lock(),
+        EventCandidates::Unexamined => search_lock(db),
+    };
+    if let Some(lock) = lock {
+        let (is_mine,): (bool,) = transaction.fetch_one(lock).await?;
+        if !is_mine {
+            transaction.rollback().await?;
+            return Ok(None);
+        }
+    }
+    let received: Vec<(i64, i64)> = transaction.fetch_all(still_waiting_statement(which, &events)).await?;
+    let waiting = still_waiting(events, &received.into_iter().collect());
+    Ok(Some((transaction, waiting)))
+}
+
 /// A lock, held until the transaction ends, for the instance that writes what it found in unreadable posts. It differs from the
 /// lock for readable posts, so that those are applied meanwhile.
-pub(crate) fn search_lock(db: &StateDb) -> Option<&'static str> {
+fn search_lock(db: &StateDb) -> Option<&'static str> {
     match db {
         StateDb::Sqlite(_) => None,
         // The letters "csyncsea".
@@ -115,22 +138,15 @@ pub(crate) fn search_lock(db: &StateDb) -> Option<&'static str> {
 }
 
 /// In a transaction: which of these events still wait, and when each was last received. The list must not be empty.
-pub(crate) fn still_waiting_query<DB: Database>(which: EventCandidates, events: &[ExaminedEvent]) -> QueryBuilder<DB>
-where
-    for<'e> i64: Encode<'e, DB> + Type<DB>,
-{
-    let mut query = QueryBuilder::new("select seq, ");
-    query.push(which.received_at()).push(" from event where ").push(which.condition()).push(" and seq in (");
-    let mut list = query.separated(", ");
-    for event in events {
-        list.push_bind(event.event.seq);
-    }
-    query.push(")");
-    query
+fn still_waiting_statement(which: EventCandidates, events: &[ExaminedEvent]) -> Statement {
+    let mut statement = Statement::new("select seq, ");
+    statement.push(which.received_at()).push(" from event where ").push(which.condition()).push(" and seq in (");
+    statement.push_list(events.iter().map(|event| event.event.seq)).push(")");
+    statement
 }
 
 /// The events that still wait, in their order, with the times when they were last received.
-pub(crate) fn still_waiting(mut events: Vec<ExaminedEvent>, received: &BTreeMap<i64, i64>) -> Vec<ExaminedEvent> {
+fn still_waiting(mut events: Vec<ExaminedEvent>, received: &BTreeMap<i64, i64>) -> Vec<ExaminedEvent> {
     events.retain(|event| received.contains_key(&event.event.seq));
     for event in &mut events {
         let at: Option<DateTime<Utc>> = received.get(&event.event.seq).copied().map(instant);
@@ -150,24 +166,12 @@ fn rows_at_once(sizes: &[i64]) -> i64 {
     i64::try_from(rows).unwrap_or(AT_ONCE)
 }
 
-/// A row of [`next_candidates`], of either engine.
-fn read_event<'r, R>(row: &'r R) -> Result<PendingEvent, sqlx::Error>
-where
-    R: sqlx::Row,
-    usize: sqlx::ColumnIndex<R>,
-    i64: Decode<'r, R::Database> + Type<R::Database>,
-    &'r str: Decode<'r, R::Database> + Type<R::Database>,
-    String: Decode<'r, R::Database> + Type<R::Database>,
-    Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
-{
-    Ok(PendingEvent {
-        seq: row.try_get(0)?,
-        kind: kind_of(row.try_get(1)?)?,
-        lead: LeadId { id: row.try_get(2)?, client_id: row.try_get(3)? },
-        received_at: instant(row.try_get(4)?),
-        body: row.try_get(5)?,
-        problem: row.try_get(6)?,
-    })
+/// A row of [`next_candidates`].
+type EventRow = (i64, String, String, String, i64, Vec<u8>, Option<String>);
+
+fn event_of((seq, kind, id, client_id, received_at, body, problem): EventRow) -> Result<PendingEvent, sqlx::Error> {
+    let (kind, lead) = (kind_of(&kind)?, LeadId { id, client_id });
+    Ok(PendingEvent { seq, kind, lead, received_at: instant(received_at), body, problem })
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use sqlx::{QueryBuilder, Row as _};
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::post::PostKind;
 use crate::store::instant;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::Statement;
 
 /// An event, as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,32 +35,51 @@ pub struct HeardEvent {
     pub may_be_opt_out: bool,
 }
 
-/// A macro, because the two engines' rows are two types.
-macro_rules! heard_of {
-    ($row:expr) => {
-        Ok::<HeardEvent, sqlx::Error>(HeardEvent {
-            seq: $row.try_get(0)?,
-            kind: kind_of($row.try_get(1)?)?,
-            lead: LeadId { id: $row.try_get(2)?, client_id: $row.try_get(3)? },
-            received_at: instant($row.try_get(4)?),
-            body: $row.try_get(5)?,
-            problem: $row.try_get(6)?,
-            mended_as: $row.try_get(7)?,
-            repeats: $row.try_get(8)?,
-            repeated_at: $row.try_get::<Option<i64>, _>(9)?.map(instant),
-            applied_at: $row.try_get::<Option<i64>, _>(10)?.map(instant),
-            effect: $row.try_get::<Option<&str>, _>(11)?.and_then(|effect| serde_json::from_str(effect).ok()),
-            is_known: $row.try_get::<Option<i64>, _>(12)?.is_some(),
-            settled_at: $row.try_get::<Option<i64>, _>(13)?.map(instant),
-            may_be_opt_out: $row.try_get::<Option<i64>, _>(14)?.is_some(),
-        })
-    };
+/// A row of [`SELECT`].
+#[derive(sqlx::FromRow)]
+struct HeardEventRow {
+    seq: i64,
+    kind: String,
+    id: String,
+    client_id: String,
+    received_at: i64,
+    body: Vec<u8>,
+    problem: Option<String>,
+    mended_as: Option<i64>,
+    repeats: i64,
+    repeated_at: Option<i64>,
+    applied_at: Option<i64>,
+    effect: Option<String>,
+    changed_at: Option<i64>,
+    settled_at: Option<i64>,
+    open_opt_out: Option<i64>,
 }
 
-const SELECT: &str = "select seq, kind, event.id, event.client_id, received_at, body, problem, mended_as, repeats, \
-     repeated_at, applied_at, effect, lead.changed_at, event.settled_at, (select max(p.seq) from possible_opt_out p \
-     where p.event_seq = event.seq and p.settled_at is null) from event \
-     left join lead on lead.id = event.id and lead.client_id = event.client_id where ";
+impl HeardEventRow {
+    fn heard(self) -> Result<HeardEvent, sqlx::Error> {
+        Ok(HeardEvent {
+            seq: self.seq,
+            kind: kind_of(&self.kind)?,
+            lead: LeadId { id: self.id, client_id: self.client_id },
+            received_at: instant(self.received_at),
+            body: self.body,
+            problem: self.problem,
+            mended_as: self.mended_as,
+            repeats: self.repeats,
+            repeated_at: self.repeated_at.map(instant),
+            applied_at: self.applied_at.map(instant),
+            effect: self.effect.and_then(|effect| serde_json::from_str(&effect).ok()),
+            is_known: self.changed_at.is_some(),
+            settled_at: self.settled_at.map(instant),
+            may_be_opt_out: self.open_opt_out.is_some(),
+        })
+    }
+}
+
+const SELECT: &str = "select seq, kind, event.id as id, event.client_id as client_id, received_at, body, problem, mended_as, \
+     repeats, repeated_at, applied_at, effect, lead.changed_at as changed_at, event.settled_at as settled_at, \
+     (select max(p.seq) from possible_opt_out p where p.event_seq = event.seq and p.settled_at is null) as open_opt_out \
+     from event left join lead on lead.id = event.id and lead.client_id = event.client_id where ";
 
 /// Which events are listed, newest first.
 #[derive(Debug, Clone, Default)]
@@ -79,36 +98,28 @@ pub struct EventFilter {
 
 /// A page of events, newest first.
 pub async fn list(db: &StateDb, wanted: &EventFilter, limit: i64) -> Result<Vec<HeardEvent>, sqlx::Error> {
-    on_state!(db, pool => {
-        let mut query = QueryBuilder::new(SELECT);
-        query.push("seq < ").push_bind(wanted.before.unwrap_or(i64::MAX));
-        if let Some(kind) = wanted.kind {
-            query.push(" and kind = ").push_bind(kind.name());
-        }
-        if wanted.unreadable {
-            query.push(" and problem is not null and mended_as is null and event.settled_at is null");
-        }
-        if wanted.possible_opt_outs {
-            query.push(" and event.seq in (select event_seq from possible_opt_out where settled_at is null)");
-        }
-        if let Some(id) = &wanted.id {
-            query.push(" and event.id = ").push_bind(id.as_str());
-        }
-        if let Some(client_id) = &wanted.client_id {
-            query.push(" and event.client_id = ").push_bind(client_id.as_str());
-        }
-        if !wanted.seqs.is_empty() {
-            query.push(" and seq in (");
-            let mut list = query.separated(", ");
-            for seq in &wanted.seqs {
-                list.push_bind(*seq);
-            }
-            query.push(")");
-        }
-        query.push(" order by seq desc limit ").push_bind(limit);
-        let rows = query.build().fetch_all(pool).await?;
-        rows.iter().map(|row| heard_of!(row)).collect()
-    })
+    let mut statement = Statement::new(SELECT);
+    statement.push("seq < ").push_bind(wanted.before.unwrap_or(i64::MAX));
+    if let Some(kind) = wanted.kind {
+        statement.push(" and kind = ").push_bind(kind.name());
+    }
+    if wanted.unreadable {
+        statement.push(" and problem is not null and mended_as is null and event.settled_at is null");
+    }
+    if wanted.possible_opt_outs {
+        statement.push(" and event.seq in (select event_seq from possible_opt_out where settled_at is null)");
+    }
+    if let Some(id) = &wanted.id {
+        statement.push(" and event.id = ").push_bind(id);
+    }
+    if let Some(client_id) = &wanted.client_id {
+        statement.push(" and event.client_id = ").push_bind(client_id);
+    }
+    if !wanted.seqs.is_empty() {
+        statement.push(" and seq in (").push_list(wanted.seqs.iter().copied()).push(")");
+    }
+    statement.push(" order by seq desc limit ").push_bind(limit);
+    db.fetch_all::<HeardEventRow>(statement).await?.into_iter().map(HeardEventRow::heard).collect()
 }
 
 pub async fn one(db: &StateDb, seq: i64) -> Result<Option<HeardEvent>, sqlx::Error> {
@@ -126,20 +137,18 @@ pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<(Vec<HeardEvent>, Ma
     let mut heard = list(db, &wanted, TOLD).await?;
     heard.retain(|heard| heard.problem.is_none() && heard.kind != PostKind::ChatLead);
     heard.reverse();
-    let picture: Option<String> = on_state!(db, pool => {
-        sqlx::query_scalar("select picture from conversation where id = $1 and client_id = $2")
-            .bind(&lead.id).bind(&lead.client_id).fetch_optional(pool).await
-    })?;
-    Ok((heard, picture.and_then(|picture| serde_json::from_str(&picture).ok()).unwrap_or_default()))
+    let picture = Statement::new("select picture from conversation where id = $1 and client_id = $2");
+    let picture: Option<(String,)> = db.fetch_optional(picture.bind(&lead.id).bind(&lead.client_id)).await?;
+    Ok((heard, picture.and_then(|(picture,)| serde_json::from_str(&picture).ok()).unwrap_or_default()))
 }
 
 /// The clients with posts about a lead of that id, at most 50.
 pub async fn clients(db: &StateDb, id: &str) -> Result<Vec<String>, sqlx::Error> {
-    on_state!(db, pool => {
-        sqlx::query_scalar(
-            "select distinct client_id from event where id = $1 and id <> '' and problem is null order by client_id limit 50")
-            .bind(id).fetch_all(pool).await
-    })
+    let clients = Statement::new(
+        "select distinct client_id from event where id = $1 and id <> '' and problem is null order by client_id limit 50",
+    );
+    let rows: Vec<(String,)> = db.fetch_all(clients.bind(id)).await?;
+    Ok(rows.into_iter().map(|(client_id,)| client_id).collect())
 }
 
 /// The numbers of received posts, by the names of table `received_count`, and of waiting ones: unreadable events, events to write
@@ -160,19 +169,26 @@ impl ReceivedNumbers {
 }
 
 pub async fn numbers(db: &StateDb) -> Result<ReceivedNumbers, sqlx::Error> {
-    on_state!(db, pool => {
-        Ok(ReceivedNumbers {
-            counts: sqlx::query_as("select name, count from received_count").fetch_all(pool).await?,
-            unreadable: sqlx::query_scalar(
-                "select count(*) from event where problem is not null and mended_as is null and settled_at is null")
-                .fetch_one(pool).await?,
-            possible_opt_outs: sqlx::query_scalar(
-                "select count(distinct event_seq) from possible_opt_out where settled_at is null")
-                .fetch_one(pool).await?,
-            writeback: sqlx::query_scalar("select count(*) from writeback").fetch_one(pool).await?,
-            stopped: sqlx::query_scalar("select count(*) from writeback where status = 'stopped'").fetch_one(pool).await?,
-        })
+    Ok(ReceivedNumbers {
+        counts: db.fetch_all("select name, count from received_count").await?,
+        unreadable: number(
+            db,
+            "select count(*) from event where problem is not null and mended_as is null and settled_at is null",
+        )
+        .await?,
+        possible_opt_outs: number(
+            db,
+            "select count(distinct event_seq) from possible_opt_out where settled_at is null",
+        )
+        .await?,
+        writeback: number(db, "select count(*) from writeback").await?,
+        stopped: number(db, "select count(*) from writeback where status = 'stopped'").await?,
     })
+}
+
+async fn number(db: &StateDb, text: &'static str) -> Result<i64, sqlx::Error> {
+    let (number,) = db.fetch_one(text).await?;
+    Ok(number)
 }
 
 /// A stored kind. The table admits no other names.

@@ -8,7 +8,8 @@ use crate::conversica::lead::LeadId;
 use crate::conversica::post::PostKind;
 use crate::conversica::{any_withdrawal, heard, vocabulary};
 use crate::store::heard::reading::HeardEvent;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::Statement;
 use crate::store::{micros, tombstone};
 
 /// The outcome of reading an event again.
@@ -36,8 +37,8 @@ pub async fn replay(
     let post = match heard::read(event.kind, body) {
         Ok(post) => post,
         Err(unreadable) => {
-            on_state!(db, pool => sqlx::query("update event set problem = $1 where seq = $2 and mended_as is null")
-                .bind(&unreadable.0).bind(event.seq).execute(pool).await.map(drop))?;
+            let problem = Statement::new("update event set problem = $1 where seq = $2 and mended_as is null");
+            db.execute(problem.bind(&unreadable.0).bind(event.seq)).await?;
             return Ok(ReplayOutcome::Unreadable(unreadable.0));
         }
     };
@@ -45,60 +46,63 @@ pub async fn replay(
     let outside = event.kind != PostKind::ChatLead && !vocabulary::outside(&post.content).is_empty();
     let client_id = if has_clients { post.lead.client_id } else { String::new() };
     let lead = LeadId { id: post.lead.id, client_id };
-    on_state!(db, pool => {
-        let mut transaction = pool.begin_with(db.begin_write()).await?;
-        let about = (event.kind != PostKind::ChatLead).then(|| lead.clone());
-        let erased = tombstone::erased!(db, transaction, about.into_iter());
-        if let Some(tag) = erased.tag(&lead) {
-            let channels = any_withdrawal::list_withdrawn(event.kind, body, None);
-            let of = |channel| channels.contains(&channel).then_some(micros(now));
-            sqlx::query(tombstone::WITHDRAW).bind(tag.to_vec()).bind(of(ConsentChannel::Email)).bind(of(ConsentChannel::Sms))
-                .execute(&mut *transaction).await?;
-            sqlx::query("delete from event where seq = $1").bind(event.seq).execute(&mut *transaction).await?;
-            transaction.commit().await?;
-            return Ok(ReplayOutcome::Erased);
-        }
-        let made: Option<i64> = sqlx::query_scalar(
-            "insert into event (kind, id, client_id, received_at, body, content_hash) values ($1, $2, $3, $4, $5, $6) \
-             on conflict (content_hash) do nothing returning seq")
-            .bind(event.kind.name()).bind(&lead.id).bind(&lead.client_id).bind(micros(event.received_at))
-            .bind(body).bind(hash.as_bytes()).fetch_optional(&mut *transaction).await?;
-        let seq: i64 = match made {
-            Some(seq) => seq,
-            None => sqlx::query_scalar("select seq from event where content_hash = $1")
-                .bind(hash.as_bytes()).fetch_one(&mut *transaction).await?,
-        };
-        if seq == event.seq {
-            // The event could be read when it arrived, and can be read again: it waits to be applied.
-            sqlx::query("update event set problem = null, settled_at = null where seq = $1").bind(seq).execute(&mut *transaction).await?;
-            transaction.commit().await?;
-            return Ok(ReplayOutcome::As(seq));
-        }
-        sqlx::query("update event set mended_as = $1 where seq = $2")
-            .bind(seq).bind(event.seq).execute(&mut *transaction).await?;
-        if made.is_none() {
-            // If the same content has been applied already, its consent counts, so the possible opt-out ends here.
-            // Otherwise it ends when the content is applied.
-            sqlx::query(
-                "update possible_opt_out set settled_at = $1, decision = 'mended' where event_seq = $2 and settled_at is null \
-                 and exists (select 1 from event where seq = $3 and applied_at is not null)")
-                .bind(micros(now)).bind(event.seq).bind(seq).execute(&mut *transaction).await?;
-        }
-        let mut counted = vec![if made.is_some() { event.kind.name() } else { "repeat" }];
-        if made.is_some() && event.kind != PostKind::ChatLead {
-            let known: Option<i64> = sqlx::query_scalar(
-                "select cast(1 as bigint) from lead where id = $1 and client_id = $2")
-                .bind(&lead.id).bind(&lead.client_id).fetch_optional(&mut *transaction).await?;
-            counted.extend(known.is_none().then_some("unknown_lead"));
-            counted.extend(outside.then_some("outside_vocabulary"));
-        }
-        for name in counted {
-            sqlx::query(
-                "insert into received_count (name, count) values ($1, 1) \
-                 on conflict (name) do update set count = received_count.count + 1")
-                .bind(name).execute(&mut *transaction).await?;
-        }
+    let mut transaction = db.begin().await?;
+    let about = (event.kind != PostKind::ChatLead).then(|| lead.clone());
+    let erased = tombstone::erased_among(&mut transaction, about.into_iter()).await?;
+    if let Some(tag) = erased.tag(&lead) {
+        let channels = any_withdrawal::list_withdrawn(event.kind, body, None);
+        let of = |channel| channels.contains(&channel).then_some(micros(now));
+        let withdraw = Statement::new(tombstone::WITHDRAW).bind(tag);
+        transaction.execute(withdraw.bind(of(ConsentChannel::Email)).bind(of(ConsentChannel::Sms))).await?;
+        transaction.execute(Statement::new("delete from event where seq = $1").bind(event.seq)).await?;
         transaction.commit().await?;
-        Ok(if made.is_some() { ReplayOutcome::As(seq) } else { ReplayOutcome::Known(seq) })
-    })
+        return Ok(ReplayOutcome::Erased);
+    }
+    let insert = Statement::new(
+        "insert into event (kind, id, client_id, received_at, body, content_hash) values ($1, $2, $3, $4, $5, $6) \
+         on conflict (content_hash) do nothing returning seq",
+    );
+    let insert = insert.bind(event.kind.name()).bind(&lead.id).bind(&lead.client_id).bind(micros(event.received_at));
+    let made: Option<(i64,)> = transaction.fetch_optional(insert.bind(body).bind(hash.as_bytes())).await?;
+    let (seq,): (i64,) = match made {
+        Some(made) => made,
+        None => {
+            let known = Statement::new("select seq from event where content_hash = $1");
+            transaction.fetch_one(known.bind(hash.as_bytes())).await?
+        }
+    };
+    if seq == event.seq {
+        // The event could be read when it arrived, and can be read again: it waits to be applied.
+        let mend = Statement::new("update event set problem = null, settled_at = null where seq = $1");
+        transaction.execute(mend.bind(seq)).await?;
+        transaction.commit().await?;
+        return Ok(ReplayOutcome::As(seq));
+    }
+    let mended = Statement::new("update event set mended_as = $1 where seq = $2");
+    transaction.execute(mended.bind(seq).bind(event.seq)).await?;
+    if made.is_none() {
+        // If the same content has been applied already, its consent counts, so the possible opt-out ends here.
+        // Otherwise it ends when the content is applied.
+        let end = Statement::new(
+            "update possible_opt_out set settled_at = $1, decision = 'mended' where event_seq = $2 and settled_at is null \
+             and exists (select 1 from event where seq = $3 and applied_at is not null)",
+        );
+        transaction.execute(end.bind(micros(now)).bind(event.seq).bind(seq)).await?;
+    }
+    let mut counted = vec![if made.is_some() { event.kind.name() } else { "repeat" }];
+    if made.is_some() && event.kind != PostKind::ChatLead {
+        let known = Statement::new("select cast(1 as bigint) from lead where id = $1 and client_id = $2");
+        let known: Option<(i64,)> = transaction.fetch_optional(known.bind(&lead.id).bind(&lead.client_id)).await?;
+        counted.extend(known.is_none().then_some("unknown_lead"));
+        counted.extend(outside.then_some("outside_vocabulary"));
+    }
+    for name in counted {
+        let count = Statement::new(
+            "insert into received_count (name, count) values ($1, 1) \
+             on conflict (name) do update set count = received_count.count + 1",
+        );
+        transaction.execute(count.bind(name)).await?;
+    }
+    transaction.commit().await?;
+    Ok(if made.is_some() { ReplayOutcome::As(seq) } else { ReplayOutcome::Known(seq) })
 }

@@ -23,8 +23,7 @@ pub(crate) async fn find_similar_ids(db: &StateDb, folded: &FoldedEvents) -> Res
     }
     let mut known = Vec::new();
     for some in ids.chunks(1000) {
-        let rows: Vec<(String, String)> =
-            on_state!(db, pool => possible_opt_out::known_query(some).build_query_as().fetch_all(pool).await?);
+        let rows: Vec<(String, String)> = db.fetch_all(possible_opt_out::known_statement(some)).await?;
         known.extend(rows.into_iter().map(|(id, client_id)| LeadId { id, client_id }));
     }
     let names = unknown_names(folded, &known);
@@ -34,10 +33,10 @@ pub(crate) async fn find_similar_ids(db: &StateDb, folded: &FoldedEvents) -> Res
     let mut similar = BTreeSet::new();
     let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     if names.len() <= NAMES_IN_SQL {
-        let rows: Vec<(String, String)> =
-            on_state!(db, pool => possible_opt_out::similar_query(&names).build_query_as().fetch_all(pool).await?);
+        let rows: Vec<(String, String)> = db.fetch_all(possible_opt_out::similar_statement(&names)).await?;
         similar.extend(rows.into_iter().map(|(id, _)| id).filter(|id| wanted.contains(normal_id(id).as_str())));
     } else {
+        // Row by row, so that a million ids are not in memory at once.
         on_state!(db, pool => {
             let mut rows = sqlx::query_scalar::<_, String>("select id from lead").fetch(pool);
             while let Some(id) = rows.try_next().await? {

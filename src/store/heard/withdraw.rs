@@ -1,54 +1,69 @@
 //! The leads whose consent the posts of a batch withdraw. A post names its lead by an id and a client, which may differ in
-//! spelling from table `lead`. The rules are pure; the macro queries the tables in the transaction of the batch.
+//! spelling from table `lead`. The rules are pure; [`withdraw`] queries the tables in the transaction of the batch.
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
+
 use crate::conversica::lead::LeadId;
 use crate::conversica::lead_name::normal_id;
-use crate::store::consent::LedgerEntry;
+use crate::store::consent::{self, LedgerEntry};
+use crate::store::delivery::OptOuts;
 use crate::store::heard::fold::{FoldedEvents, PossibleOptOut};
-use crate::store::possible_opt_out::{HOLD, PossibleRow};
+use crate::store::possible_opt_out::{self, HOLD, PossibleRow};
+use crate::store::state_db::StateDb;
+use crate::store::statement::StateTransaction;
+
+/// What [`withdraw`] writes.
+pub(crate) struct WithdrawalBatch<'b> {
+    pub folded: &'b FoldedEvents,
+    /// The ids of leads that the posts may mean in another spelling.
+    pub similar: &'b [String],
+    pub opt_outs: OptOuts,
+}
 
 /// In a transaction: writes certain and possible changes of consent into their tables and into the desired content. Returns how
-/// many leads became due. `similar` are the ids of leads that the posts may mean in another spelling.
-macro_rules! withdraw {
-    ($db:expr, $transaction:expr, $folded:expr, $similar:expr, $consequences:expr, $now:expr) => {{
-        let mut known = Vec::new();
-        let mut ids = $crate::store::heard::withdraw::named_ids(&$folded);
-        ids.extend($similar.iter().map(String::as_str));
-        ids.sort_unstable();
-        ids.dedup();
-        for some in ids.chunks(1000) {
-            for row in possible_opt_out::known_query(some).build().fetch_all(&mut *$transaction).await? {
-                known.push(LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? });
-            }
+/// many leads became due.
+pub(crate) async fn withdraw(
+    db: &StateDb,
+    transaction: &mut StateTransaction,
+    batch: WithdrawalBatch<'_>,
+    now: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
+    let WithdrawalBatch { folded, similar, opt_outs } = batch;
+    let mut ids = named_ids(folded);
+    ids.extend(similar.iter().map(String::as_str));
+    ids.sort_unstable();
+    ids.dedup();
+    let mut known = Vec::new();
+    for some in ids.chunks(1000) {
+        let rows: Vec<(String, String)> = transaction.fetch_all(possible_opt_out::known_statement(some)).await?;
+        known.extend(rows.into_iter().map(|(id, client_id)| LeadId { id, client_id }));
+    }
+    let words = addressed_words(folded, &known);
+    let mut leads: BTreeSet<LeadId> = words.iter().map(|entry| entry.lead.clone()).collect();
+    for some in words.chunks(1000) {
+        transaction.execute(consent::insert_statement(some)).await?;
+    }
+    let mut rows = possible_rows(folded, &known);
+    if opt_outs != OptOuts::Keep {
+        // The CRM's value is sent, whatever Conversica has posted.
+        rows.iter_mut().for_each(|row| row.hold = None);
+    }
+    for some in rows.chunks(1000) {
+        transaction.execute(possible_opt_out::insert_statement(some)).await?;
+    }
+    leads.extend(rows.into_iter().map(|row| row.lead).filter(|lead| !lead.id.is_empty()));
+    let leads: Vec<LeadId> = leads.into_iter().collect();
+    let mut due = 0;
+    for some in leads.chunks(1000) {
+        if opt_outs == OptOuts::Keep {
+            due += consent::keep(transaction, some, now).await?;
         }
-        let words = $crate::store::heard::withdraw::addressed_words(&$folded, &known);
-        let mut leads: BTreeSet<LeadId> = words.iter().map(|entry| entry.lead.clone()).collect();
-        for some in words.chunks(1000) {
-            consent::insert_query(some).build().execute(&mut *$transaction).await?;
-        }
-        let mut rows = $crate::store::heard::withdraw::possible_rows(&$folded, &known);
-        if $consequences.opt_outs != OptOuts::Keep {
-            // The CRM's value is sent, whatever Conversica has posted.
-            rows.iter_mut().for_each(|row| row.hold = None);
-        }
-        for some in rows.chunks(1000) {
-            possible_opt_out::insert_query(some).build().execute(&mut *$transaction).await?;
-        }
-        leads.extend(rows.into_iter().map(|row| row.lead).filter(|lead| !lead.id.is_empty()));
-        let mut due = 0;
-        let leads: Vec<LeadId> = leads.into_iter().collect();
-        for some in leads.chunks(1000) {
-            if $consequences.opt_outs == OptOuts::Keep {
-                due += consent::keep!($db, $transaction, some, $now) as u64;
-            }
-            consent::look_again_query($db, some).build().execute(&mut *$transaction).await?;
-        }
-        due
-    }};
+        transaction.execute(consent::look_again_statement(db, some)).await?;
+    }
+    Ok(due)
 }
-pub(crate) use withdraw;
 
 /// Every id that a post about consent names.
 pub(crate) fn named_ids(folded: &FoldedEvents) -> Vec<&str> {
@@ -101,7 +116,7 @@ fn only_lead<'k>(lead: &LeadId, known: &'k [LeadId]) -> Option<&'k LeadId> {
 }
 
 /// The ledger entries, each with its lead: a post without a client means the only lead that has its id.
-pub(crate) fn addressed_words(folded: &FoldedEvents, known: &[LeadId]) -> Vec<LedgerEntry> {
+fn addressed_words(folded: &FoldedEvents, known: &[LeadId]) -> Vec<LedgerEntry> {
     let addressed = |entry: &LedgerEntry| {
         let lead = only_lead(&entry.lead, known).unwrap_or(&entry.lead).clone();
         LedgerEntry { lead, ..entry.clone() }
@@ -109,7 +124,7 @@ pub(crate) fn addressed_words(folded: &FoldedEvents, known: &[LeadId]) -> Vec<Le
     folded.words.iter().map(addressed).collect()
 }
 
-pub(crate) fn possible_rows(folded: &FoldedEvents, known: &[LeadId]) -> Vec<PossibleRow> {
+fn possible_rows(folded: &FoldedEvents, known: &[LeadId]) -> Vec<PossibleRow> {
     let damaged = folded.possible.iter().map(|post| (post, leads_of_damaged(post, known)));
     let withdrawals = folded.withdrawals.iter().map(|post| (post, leads_in_doubt(post, known)));
     let rows = damaged.chain(withdrawals).flat_map(|(post, leads)| {
