@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{Database, Encode, QueryBuilder, Type};
+use sqlx::QueryBuilder;
 
 use crate::conversica::consent::{HeardWord, WithdrawnConsent, WordSource};
 use crate::conversica::consent_word::{ChannelWord, ConsentChannel};
@@ -12,7 +12,7 @@ use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash};
 use crate::rules::lead_change::LeadChange;
 use crate::store::lead::InOrder;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateTransaction, Statement};
+use crate::store::statement::{BuilderEngine, StateTransaction, Statement};
 use crate::store::{instant, micros, tombstone};
 
 /// Returns a row if the ledger has any entry, or any post may be an opt-out. If not, no further query is needed.
@@ -57,16 +57,8 @@ macro_rules! standing {
 pub(crate) use standing;
 
 /// The query behind `standing!`.
-pub(crate) fn standing_query<DB: Database>(leads: &[LeadId]) -> QueryBuilder<DB>
-where
-    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
-{
-    let mut query = QueryBuilder::new("with asked (asked_id, asked_client_id) as (");
-    query.push_values(leads, |mut row, lead| {
-        row.push_bind(lead.id.as_str()).push_bind(lead.client_id.as_str());
-    });
-    query.push(STANDING);
-    query
+pub(crate) fn standing_query<DB: BuilderEngine>(leads: &[LeadId]) -> QueryBuilder<DB> {
+    DB::builder_of(standing_statement(leads))
 }
 
 fn standing_statement(leads: &[LeadId]) -> Statement {
@@ -74,20 +66,22 @@ fn standing_statement(leads: &[LeadId]) -> Statement {
     statement.push_values(leads, |row, lead| {
         row.push_bind(&lead.id).push_bind(&lead.client_id);
     });
-    statement.push(STANDING);
-    statement
-}
-
-/// The end of [`standing_statement`]. Until an operator has decided on a possible opt-out, no later post gives consent again.
-const STANDING: &str = ") select w.id, w.client_id, w.channel, max(w.at), cast(0 as bigint) from asked \
+    statement.push(
+        ") select w.id, w.client_id, w.channel, max(w.at), cast(0 as bigint) from asked \
          join consent w on w.id = asked_id and w.client_id = asked_client_id where w.given = 0 and not exists ( \
            select 1 from consent g where g.id = w.id and g.client_id = w.client_id and g.channel = w.channel and g.given = 1 \
            and g.at > w.at and g.heard_at > w.at and (g.source <> 'crm' or g.at <= g.heard_at) \
            and (g.seq > w.seq or g.source = 'crm' and g.heard_at <= w.heard_at) \
-         ) group by w.id, w.client_id, w.channel \
-     union all select id, client_id, channel, max(at), cast(1 as bigint) from asked \
+         ) group by w.id, w.client_id, w.channel",
+    );
+    // Until an operator has decided on a possible opt-out, no later post gives consent again.
+    statement.push(
+        " union all select id, client_id, channel, max(at), cast(1 as bigint) from asked \
          join possible_opt_out on id = asked_id and client_id = asked_client_id where settled_at is null and settled_by is null \
-         group by id, client_id, channel";
+         group by id, client_id, channel",
+    );
+    statement
+}
 
 /// A channel of a lead, when its consent was withdrawn, and 1 if an operator has to decide.
 type StandingRow = (String, String, String, i64, i64);

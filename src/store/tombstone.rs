@@ -13,11 +13,11 @@ use std::collections::{HashMap, HashSet};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
-use sqlx::{Database, Encode, QueryBuilder, Type};
+use sqlx::QueryBuilder;
 
 use crate::conversica::lead::LeadId;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateTransaction, Statement};
+use crate::store::statement::{BuilderEngine, StateTransaction, Statement};
 
 /// The fact that holds the key.
 pub(crate) const KEY_NAME: &str = "erasure_key";
@@ -161,18 +161,9 @@ pub(crate) fn shared_lock(db: &StateDb) -> Option<&'static str> {
     }
 }
 
-/// The list must not be empty.
-pub(crate) fn among_query<DB: Database>(asked: &[(Vec<u8>, LeadId)]) -> QueryBuilder<DB>
-where
-    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
-{
-    let mut query = QueryBuilder::new("select tag from tombstone where tag in (");
-    let mut tags = query.separated(", ");
-    for (tag, _) in asked {
-        tags.push_bind(tag.clone());
-    }
-    query.push(")");
-    query
+/// As [`among_statement`], for a transaction of one engine.
+pub(crate) fn among_query<DB: BuilderEngine>(asked: &[(Vec<u8>, LeadId)]) -> QueryBuilder<DB> {
+    DB::builder_of(among_statement(asked))
 }
 
 /// The key, if any person was ever erased. A caller that reads it once and then uses [`among`] saves a query for each batch while
