@@ -94,7 +94,7 @@ pub async fn holdings(
     Ok(holdings)
 }
 
-/// See [`events_read_by`].
+/// See `events_read_by`.
 pub async fn events(db: &StateDb, lead: &LeadId, addresses: &BTreeSet<String>) -> Result<Vec<i64>, sqlx::Error> {
     let mut reader = db;
     events_read_by(&mut reader, lead, addresses).await

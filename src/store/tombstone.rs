@@ -5,7 +5,7 @@
 //! (fact `erasure_key` in table `control`). The hash by itself reveals nothing. With the whole state one can check whether a
 //! known or guessed id was erased; that is its purpose.
 //!
-//! A writer that may write about a lead missing from table `lead` checks in its own transaction, by [`erased_among`], because
+//! A writer that may write about a lead missing from table `lead` checks in its own transaction, by `erased_among`, because
 //! its earlier reads may be older than the tombstone.
 
 use std::collections::{HashMap, HashSet};
