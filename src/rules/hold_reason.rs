@@ -1,23 +1,66 @@
 //! Why leads wait for approval: the reasons, and what the operator can do about each.
 
-/// Reasons for a hold, as `status` names them.
-pub const FIRST_RUN: &str = "first_run";
+/// Why a lead waits for approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HoldReason {
+    FirstRun,
+    TooManyChanges,
+    MappingChanged,
+    ConversationChanged,
+    Ambiguous,
+    SourceShrank,
+    TestLeadLimit,
+    Restored,
+}
 
-pub const TOO_MANY_CHANGES: &str = "too_many_changes";
+impl HoldReason {
+    pub const ALL: [HoldReason; 8] = [
+        HoldReason::FirstRun,
+        HoldReason::TooManyChanges,
+        HoldReason::MappingChanged,
+        HoldReason::ConversationChanged,
+        HoldReason::Ambiguous,
+        HoldReason::SourceShrank,
+        HoldReason::TestLeadLimit,
+        HoldReason::Restored,
+    ];
 
-pub const MAPPING_CHANGED: &str = "mapping_changed";
+    /// The name in the state, in `status` and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            HoldReason::FirstRun => "first_run",
+            HoldReason::TooManyChanges => "too_many_changes",
+            HoldReason::MappingChanged => "mapping_changed",
+            HoldReason::ConversationChanged => "conversation_changed",
+            HoldReason::Ambiguous => "ambiguous",
+            HoldReason::SourceShrank => "source_shrank",
+            HoldReason::TestLeadLimit => "test_lead_limit",
+            HoldReason::Restored => "restored",
+        }
+    }
 
-pub const CONVERSATION_CHANGED: &str = "conversation_changed";
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+}
 
-pub const AMBIGUOUS: &str = "ambiguous";
+pub const FIRST_RUN: &str = HoldReason::FirstRun.name();
 
-pub const TEST_LEAD_LIMIT: &str = "test_lead_limit";
+pub const TOO_MANY_CHANGES: &str = HoldReason::TooManyChanges.name();
 
-pub const SOURCE_SHRANK: &str = "source_shrank";
+pub const MAPPING_CHANGED: &str = HoldReason::MappingChanged.name();
 
-pub const RESTORED: &str = "restored";
+pub const CONVERSATION_CHANGED: &str = HoldReason::ConversationChanged.name();
 
-/// All of them.
+pub const AMBIGUOUS: &str = HoldReason::Ambiguous.name();
+
+pub const TEST_LEAD_LIMIT: &str = HoldReason::TestLeadLimit.name();
+
+pub const SOURCE_SHRANK: &str = HoldReason::SourceShrank.name();
+
+pub const RESTORED: &str = HoldReason::Restored.name();
+
+/// The names of all reasons.
 pub const REASONS: [&str; 8] = [
     FIRST_RUN,
     TOO_MANY_CHANGES,

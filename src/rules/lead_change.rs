@@ -1,7 +1,7 @@
 //! The input of a poll's comparison (what the state knows about a lead) and its output (a lead whose content has changed).
 
 use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash};
-use crate::rules::hold_reason::SOURCE_SHRANK;
+use crate::rules::hold_reason::{HoldReason, SOURCE_SHRANK};
 use crate::rules::lead_status::LeadStatus;
 
 /// The facts of a lead that the comparison needs.
@@ -58,4 +58,15 @@ pub struct LeadChange {
     pub urgent: bool,
     /// The hash of the row that made `desired`.
     pub row_hash: Option<RowHash>,
+}
+
+impl LeadChange {
+    /// The reasons why there is no Lead object, as JSON.
+    pub fn invalid_reasons(&self) -> Option<String> {
+        self.desired.as_ref().err().map(|reasons| serde_json::json!(reasons).to_string())
+    }
+
+    pub fn reason(&self) -> Option<HoldReason> {
+        self.hold_reason.and_then(HoldReason::from_name)
+    }
 }

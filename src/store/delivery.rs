@@ -14,8 +14,8 @@ use crate::conversica::consent::WithdrawnConsent;
 use crate::conversica::lead::{ContentFingerprint, LeadId};
 use crate::conversica::outcome::{OutcomeClass, RETRY_AFTER_MAX};
 use crate::rules::admission::ClaimFilter;
+use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::rules::retry::NextStep;
-use crate::store::claim::{FinishedAttempt, LeadClaim, withdrawn_by};
 use crate::store::lead::{self, InOrder};
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{consent, due, instant, late, micros, outcome, pause, possible_opt_out, withdrawal_apart};
@@ -259,7 +259,7 @@ where
         ", desired = k_body, desired_hash = k_hash, sent_hash = k_hash, \
          urgent = case when lead.urgent = 1 or lead.first_contact_at is not null and (",
     );
-    update.push(withdrawn_by(
+    update.push(late::withdrawn_by(
         "k_body",
         &format!("coalesce(case when lead.delivered_hash is not null then {} end, '')", lead::DELIVERED),
     ));

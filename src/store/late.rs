@@ -8,9 +8,9 @@ use std::collections::HashMap;
 
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
-use crate::conversica::lead::LeadId;
+use crate::conversica::lead::{LeadId, WITHDRAWALS};
 use crate::conversica::outcome::OutcomeClass;
-use crate::store::claim::{FinishedAttempt, withdrawn_by};
+use crate::rules::lead_claim::FinishedAttempt;
 use crate::store::lead::{DELIVERED, SENT};
 use crate::store::micros;
 
@@ -71,8 +71,17 @@ pub(crate) const TAKE_BACK: &str = "delete from outcome where seq = (select max(
 pub(crate) const SAY_LATE: &str = "update outcome set class = $5, detail = $6 \
      where id = $1 and client_id = $2 and at = $3 and sent_hash = $4";
 
+/// Whether the new content withdraws consent that the old content did not, in SQL.
+pub(crate) fn withdrawn_by(new: &str, old: &str) -> String {
+    let withdrawn = WITHDRAWALS.map(|key| {
+        let said = format!("like '%\"{}\":true%'", key.name());
+        format!("({new} {said} and not {old} {said})")
+    });
+    withdrawn.join(" or ")
+}
+
 /// Makes the lead due again, unless the content that was sent is the desired one. Leads that wait for approval or were rejected
-/// by Conversica go on waiting. A withdrawal of consent does not wait.
+/// by Conversica go on waiting. A withdrawal of consent does not wait for approval.
 pub(crate) fn due_again_query<DB: Database>(late: &FinishedAttempt) -> QueryBuilder<DB>
 where
     for<'e> String: Encode<'e, DB> + Type<DB>,
@@ -86,10 +95,15 @@ where
     update.push_bind(OTHER_CONTENT.to_vec());
     update.push(" else lead.sent_hash end, first_contact_at = coalesce(lead.first_contact_at, ");
     update.push_bind(micros(late.at)).push("), urgent = case when ").push(&withdraws);
-    update.push(" then 1 else lead.urgent end, due_at = case when lead.status in ('in_sync', 'gone') then ");
+    let ends_hold = format!("not (lead.status = 'held' and lead.gone_at is not null) and ({withdraws})");
+    update.push(" then 1 else lead.urgent end, hold_reason = case when ").push(&ends_hold);
+    update.push(" then null else lead.hold_reason end, held_at = case when ").push(&ends_hold);
+    update.push(" then null else lead.held_at end, due_at = case when lead.status in ('in_sync', 'gone') or lead.status = 'held' and ");
+    update.push(&ends_hold).push(" then ");
     update
         .push_bind(micros(late.at))
         .push(" else lead.due_at end, status = case when lead.status = 'in_sync' then 'pending' ");
+    update.push("when lead.status = 'held' and ").push(&ends_hold).push(" then 'pending' ");
     update.push("when lead.status = 'gone' and (").push(&withdraws);
     update.push(") then 'pending' else lead.status end where lead.id = ").push_bind(late.lead.id.clone());
     update.push(" and lead.client_id = ").push_bind(late.lead.client_id.clone());

@@ -305,6 +305,11 @@ pub async fn mark_gone(db: &StateDb, leads: &[LeadId], now: DateTime<Utc>) -> Re
     })
 }
 
+/// A lead whose row is back still waits for approval: it was held for another reason than the missing row, or it was first seen
+/// while most others were missing. A withdrawal of consent is not held.
+const STILL_WAITS: &str = "lead.hold_reason is not null and lead.urgent = 0 and (lead.hold_reason <> 'source_shrank' or lead.status <> 'in_flight' \
+     and lead.status_before is null and lead.invalid_reasons is null and coalesce(lead.desired_hash <> lead.delivered_hash, true))";
+
 /// Gives leads whose rows have returned unchanged the status that follows from their content. Leads that were held for their
 /// missing row get their earlier status back. A lead is skipped if its content has changed: its stop was queued meanwhile, and
 /// the next compare finds that the row differs.
@@ -322,14 +327,18 @@ pub async fn mark_returned(db: &StateDb, leads: &[KnownLead], now: DateTime<Utc>
              due_at = case when lead.status_before = 'retrying' then lead.due_at else ");
         query.push_bind(micros(now));
         query.push(
-            " end, urgent = case when lead.desired_hash = lead.delivered_hash then 0 else lead.urgent end, \
-             held_at = case when lead.hold_reason <> 'source_shrank' then lead.held_at end, \
-             hold_reason = case when lead.hold_reason <> 'source_shrank' then lead.hold_reason end, \
+            " end, urgent = case when lead.desired_hash = lead.delivered_hash then 0 else lead.urgent end, held_at = case when ",
+        );
+        query.push(STILL_WAITS).push(" then lead.held_at end, hold_reason = case when ").push(STILL_WAITS);
+        query.push(
+            " then lead.hold_reason end, \
              status = case when lead.status = 'in_flight' then lead.status \
-             when lead.status_before is not null then lead.status_before \
+             when lead.status_before <> 'in_sync' or lead.status_before = 'in_sync' and lead.desired_hash = lead.delivered_hash \
+                  then lead.status_before \
              when lead.invalid_reasons is not null then 'invalid' \
              when lead.desired_hash = lead.delivered_hash then 'in_sync' \
-             when lead.hold_reason is not null then 'held' else 'pending' end from back");
+             when ");
+        query.push(STILL_WAITS).push(" then 'held' else 'pending' end from back");
         query.push(order.from);
         query.push(
             " where lead.id = back.back_id and lead.client_id = back.back_client_id and lead.desired_hash = back.back_hash \

@@ -4,7 +4,6 @@
 pub mod ahead;
 pub mod alert;
 pub mod backup;
-pub mod claim;
 pub mod compare;
 pub mod consent;
 pub mod control;
@@ -23,6 +22,7 @@ pub mod held;
 pub mod introduced;
 mod late;
 pub mod lead;
+pub mod lead_record;
 mod lead_status;
 pub mod listing;
 pub mod orphan;

@@ -9,7 +9,7 @@ use sqlx::QueryBuilder;
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::OutcomeClass;
-use crate::store::claim::FinishedAttempt;
+use crate::rules::lead_claim::FinishedAttempt;
 use crate::store::state_db::StateDb;
 use crate::store::statement::{BuilderEngine, Statement};
 use crate::store::{instant, micros};

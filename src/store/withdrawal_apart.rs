@@ -7,19 +7,13 @@
 
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
-use crate::conversica::lead::{ContentFingerprint, LeadId, WITHDRAWALS, with_withdrawn, withdraws_consent};
+use crate::conversica::lead::{ContentFingerprint, LeadId, withdraws_consent};
 use crate::conversica::outcome::OutcomeClass;
+use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::rules::retry::NextStep;
-use crate::store::claim::{FinishedAttempt, LeadClaim};
+use crate::rules::withdrawal_apart::withdrawal_apart;
 use crate::store::lead::DELIVERED;
 use crate::store::micros;
-
-/// The content accepted last, with the withdrawals of the desired content in it; `None` if that is the desired content itself.
-pub(crate) fn withdrawal_apart(desired: &str, delivered: &str) -> Option<String> {
-    let says = |key: &str| desired.contains(&format!("\"{key}\":true"));
-    let withdrawn: Vec<_> = WITHDRAWALS.into_iter().filter(|key| says(key.name())).collect();
-    with_withdrawn(delivered, &withdrawn).filter(|body| !withdrawn.is_empty() && body != desired)
-}
 
 /// A lead whose desired content was rejected: the desired content, the content accepted last if there is one, and 1 if Conversica
 /// has that content for certain.
@@ -141,20 +135,4 @@ where
         ") update lead set sent = a_body, sent_hash = a_hash from a where lead.id = a_id and lead.client_id = a_client_id",
     );
     update
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_withdrawal_is_sent_apart_with_the_content_accepted_last_unless_that_is_what_was_rejected() {
-        let delivered = r#"{"id":"1","leadStatus":"New","optOut":false}"#;
-        let desired = r#"{"id":"1","leadStatus":"Bad","optOut":true}"#;
-        let apart = r#"{"id":"1","leadStatus":"New","optOut":true}"#;
-        assert_eq!(withdrawal_apart(desired, delivered).as_deref(), Some(apart));
-        assert_eq!(withdrawal_apart(apart, delivered), None, "the same was rejected");
-        assert_eq!(withdrawal_apart(r#"{"id":"1","leadStatus":"Bad"}"#, delivered), None, "nothing is withdrawn");
-        assert_eq!(withdrawal_apart(desired, "no JSON"), None);
-    }
 }

@@ -3,9 +3,9 @@
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{at, claim, claim_one, deliver, desired, finished, record, resend, row, write};
 use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::lead_claim::LeadClaim;
 use conversica_sync::rules::retry::NextStep;
 use conversica_sync::send::test_lead;
-use conversica_sync::store::claim::LeadClaim;
 use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::outcome;
 use conversica_sync::store::state_db::StateDb;

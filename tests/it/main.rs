@@ -95,6 +95,7 @@ mod instance;
 mod interleaving;
 mod journal;
 mod late_answer;
+mod lead_life;
 mod lead_story;
 mod leads;
 mod lost_log;

@@ -13,9 +13,9 @@ use crate::support::lead_row::{at, desired, finished, held, id, invalid, record,
 use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::lead::ContentFingerprint;
 use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::lead_claim::LeadClaim;
 use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::retry::NextStep;
-use conversica_sync::store::claim::LeadClaim;
 use conversica_sync::store::delivery::{self, ClaimRequest};
 use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
 use conversica_sync::store::orphan::{self, OrphanScope};

@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use crate::client::{ConversicaClient, RequestAttempt};
 use crate::config::ServiceSettings;
 use crate::rules::admission::ClaimFilter;
+use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::send::tally::RunTally;
 use crate::send::throttle::DeliveryThrottle;
-use crate::store::claim::{FinishedAttempt, LeadClaim};
 use crate::store::control::StoredHalt;
 use crate::store::state_db::StateDb;
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::info;
 
+use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::rules::retry;
 use crate::send::deliver::deliverer::{LeadDeliverer, RECHECK, UnwrittenFact};
-use crate::store::claim::{FinishedAttempt, LeadClaim};
 use crate::store::control::{self, MappingInUse, ResumedAt, StoredHalt, VerifiedAccount};
 use crate::store::state_db::StateDb;
 use crate::store::{ahead, pause, restored_state};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use chrono::Utc;
 
-use crate::conversica::lead::{LeadId, WITHDRAWALS};
+use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::OutcomeClass;
 use crate::rules::retry::NextStep;
 
@@ -66,13 +66,4 @@ impl FinishedAttempt {
             next: NextStep::Unsent,
         }
     }
-}
-
-/// Whether the new content withdraws consent that the old content did not, in SQL.
-pub(crate) fn withdrawn_by(new: &str, old: &str) -> String {
-    let withdrawn = WITHDRAWALS.map(|key| {
-        let said = format!("like '%\"{}\":true%'", key.name());
-        format!("({new} {said} and not {old} {said})")
-    });
-    withdrawn.join(" or ")
 }
