@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::horizon;
 use crate::rules::service_alert::{AlertAccount, AlertNews};
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::StateStatement;
 use crate::store::{instant, micros};
 
 /// An alert that one instance has leased.
@@ -57,7 +57,7 @@ pub async fn take(
          ) returning seq, kind, id, body, created_at, attempts, detail",
         db.skip_locked()
     );
-    let take = Statement::new(sql)
+    let take = StateStatement::new(sql)
         .bind(micros(lease_until))
         .bind(micros(now))
         .bind(limit)
@@ -87,7 +87,8 @@ pub struct NotedAccount {
 }
 
 pub async fn noted(db: &StateDb) -> Result<NotedAccount, sqlx::Error> {
-    let found = db.fetch_optional(Statement::new("select body from control where name = $1").bind(ACCOUNT)).await?;
+    let found =
+        db.fetch_optional(StateStatement::new("select body from control where name = $1").bind(ACCOUNT)).await?;
     let text = found.map(|(text,): (String,)| text);
     let account = text.as_deref().map(serde_json::from_str).transpose();
     let account = account.map_err(|error| sqlx::Error::Decode(error.into()))?.unwrap_or_default();
@@ -105,7 +106,7 @@ pub async fn tell(
 ) -> Result<bool, sqlx::Error> {
     let text = serde_json::to_string(after).map_err(|error| sqlx::Error::Encode(error.into()))?;
     let mut transaction = db.begin().await?;
-    let note = Statement::new(
+    let note = StateStatement::new(
         "insert into control (name, body, at) values ($1, $2, $3) on conflict (name) do update \
          set body = excluded.body, at = excluded.at where control.body = $4",
     );
@@ -113,7 +114,7 @@ pub async fn tell(
     if transaction.execute(note).await? == 0 {
         return Ok(false);
     }
-    let mut add = Statement::new("insert into alert (kind, id, client_id, occasion, body, created_at, due_at) ");
+    let mut add = StateStatement::new("insert into alert (kind, id, client_id, occasion, body, created_at, due_at) ");
     add.push_values(news, |row, news| {
         row.push_bind(news.kind)
             .push_bind("")
@@ -130,12 +131,12 @@ pub async fn tell(
 
 /// Closes an alert that is delivered or given up.
 pub async fn over(db: &StateDb, seq: i64, detail: &str, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    let close = Statement::new("update alert set done_at = $1, detail = $2 where seq = $3");
+    let close = StateStatement::new("update alert set done_at = $1, detail = $2 where seq = $3");
     db.execute(close.bind(micros(now)).bind(detail).bind(seq)).await.map(drop)
 }
 
 /// Schedules the next try of an alert.
 pub async fn again(db: &StateDb, seq: i64, detail: &str, due_at: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    let schedule = Statement::new("update alert set due_at = $1, detail = $2 where seq = $3");
+    let schedule = StateStatement::new("update alert set due_at = $1, detail = $2 where seq = $3");
     db.execute(schedule.bind(micros(due_at)).bind(detail).bind(seq)).await.map(drop)
 }

@@ -12,7 +12,7 @@ use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash};
 use crate::rules::lead_change::LeadChange;
 use crate::store::lead::InOrder;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{BuilderEngine, StateTransaction, Statement};
+use crate::store::statement::{BuilderEngine, StateStatement, StateTransaction};
 use crate::store::{instant, micros, tombstone};
 
 /// Returns a row if the ledger has any entry, or any post may be an opt-out. If not, no further query is needed.
@@ -61,8 +61,8 @@ pub(crate) fn standing_query<DB: BuilderEngine>(leads: &[LeadId]) -> QueryBuilde
     DB::builder_of(standing_statement(leads))
 }
 
-fn standing_statement(leads: &[LeadId]) -> Statement {
-    let mut statement = Statement::new("with asked (asked_id, asked_client_id) as (");
+fn standing_statement(leads: &[LeadId]) -> StateStatement {
+    let mut statement = StateStatement::new("with asked (asked_id, asked_client_id) as (");
     statement.push_values(leads, |row, lead| {
         row.push_bind(&lead.id).push_bind(&lead.client_id);
     });
@@ -139,9 +139,9 @@ impl LedgerEntry {
 }
 
 /// Adds 1 to 2,000 entries to the ledger.
-pub(crate) fn insert_statement(entries: &[LedgerEntry]) -> Statement {
+pub(crate) fn insert_statement(entries: &[LedgerEntry]) -> StateStatement {
     let mut statement =
-        Statement::new("insert into consent (id, client_id, channel, given, at, heard_at, source, event_seq) ");
+        StateStatement::new("insert into consent (id, client_id, channel, given, at, heard_at, source, event_seq) ");
     statement.push_values(entries, |row, entry| {
         row.push_bind(&entry.lead.id)
             .push_bind(&entry.lead.client_id)
@@ -172,7 +172,7 @@ pub async fn record(db: &StateDb, entries: &[LedgerEntry]) -> Result<(), sqlx::E
 
 /// The whole ledger of a lead, in the order of its entries.
 pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<Vec<LedgerEntry>, sqlx::Error> {
-    let entries = Statement::new(
+    let entries = StateStatement::new(
         "select channel, given, at, heard_at, event_seq from consent where id = $1 and client_id = $2 order by seq",
     );
     let rows: Vec<(String, i64, i64, i64, Option<i64>)> =
@@ -222,8 +222,8 @@ async fn write_changes(
     }
 }
 
-fn locked_statement(transaction: &StateTransaction, leads: &[LeadId]) -> Statement {
-    let mut statement = Statement::new(
+fn locked_statement(transaction: &StateTransaction, leads: &[LeadId]) -> StateStatement {
+    let mut statement = StateStatement::new(
         "select id, client_id, desired from lead where gone_at is null and desired is not null and (id, client_id) in (",
     );
     statement.push_values(leads, |row, lead| {
@@ -292,9 +292,9 @@ pub async fn remember(db: &StateDb, rows: &[(LeadId, RowHash)], words: i64) -> R
 }
 
 /// Makes the next poll map the rows of these leads again: values that were withheld from them may count now.
-pub(crate) fn look_again_statement(db: &StateDb, leads: &[LeadId]) -> Statement {
+pub(crate) fn look_again_statement(db: &StateDb, leads: &[LeadId]) -> StateStatement {
     let order = InOrder::of(db, "select given_id, given_client_id from given");
-    let mut statement = Statement::new("with given (given_id, given_client_id) as (");
+    let mut statement = StateStatement::new("with given (given_id, given_client_id) as (");
     statement.push_values(leads, |row, lead| {
         row.push_bind(&lead.id).push_bind(&lead.client_id);
     });

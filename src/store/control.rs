@@ -14,7 +14,7 @@ use crate::rules::odd_opt_out::OptOutColumns;
 use crate::rules::poll_record::LastPoll;
 use crate::rules::settled::SettledMoment;
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::StateStatement;
 use crate::store::{instant, micros};
 
 /// A fact that exists at most once.
@@ -208,7 +208,7 @@ impl ControlFact for MappingInUse {
 
 /// The stored fact, if it exists.
 pub async fn read<F: ControlFact>(db: &StateDb) -> Result<Option<F>, sqlx::Error> {
-    let fact = Statement::new("select body from control where name = $1").bind(F::NAME);
+    let fact = StateStatement::new("select body from control where name = $1").bind(F::NAME);
     let found: Option<(String,)> = db.fetch_optional(fact).await?;
     found.map(|(body,)| parse(&body)).transpose()
 }
@@ -255,7 +255,7 @@ fn parse<F: ControlFact>(body: &str) -> Result<F, sqlx::Error> {
 /// Stores the fact in place of an earlier one.
 pub async fn write<F: ControlFact>(db: &StateDb, fact: &F, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let body = serde_json::to_string(fact).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    let store = Statement::new(
+    let store = StateStatement::new(
         "insert into control (name, body, at) values ($1, $2, $3) \
          on conflict (name) do update set body = excluded.body, at = excluded.at",
     );
@@ -264,6 +264,6 @@ pub async fn write<F: ControlFact>(db: &StateDb, fact: &F, now: DateTime<Utc>) -
 
 /// Removes the fact. Returns whether it existed.
 pub async fn clear<F: ControlFact>(db: &StateDb) -> Result<bool, sqlx::Error> {
-    let removed = db.execute(Statement::new("delete from control where name = $1").bind(F::NAME)).await?;
+    let removed = db.execute(StateStatement::new("delete from control where name = $1").bind(F::NAME)).await?;
     Ok(removed > 0)
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::QueryBuilder;
 
 use crate::store::state_db::StateDb;
-use crate::store::statement::{BuilderEngine, Statement};
+use crate::store::statement::{BuilderEngine, StateStatement};
 use crate::store::{instant, micros};
 
 /// The operator who decides, as far as is known: the account at the command line, or the dashboard. It is only a hint.
@@ -55,12 +55,14 @@ pub(crate) fn begin_statement(
     who: &DecisionMaker,
     reason: Option<&str>,
     now: DateTime<Utc>,
-) -> Statement {
-    Statement::new("insert into decision (at, action, who, reason, leads) values ($1, $2, $3, $4, 0) returning seq")
-        .bind(micros(now))
-        .bind(action.name())
-        .bind(who.as_str())
-        .bind(reason)
+) -> StateStatement {
+    StateStatement::new(
+        "insert into decision (at, action, who, reason, leads) values ($1, $2, $3, $4, 0) returning seq",
+    )
+    .bind(micros(now))
+    .bind(action.name())
+    .bind(who.as_str())
+    .bind(reason)
 }
 
 /// As [`begin_statement`], for a transaction of one engine.
@@ -106,7 +108,7 @@ fn decided((at, action, who, reason, leads): DecisionRow) -> RecordedDecision {
 
 /// Decisions about one lead, oldest first.
 pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<RecordedDecision>, sqlx::Error> {
-    let of_lead = Statement::new(
+    let of_lead = StateStatement::new(
         "select at, action, who, reason, leads from decision \
          where seq in (select decision_seq from decided where id = $1 and client_id = $2) order by seq",
     );
@@ -116,7 +118,7 @@ pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<Reco
 
 /// The newest decisions, newest first.
 pub async fn newest(db: &StateDb, limit: i64) -> Result<Vec<RecordedDecision>, sqlx::Error> {
-    let newest = Statement::new("select at, action, who, reason, leads from decision order by seq desc limit $1");
+    let newest = StateStatement::new("select at, action, who, reason, leads from decision order by seq desc limit $1");
     let rows: Vec<DecisionRow> = db.fetch_all(newest.bind(limit)).await?;
     Ok(rows.into_iter().map(decided).collect())
 }

@@ -20,7 +20,7 @@ use crate::store::heard::reading::kind_of;
 use crate::store::lead::DELIVERED;
 use crate::store::record::{self, PERSONAL, RecordLookup};
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateTransaction, Statement};
+use crate::store::statement::{StateStatement, StateTransaction};
 use crate::store::tombstone::{self, TombstoneKey};
 use crate::store::{consent, gone, micros, payload, possible_opt_out};
 
@@ -95,17 +95,17 @@ fn reach(row: Option<&ErasureRow>, is_heard: bool) -> ErasureReach {
 }
 
 /// Reads the row of table `lead`. `lock` is the locking clause.
-fn row_statement(lead: &LeadId, lock: &str) -> Statement {
+fn row_statement(lead: &LeadId, lock: &str) -> StateStatement {
     let sql = format!(
         "select status, first_contact_at, case when delivered_hash is not null then {DELIVERED} end as accepted, desired, \
          introduced_at, test_lead_at from lead where id = $1 and client_id = $2 {lock}"
     );
-    Statement::new(sql).bind(&lead.id).bind(&lead.client_id)
+    StateStatement::new(sql).bind(&lead.id).bind(&lead.client_id)
 }
 
 /// Returns a row if Conversica has posted about the lead.
-fn heard_statement(lead: &LeadId) -> Statement {
-    let heard = Statement::new(
+fn heard_statement(lead: &LeadId) -> StateStatement {
+    let heard = StateStatement::new(
         "select cast(1 as bigint) from event where id = $1 and client_id = $2 and id <> '' and kind <> 'chat_lead' \
          union all select cast(1 as bigint) from conversation where id = $1 and client_id = $2 limit 1",
     );
@@ -139,12 +139,12 @@ async fn bury(
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
     let new_key =
-        Statement::new("insert into control (name, body, at) values ($1, $2, $3) on conflict (name) do nothing");
+        StateStatement::new("insert into control (name, body, at) values ($1, $2, $3) on conflict (name) do nothing");
     let new_key = new_key.bind(tombstone::KEY_NAME).bind(TombstoneKey::generate().body()).bind(micros(now));
     transaction.execute(new_key).await?;
-    let key = Statement::new("select body from control where name = $1").bind(tombstone::KEY_NAME);
+    let key = StateStatement::new("select body from control where name = $1").bind(tombstone::KEY_NAME);
     let (key,): (String,) = transaction.fetch_one(key).await?;
-    let tombstone = Statement::new(
+    let tombstone = StateStatement::new(
         "insert into tombstone (tag, at, email_withdrawn_at, sms_withdrawn_at, introduced_at, test_lead_at) \
          values ($1, $2, $3, $4, $5, $6) on conflict (tag) do update set \
          email_withdrawn_at = coalesce(excluded.email_withdrawn_at, tombstone.email_withdrawn_at), \
@@ -235,8 +235,9 @@ async fn withdrawn_by_now(
             doubted.extend(any_withdrawal::list_withdrawn(kind_of(&kind)?, &body, problem.as_deref()));
         }
     }
-    let held =
-        Statement::new("select channel from possible_opt_out where id = $1 and client_id = $2 and settled_at is null");
+    let held = StateStatement::new(
+        "select channel from possible_opt_out where id = $1 and client_id = $2 and settled_at is null",
+    );
     let held: Vec<(String,)> = transaction.fetch_all(held.bind(&lead.id).bind(&lead.client_id)).await?;
     doubted.extend(held.iter().filter_map(|(channel,)| ConsentChannel::from_name(channel)));
     for channel in doubted {
@@ -247,7 +248,7 @@ async fn withdrawn_by_now(
 
 /// Changes or removes the facts whose texts may quote the person.
 async fn forget_quotes(transaction: &mut StateTransaction, lead: &LeadId) -> Result<(), sqlx::Error> {
-    let quoted = Statement::new(
+    let quoted = StateStatement::new(
         "select detail from outcome where id = $1 and client_id = $2 and class = 'halting' and detail is not null",
     );
     let quoted: Vec<(String,)> = transaction.fetch_all(quoted.bind(&lead.id).bind(&lead.client_id)).await?;
@@ -258,9 +259,9 @@ async fn forget_quotes(transaction: &mut StateTransaction, lead: &LeadId) -> Res
     for (name, body) in facts {
         let change = match without(lead, &quoted, &name, &body) {
             ErasedFact::Stays => continue,
-            ErasedFact::Goes => Statement::new("delete from control where name = $1").bind(name),
+            ErasedFact::Goes => StateStatement::new("delete from control where name = $1").bind(name),
             ErasedFact::Becomes(body) => {
-                Statement::new("update control set body = $1 where name = $2").bind(body).bind(name)
+                StateStatement::new("update control set body = $1 where name = $2").bind(body).bind(name)
             }
         };
         transaction.execute(change).await?;
@@ -277,13 +278,13 @@ async fn delete_rows(transaction: &mut StateTransaction, lead: &LeadId, posts: &
     for (table, by, _) in PERSONAL {
         match by {
             RecordLookup::Lead => {
-                let delete = Statement::new(format!("delete from {table} where id = $1 and client_id = $2"));
+                let delete = StateStatement::new(format!("delete from {table} where id = $1 and client_id = $2"));
                 removed += transaction.execute(delete.bind(&lead.id).bind(&lead.client_id)).await?;
             }
             RecordLookup::Event => {
                 let column = if table == "event" { "seq" } else { "event_seq" };
                 for some in posts.chunks(500) {
-                    let mut delete = Statement::new(format!("delete from {table} where {column} in ("));
+                    let mut delete = StateStatement::new(format!("delete from {table} where {column} in ("));
                     delete.push_list(some.iter().copied()).push(")");
                     removed += transaction.execute(delete).await?;
                 }
@@ -294,8 +295,8 @@ async fn delete_rows(transaction: &mut StateTransaction, lead: &LeadId, posts: &
 }
 
 /// Posts that were not applied, and unreadable ones that wait for an operator. `seqs` is not empty.
-fn waiting_statement(seqs: &[i64]) -> Statement {
-    let mut statement = Statement::new(
+fn waiting_statement(seqs: &[i64]) -> StateStatement {
+    let mut statement = StateStatement::new(
         "select kind, body, problem from event where applied_at is null and settled_at is null and mended_as is null and seq in (",
     );
     statement.push_list(seqs.iter().copied()).push(")");
@@ -362,12 +363,13 @@ async fn bury_who_stops(db: &StateDb, lead: &LeadId, now: DateTime<Utc>) -> Resu
 pub async fn allow(db: &StateDb, lead: &LeadId, who: &DecisionMaker, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let Some(key) = tombstone::key(db).await? else { return Ok(false) };
     let mut transaction = begin_alone(db).await?;
-    let delete = Statement::new("delete from tombstone where tag = $1 returning email_withdrawn_at, sms_withdrawn_at");
+    let delete =
+        StateStatement::new("delete from tombstone where tag = $1 returning email_withdrawn_at, sms_withdrawn_at");
     let stood: Option<(Option<i64>, Option<i64>)> = transaction.fetch_optional(delete.bind(key.tag(lead))).await?;
     let Some((email, sms)) = stood else { return Ok(false) };
     for (channel, at) in [("email", email), ("sms", sms)] {
         let Some(at) = at else { continue };
-        let withdraw = Statement::new(
+        let withdraw = StateStatement::new(
             "insert into consent (id, client_id, channel, given, at, heard_at, source) \
              values ($1, $2, $3, 0, $4, $5, 'conversica')",
         );

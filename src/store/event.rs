@@ -11,7 +11,7 @@ use crate::conversica::post::PostKind;
 use crate::conversica::{any_withdrawal, consent, heard, vocabulary};
 use crate::store::micros;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateTransaction, Statement};
+use crate::store::statement::{StateStatement, StateTransaction};
 use crate::store::tombstone::{self, ErasedPeople};
 
 /// The write-back lane of an event. The events of one lead share a lane and arrive in order; each chat lead has its own.
@@ -96,7 +96,7 @@ async fn withdraw_erased(
     now: i64,
 ) -> Result<(), sqlx::Error> {
     for TombstoneWithdrawal { tag, email, sms } in withdrawn_of_erased(arrivals, erased, now) {
-        transaction.execute(Statement::new(tombstone::WITHDRAW).bind(tag).bind(email).bind(sms)).await?;
+        transaction.execute(StateStatement::new(tombstone::WITHDRAW).bind(tag).bind(email).bind(sms)).await?;
     }
     Ok(())
 }
@@ -137,7 +137,7 @@ async fn store_sqlite(
         transaction.execute(count_sqlite_statement(&contents, arrivals.len(), before)).await?;
     }
     if refused > 0 {
-        transaction.execute(Statement::new(COUNT_ERASED).bind(refused)).await?;
+        transaction.execute(StateStatement::new(COUNT_ERASED).bind(refused)).await?;
     }
     Ok(())
 }
@@ -223,9 +223,9 @@ const ON_CONFLICT: &str = " on conflict (content_hash) do update \
      set repeats = event.repeats + excluded.repeats + 1, repeated_at = excluded.received_at";
 
 /// A withdrawal that Conversica posts again, after consent was given, is a new withdrawal: its event is applied again.
-fn take_again_statement(contents: &[ArrivedContent<'_>]) -> Statement {
+fn take_again_statement(contents: &[ArrivedContent<'_>]) -> StateStatement {
     let mut statement =
-        Statement::new("update event set applied_at = null where applied_at is not null and content_hash in (");
+        StateStatement::new("update event set applied_at = null where applied_at is not null and content_hash in (");
     let again = contents.iter().filter(|(arrival, _)| arrival.withdraws);
     statement.push_list(again.map(|(arrival, _)| arrival.content_hash.as_bytes()));
     statement.push(
@@ -236,8 +236,8 @@ fn take_again_statement(contents: &[ArrivedContent<'_>]) -> Statement {
     statement
 }
 
-fn insert_sqlite_statement(contents: &[ArrivedContent<'_>], now: i64) -> Statement {
-    let mut statement = Statement::new(
+fn insert_sqlite_statement(contents: &[ArrivedContent<'_>], now: i64) -> StateStatement {
+    let mut statement = StateStatement::new(
         "insert into event (kind, id, client_id, body, content_hash, problem, repeats, received_at, repeated_at) \
          select v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, ",
     );
@@ -258,9 +258,9 @@ fn insert_sqlite_statement(contents: &[ArrivedContent<'_>], now: i64) -> Stateme
 
 /// Rows after `before` are new, because SQLite has no other writer meanwhile. The database counts them, because each row that it
 /// returns costs a change of threads.
-fn count_sqlite_statement(contents: &[ArrivedContent<'_>], arrivals: usize, before: i64) -> Statement {
+fn count_sqlite_statement(contents: &[ArrivedContent<'_>], arrivals: usize, before: i64) -> StateStatement {
     let mut statement =
-        Statement::new("with fresh as (select kind, id, client_id, problem, content_hash from event where seq > ");
+        StateStatement::new("with fresh as (select kind, id, client_id, problem, content_hash from event where seq > ");
     statement.push_bind(before).push(
         ") insert into received_count (name, count) select name, n from (\
          select case when problem is null then kind else 'unreadable' end as name, count(*) as n from fresh group by 1 \
@@ -341,8 +341,8 @@ fn counts(
 }
 
 /// The last statement of its transaction, because instances that share the state wait for each other at these rows.
-fn count_postgres_statement(counts: &BTreeMap<&'static str, i64>) -> Statement {
-    let mut statement = Statement::new("insert into received_count (name, count) ");
+fn count_postgres_statement(counts: &BTreeMap<&'static str, i64>) -> StateStatement {
+    let mut statement = StateStatement::new("insert into received_count (name, count) ");
     statement.push_values(counts, |row, (name, count)| {
         row.push_bind(*name).push_bind(*count);
     });

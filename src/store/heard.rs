@@ -25,7 +25,7 @@ use crate::store::heard::similar::find_similar_ids;
 use crate::store::heard::withdraw::{WithdrawalBatch, withdraw};
 use crate::store::lead::{DELIVERED, InOrder};
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::StateStatement;
 use crate::store::{instant, micros, possible_opt_out};
 
 /// The counts of one step.
@@ -114,7 +114,7 @@ async fn set_aside(db: &StateDb, consequences: HeardPolicy, now: DateTime<Utc>) 
     let batch = WithdrawalBatch { folded: &folded, similar: &similar, opt_outs: consequences.opt_outs };
     let due = withdraw(db, &mut transaction, batch, now).await?;
     for event in &events {
-        let aside = Statement::new("update event set problem = $1, examined_at = $2 where seq = $3")
+        let aside = StateStatement::new("update event set problem = $1, examined_at = $2 where seq = $3")
             .bind("The state did not take it in; what it says about consent counts")
             .bind(micros(now))
             .bind(event.event.seq);
@@ -243,8 +243,8 @@ impl HeardConversationRow {
     }
 }
 
-fn conversations_statement(events: &[&PendingEvent]) -> Statement {
-    let mut statement = Statement::new(
+fn conversations_statement(events: &[&PendingEvent]) -> StateStatement {
+    let mut statement = StateStatement::new(
         "select id, client_id, picture, versions, first_heard_at, last_heard_at from conversation where (id, client_id) in (",
     );
     statement.push_values(events, |row, event| {
@@ -254,8 +254,8 @@ fn conversations_statement(events: &[&PendingEvent]) -> Statement {
     statement
 }
 
-fn upsert_statement(folded: &FoldedEvents) -> Statement {
-    let mut statement = Statement::new(
+fn upsert_statement(folded: &FoldedEvents) -> StateStatement {
+    let mut statement = StateStatement::new(
         "insert into conversation (id, client_id, picture, versions, not_worked, first_heard_at, last_heard_at) ",
     );
     statement.push_values(&folded.conversations, |row, (lead, stored)| {
@@ -278,14 +278,14 @@ fn upsert_statement(folded: &FoldedEvents) -> Statement {
 
 /// Conversica knows every lead that it posts about. So a lead that waits because an earlier outcome was ambiguous waits no
 /// longer.
-fn end_wait_statement(db: &StateDb, events: &[&PendingEvent], now: DateTime<Utc>) -> Statement {
+fn end_wait_statement(db: &StateDb, events: &[&PendingEvent], now: DateTime<Utc>) -> StateStatement {
     let order = InOrder::of(db, "select heard_id, heard_client_id from spoken");
     let mut newest: BTreeMap<&LeadId, DateTime<Utc>> = BTreeMap::new();
     for event in events.iter().filter(|event| event.kind != PostKind::ChatLead) {
         let at = newest.entry(&event.lead).or_insert(event.received_at);
         *at = event.received_at.max(*at);
     }
-    let mut statement = Statement::new("with spoken (heard_id, heard_client_id, heard_at) as (");
+    let mut statement = StateStatement::new("with spoken (heard_id, heard_client_id, heard_at) as (");
     statement.push_values(newest, |row, (lead, at)| {
         row.push_bind(&lead.id).push_bind(&lead.client_id).push_bind(micros(at));
     });
@@ -299,15 +299,15 @@ fn end_wait_statement(db: &StateDb, events: &[&PendingEvent], now: DateTime<Utc>
     statement
 }
 
-fn examined_statement(events: &[ExaminedEvent], now: DateTime<Utc>) -> Statement {
-    let mut statement = Statement::new("update event set examined_at = ");
+fn examined_statement(events: &[ExaminedEvent], now: DateTime<Utc>) -> StateStatement {
+    let mut statement = StateStatement::new("update event set examined_at = ");
     statement.push_bind(micros(now)).push(" where seq in (");
     statement.push_list(events.iter().map(|event| event.event.seq)).push(")");
     statement
 }
 
-fn writeback_statement(events: &[&PendingEvent], now: DateTime<Utc>) -> Statement {
-    let mut statement = Statement::new("insert into writeback (event_seq, lane, status, due_at) ");
+fn writeback_statement(events: &[&PendingEvent], now: DateTime<Utc>) -> StateStatement {
+    let mut statement = StateStatement::new("insert into writeback (event_seq, lane, status, due_at) ");
     statement.push_values(events, |row, event| {
         row.push_bind(event.seq)
             .push_bind(lane(event.kind, &event.lead, event.seq))
@@ -318,8 +318,8 @@ fn writeback_statement(events: &[&PendingEvent], now: DateTime<Utc>) -> Statemen
     statement
 }
 
-fn delivered_statement(alerts: &[RaisedAlert]) -> Statement {
-    let mut statement = Statement::new("select id, client_id, ");
+fn delivered_statement(alerts: &[RaisedAlert]) -> StateStatement {
+    let mut statement = StateStatement::new("select id, client_id, ");
     statement.push(DELIVERED).push(" from lead where (id, client_id) in (");
     statement.push_values(alerts, |row, alert| {
         row.push_bind(&alert.lead.id).push_bind(&alert.lead.client_id);
@@ -332,8 +332,9 @@ fn alert_statement(
     alerts: &[RaisedAlert],
     delivered: &BTreeMap<LeadId, Option<String>>,
     now: DateTime<Utc>,
-) -> Statement {
-    let mut statement = Statement::new("insert into alert (kind, id, client_id, occasion, body, created_at, due_at) ");
+) -> StateStatement {
+    let mut statement =
+        StateStatement::new("insert into alert (kind, id, client_id, occasion, body, created_at, due_at) ");
     statement.push_values(alerts, |row, alert| {
         let delivered = delivered.get(&alert.lead).and_then(Option::as_deref);
         row.push_bind(alert.kind)
@@ -350,8 +351,8 @@ fn alert_statement(
 
 /// An event that can no longer be read waits for an operator, like one that never could. It was searched for withdrawals with the
 /// others.
-fn applied_statement(folded: &FoldedEvents, now: DateTime<Utc>) -> Statement {
-    let mut statement = Statement::new("with e (e_seq, e_applied_at, e_effect, e_problem) as (");
+fn applied_statement(folded: &FoldedEvents, now: DateTime<Utc>) -> StateStatement {
+    let mut statement = StateStatement::new("with e (e_seq, e_applied_at, e_effect, e_problem) as (");
     statement.push_values(&folded.effects, |row, (seq, effect)| {
         row.push_bind(*seq)
             .push_bind(effect.is_ok().then_some(micros(now)))

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::StateStatement;
 use crate::store::{instant, micros};
 
 const MINUTE: i64 = 60_000_000;
@@ -12,7 +12,7 @@ const MINUTE: i64 = 60_000_000;
 /// expects no first contact sooner than a cap allows it.
 pub async fn since(db: &StateDb, since: DateTime<Utc>) -> Result<Vec<(DateTime<Utc>, u64)>, sqlx::Error> {
     // Integer division: both engines truncate.
-    let by_minute = Statement::new(
+    let by_minute = StateStatement::new(
         "select introduced_at / 60000000, count(*) from lead where introduced_at > $1 \
          group by introduced_at / 60000000 order by 1",
     );

@@ -8,7 +8,7 @@ use crate::rules::lead_record::LeadRecord;
 use crate::store::instant;
 use crate::store::lead_status::status_named;
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::StateStatement;
 
 const COLUMNS: &str = "id, client_id, status, desired, desired_hash, invalid_reasons, hold_reason, held_at, delivered, \
      delivered_hash, delivered_at, first_contact_at, assumed_at, introduced_at, test_lead_at, sent, sent_hash, claimed_at, \
@@ -56,7 +56,7 @@ struct StoredLead {
 /// Also for a status, a hold reason or a fingerprint that this version does not know.
 pub async fn find_record(db: &StateDb, lead: &LeadId) -> Result<Option<LeadRecord>, sqlx::Error> {
     let text = format!("select {COLUMNS} from lead where id = $1 and client_id = $2");
-    let found = db.fetch_optional::<StoredLead>(Statement::new(text).bind(&lead.id).bind(&lead.client_id)).await?;
+    let found = db.fetch_optional::<StoredLead>(StateStatement::new(text).bind(&lead.id).bind(&lead.client_id)).await?;
     found.map(record_of).transpose()
 }
 

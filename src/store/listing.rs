@@ -10,7 +10,7 @@ use crate::conversica::lead::LeadId;
 use crate::rules::lead_status::LeadStatus;
 use crate::store::instant;
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::StateStatement;
 
 /// Leads in one page.
 pub const PAGE: i64 = 1000;
@@ -105,7 +105,7 @@ impl<'a> ListingPages<'a> {
     }
 
     async fn read(&self, limit: i64) -> Result<Vec<ListedLead>, sqlx::Error> {
-        let mut page = Statement::new(
+        let mut page = StateStatement::new(
             "select id, client_id, hold_reason, invalid_reasons, last_outcome, last_http_status, last_detail, \
              last_outcome_at, due_at, changed_at, attempts, claimed_at, delivered_at, gone_at, assumed_at from lead where ",
         );
@@ -170,7 +170,7 @@ impl ListedRow {
 
 /// How many leads of that status match.
 pub async fn count(db: &StateDb, status: LeadStatus, reason: &str) -> Result<i64, sqlx::Error> {
-    let mut count = Statement::new("select count(*) from lead where ");
+    let mut count = StateStatement::new("select count(*) from lead where ");
     push_condition(&mut count, db, status, Some(reason), ListingWay::Sort);
     let (leads,) = db.fetch_one(count).await?;
     Ok(leads)
@@ -189,7 +189,13 @@ fn shorter_way(status: LeadStatus, of_status: i64, all: i64, wanted: i64) -> Lis
     if walk { ListingWay::Walk } else { ListingWay::Sort }
 }
 
-fn push_condition(statement: &mut Statement, db: &StateDb, status: LeadStatus, reason: Option<&str>, way: ListingWay) {
+fn push_condition(
+    statement: &mut StateStatement,
+    db: &StateDb,
+    status: LeadStatus,
+    reason: Option<&str>,
+    way: ListingWay,
+) {
     match way {
         // No index matches this expression, so the planner uses the primary key.
         ListingWay::Walk if status != LeadStatus::InSync && status != LeadStatus::Assumed => {

@@ -11,16 +11,17 @@ use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::OutcomeClass;
 use crate::rules::lead_claim::FinishedAttempt;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{BuilderEngine, Statement};
+use crate::store::statement::{BuilderEngine, StateStatement};
 use crate::store::{instant, micros};
 
 /// In microseconds.
 const MINUTE: i64 = 60_000_000;
 
 /// One statement that journals a batch of outcomes. It is the first write of its transaction.
-pub fn insert_statement(finished: &[FinishedAttempt]) -> Statement {
-    let mut statement =
-        Statement::new("with f (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) as (");
+pub fn insert_statement(finished: &[FinishedAttempt]) -> StateStatement {
+    let mut statement = StateStatement::new(
+        "with f (id, client_id, at, class, http_status, detail, duration_ms, attempt, sent_hash) as (",
+    );
     statement.push_values(finished, |row, f| {
         row.push_bind(&f.lead.id)
             .push_bind(&f.lead.client_id)
@@ -45,12 +46,12 @@ pub fn insert_statement(finished: &[FinishedAttempt]) -> Statement {
 
 /// One statement that counts the outcomes. It is the last of its transaction, because instances that share the state wait for
 /// each other at these rows.
-pub fn count_statement(finished: &[FinishedAttempt]) -> Statement {
+pub fn count_statement(finished: &[FinishedAttempt]) -> StateStatement {
     let mut counts: BTreeMap<OutcomeClass, i64> = BTreeMap::new();
     for f in finished {
         *counts.entry(f.class).or_default() += 1;
     }
-    let mut statement = Statement::new("insert into outcome_count (class, count) ");
+    let mut statement = StateStatement::new("insert into outcome_count (class, count) ");
     statement.push_values(counts, |row, (class, count)| {
         row.push_bind(class.name()).push_bind(count);
     });
@@ -60,12 +61,12 @@ pub fn count_statement(finished: &[FinishedAttempt]) -> Statement {
 
 /// One statement that counts the outcomes by the minute, for charts. It runs before [`count_statement`], in the same order in
 /// every instance.
-pub fn minute_statement(finished: &[FinishedAttempt]) -> Statement {
+pub fn minute_statement(finished: &[FinishedAttempt]) -> StateStatement {
     let mut counts: BTreeMap<(i64, OutcomeClass), i64> = BTreeMap::new();
     for f in finished {
         *counts.entry((micros(f.at).div_euclid(MINUTE), f.class)).or_default() += 1;
     }
-    let mut statement = Statement::new("insert into outcome_minute (minute, class, count) ");
+    let mut statement = StateStatement::new("insert into outcome_minute (minute, class, count) ");
     statement.push_values(counts, |row, ((minute, class), count)| {
         row.push_bind(minute).push_bind(class.name()).push_bind(count);
     });
@@ -123,7 +124,7 @@ pub struct RecordedOutcome {
 /// All journal entries of one lead, oldest first.
 pub async fn of_lead(db: &StateDb, id: &str, client_id: &str) -> Result<Vec<RecordedOutcome>, sqlx::Error> {
     type OutcomeLine = (i64, String, Option<i64>, Option<String>, Option<i64>, i64, Option<String>, Option<Vec<u8>>);
-    let of_lead = Statement::new(
+    let of_lead = StateStatement::new(
         "select o.at, o.class, o.http_status, o.detail, o.duration_ms, o.attempt, case when o.sent_hash is null then null \
          when o.sent_hash = lead.desired_hash then 'desired' when o.sent_hash = lead.delivered_hash then 'delivered' \
          else 'earlier' end, o.sent_hash from outcome o left join lead on lead.id = o.id and lead.client_id = o.client_id \
@@ -160,7 +161,7 @@ pub struct OutcomeStretch {
 pub async fn by_stretch(db: &StateDb, since: DateTime<Utc>, minutes: i64) -> Result<Vec<OutcomeStretch>, sqlx::Error> {
     let minutes = minutes.max(1);
     // The sum of bigints is a numeric on PostgreSQL.
-    let stretches = Statement::new(
+    let stretches = StateStatement::new(
         "select minute / $2 as stretch, class, cast(sum(count) as bigint) from outcome_minute where minute >= $1 \
          group by 1, 2 order by 1, 2",
     );
@@ -195,7 +196,7 @@ const NEWEST_ENTRIES: i64 = 3000;
 
 /// The newest attempts that were not accepted, newest first, among the newest journal entries.
 pub async fn newest_failed(db: &StateDb, limit: i64) -> Result<Vec<FailedAttempt>, sqlx::Error> {
-    let newest = Statement::new(
+    let newest = StateStatement::new(
         "select id, client_id, at, class, http_status from \
          (select seq, id, client_id, at, class, http_status from outcome order by seq desc limit $1) o \
          where class <> 'accepted' order by seq desc limit $2",

@@ -13,7 +13,7 @@ use crate::db::{literal, trusted};
 use crate::horizon;
 use crate::store::server_clock::{self, SERVER_MICROS};
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::StateStatement;
 use crate::store::{instant, micros};
 
 const NAME: &str = "asked_pause";
@@ -26,7 +26,7 @@ pub(crate) const IN_FORCE: &str = "select 1 from control where name = 'asked_pau
 pub async fn ask(db: &StateDb, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let latest = horizon::latest(RETRY_AFTER_MAX, now);
     let until = until.min(latest);
-    let store = Statement::new(
+    let store = StateStatement::new(
         "insert into control (name, body, at) values ($1, $2, $3) on conflict (name) do update \
          set body = excluded.body, at = excluded.at where excluded.at > control.at or control.at > $4",
     );
@@ -71,7 +71,7 @@ pub fn is_on(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 
 /// The end of the pause that Conversica asked for; `None` if it is over.
 pub async fn asked_until(db: &StateDb, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-    let pause = Statement::new("select at from control where name = $1").bind(NAME);
+    let pause = StateStatement::new("select at from control where name = $1").bind(NAME);
     let until: Option<(i64,)> = db.fetch_optional(pause).await?;
     Ok(until.map(|(until,)| instant(until)).filter(|until| is_on(*until, now)))
 }

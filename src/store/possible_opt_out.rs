@@ -13,7 +13,7 @@ use crate::store::consent::{self, LedgerEntry};
 use crate::store::control::{self, CompareAsked};
 use crate::store::decision::DecisionMaker;
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::StateStatement;
 use crate::store::{instant, micros};
 
 /// The value of `settled_by` for a post that leaves consent in doubt and that no operator has decided on. Nothing is sent to the
@@ -78,15 +78,15 @@ pub struct PossibleOptOutShown {
 type ShownRow = (i64, String, i64, Option<String>, Option<i64>);
 
 /// The leads with these ids, of any client. The list must not be empty.
-pub(crate) fn known_statement(ids: &[&str]) -> Statement {
-    let mut statement = Statement::new("select id, client_id from lead where id in (");
+pub(crate) fn known_statement(ids: &[&str]) -> StateStatement {
+    let mut statement = StateStatement::new("select id, client_id from lead where id in (");
     statement.push_list(ids.iter().copied()).push(")");
     statement
 }
 
 /// The leads whose ids may have one of these normal forms, and some others. The list must not be empty.
-pub(crate) fn similar_statement(names: &[String]) -> Statement {
-    let mut statement = Statement::new("select id, client_id from lead where ");
+pub(crate) fn similar_statement(names: &[String]) -> StateStatement {
+    let mut statement = StateStatement::new("select id, client_id from lead where ");
     for (place, name) in names.iter().enumerate() {
         statement.push(if place == 0 { "" } else { " or " });
         if name.bytes().all(|b| b.is_ascii_digit()) {
@@ -104,9 +104,9 @@ pub(crate) fn similar_statement(names: &[String]) -> Statement {
 }
 
 /// Adds rows, or opens them again. The list must not be empty.
-pub(crate) fn insert_statement(rows: &[PossibleRow]) -> Statement {
+pub(crate) fn insert_statement(rows: &[PossibleRow]) -> StateStatement {
     let mut statement =
-        Statement::new("insert into possible_opt_out (event_seq, id, client_id, channel, at, settled_by) ");
+        StateStatement::new("insert into possible_opt_out (event_seq, id, client_id, channel, at, settled_by) ");
     statement.push_values(rows, |row, possible| {
         row.push_bind(possible.event_seq)
             .push_bind(&possible.lead.id)
@@ -123,8 +123,8 @@ pub(crate) fn insert_statement(rows: &[PossibleRow]) -> Statement {
 }
 
 /// A fixed post has its own effect on consent when it is applied, so its possible opt-out ends then.
-pub(crate) fn mended_statement(event_seqs: &[i64], now: DateTime<Utc>) -> Statement {
-    let mut statement = Statement::new("update possible_opt_out set decision = 'mended', settled_at = ");
+pub(crate) fn mended_statement(event_seqs: &[i64], now: DateTime<Utc>) -> StateStatement {
+    let mut statement = StateStatement::new("update possible_opt_out set decision = 'mended', settled_at = ");
     statement.push_bind(micros(now));
     statement.push(" where settled_at is null and event_seq in (select seq from event where seq in (");
     statement.push_list(event_seqs.iter().copied()).push(") or mended_as in (");
@@ -133,8 +133,8 @@ pub(crate) fn mended_statement(event_seqs: &[i64], now: DateTime<Utc>) -> Statem
 }
 
 /// Deletes the rows without a lead of deleted posts. Rows about other leads stay. The list must not be empty.
-pub(crate) fn forget_statement(event_seqs: &[i64]) -> Statement {
-    let mut statement = Statement::new("delete from possible_opt_out where id = '' and event_seq in (");
+pub(crate) fn forget_statement(event_seqs: &[i64]) -> StateStatement {
+    let mut statement = StateStatement::new("delete from possible_opt_out where id = '' and event_seq in (");
     statement.push_list(event_seqs.iter().copied()).push(")");
     statement
 }
@@ -153,12 +153,12 @@ pub async fn settle(
         control::write(db, &CompareAsked { at: now }, now).await?;
     }
     let mut transaction = db.begin().await?;
-    let open = Statement::new(
+    let open = StateStatement::new(
         "select id, client_id, channel from possible_opt_out where event_seq = $1 and settled_at is null \
          order by id, client_id",
     );
     let rows: Vec<(String, String, String)> = transaction.fetch_all(open.bind(event_seq)).await?;
-    let put_aside = Statement::new(
+    let put_aside = StateStatement::new(
         "update event set settled_at = $1 where seq = $2 and problem is not null and mended_as is null and settled_at is null",
     );
     let put_aside = transaction.execute(put_aside.bind(micros(now)).bind(event_seq)).await?;
@@ -177,8 +177,9 @@ pub async fn settle(
     let leads: Vec<LeadId> = leads.into_iter().collect();
     if decision == OptOutDecision::Confirmed {
         // The consent in a readable post counts already, under the name in the post.
-        let readable =
-            Statement::new("select count(*) from event where seq = $1 and problem is null and kind = 'lead_update'");
+        let readable = StateStatement::new(
+            "select count(*) from event where seq = $1 and problem is null and kind = 'lead_update'",
+        );
         let (readable,): (i64,) = transaction.fetch_one(readable.bind(event_seq)).await?;
         if words.is_empty() && readable == 0 {
             transaction.rollback().await?;
@@ -188,7 +189,7 @@ pub async fn settle(
             transaction.execute(consent::insert_statement(&words)).await?;
         }
     }
-    let settle = Statement::new(
+    let settle = StateStatement::new(
         "update possible_opt_out set settled_at = $1, decision = $2, settled_by = $3 \
          where event_seq = $4 and settled_at is null",
     );
@@ -203,7 +204,7 @@ pub async fn settle(
 
 /// Whether the post holds a lead.
 async fn holds_lead(db: &StateDb, event_seq: i64) -> Result<bool, sqlx::Error> {
-    let held = Statement::new(
+    let held = StateStatement::new(
         "select count(*) from possible_opt_out where event_seq = $1 and settled_at is null and settled_by is not null",
     );
     let (held,): (i64,) = db.fetch_one(held.bind(event_seq)).await?;
@@ -217,7 +218,7 @@ pub async fn leads_of_events(db: &StateDb, event_seqs: &[i64]) -> Result<BTreeMa
     if event_seqs.is_empty() {
         return Ok(leads);
     }
-    let mut statement = Statement::new(
+    let mut statement = StateStatement::new(
         "select distinct event_seq, id, client_id from possible_opt_out \
          where id <> '' and (decision is null or decision = 'confirmed') and event_seq in (",
     );
@@ -231,7 +232,7 @@ pub async fn leads_of_events(db: &StateDb, event_seqs: &[i64]) -> Result<BTreeMa
 
 /// Leads of possible opt-outs that wait for an operator, at most `limit`.
 pub async fn waiting_leads(db: &StateDb, limit: i64) -> Result<Vec<LeadId>, sqlx::Error> {
-    let waiting = Statement::new(
+    let waiting = StateStatement::new(
         "select distinct id, client_id from possible_opt_out where settled_at is null and id <> '' \
          order by id, client_id limit $1",
     );
@@ -241,7 +242,7 @@ pub async fn waiting_leads(db: &StateDb, limit: i64) -> Result<Vec<LeadId>, sqlx
 
 /// The possible opt-outs of a lead, open and decided, oldest first.
 pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<Vec<PossibleOptOutShown>, sqlx::Error> {
-    let of_lead = Statement::new(
+    let of_lead = StateStatement::new(
         "select event_seq, channel, at, \
          case when settled_at is null and settled_by is not null then 'held' else decision end, settled_at \
          from possible_opt_out where id = $1 and client_id = $2 order by seq",

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use crate::config;
 use crate::store::micros;
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::StateStatement;
 
 /// Rows that one transaction reads.
 const AT_ONCE: i64 = 500;
@@ -103,16 +103,16 @@ async fn in_order(db: &StateDb, kept: PrunedKind, after: i64, until: DateTime<Ut
     let take = format!("delete from {table} as r where seq > $1 and seq <= $2 and {at} < $3 and {may_go}");
     let mut transaction = db.begin().await?;
     let (last, any_old): (Option<i64>, i64) =
-        transaction.fetch_one(Statement::new(look).bind(after).bind(micros(until))).await?;
+        transaction.fetch_one(StateStatement::new(look).bind(after).bind(micros(until))).await?;
     let Some(last) = last.filter(|_| any_old == 1) else { return Ok(PruneStep::default()) };
-    let taken = transaction.execute(Statement::new(take).bind(after).bind(last).bind(micros(until))).await?;
+    let taken = transaction.execute(StateStatement::new(take).bind(after).bind(last).bind(micros(until))).await?;
     transaction.commit().await?;
     Ok(PruneStep { rows: taken, next: Some(last) })
 }
 
 async fn minutes(db: &StateDb, until: DateTime<Utc>) -> Result<PruneStep, sqlx::Error> {
     // At most five rows a minute, so even a month of them can go at once.
-    let take = Statement::new("delete from outcome_minute where minute < $1");
+    let take = StateStatement::new("delete from outcome_minute where minute < $1");
     let taken = db.execute(take.bind(micros(until).div_euclid(60_000_000))).await?;
     Ok(PruneStep { rows: taken, next: None })
 }
@@ -121,7 +121,7 @@ async fn minutes(db: &StateDb, until: DateTime<Utc>) -> Result<PruneStep, sqlx::
 async fn payloads(db: &StateDb, until: DateTime<Utc>) -> Result<PruneStep, sqlx::Error> {
     let sql =
         format!("delete from payload where seq in (select seq from payload where at < $1 order by at limit {AT_ONCE})");
-    let taken = db.execute(Statement::new(sql).bind(micros(until))).await?;
+    let taken = db.execute(StateStatement::new(sql).bind(micros(until))).await?;
     Ok(PruneStep { rows: taken, next: (taken > 0).then_some(0) })
 }
 
@@ -131,6 +131,6 @@ async fn decided(db: &StateDb, until: DateTime<Utc>) -> Result<PruneStep, sqlx::
          select d.id, d.client_id, d.decision_seq from decision join decided d on d.decision_seq = decision.seq \
          where decision.at < $1 limit {AT_ONCE})"
     );
-    let taken = db.execute(Statement::new(sql).bind(micros(until))).await?;
+    let taken = db.execute(StateStatement::new(sql).bind(micros(until))).await?;
     Ok(PruneStep { rows: taken, next: (taken > 0).then_some(0) })
 }

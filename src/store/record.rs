@@ -11,7 +11,7 @@ use crate::conversica::{heard, lenient};
 use crate::store::heard::reading::{self, EventFilter, HeardEvent};
 use crate::store::instant;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateReader, Statement};
+use crate::store::statement::{StateReader, StateStatement};
 use crate::store::told::OnItsWay;
 
 /// The tables with data of people, each with its look-up (by `id` and `client_id`, or by the event) and a description.
@@ -84,7 +84,7 @@ pub async fn holdings(
             (RecordLookup::Event, _) => 0,
             (RecordLookup::Lead, _) => {
                 let sql = format!("select count(*) from {table} where id = $1 and client_id = $2");
-                db.fetch_one::<(i64,)>(Statement::new(sql).bind(&lead.id).bind(&lead.client_id)).await?.0
+                db.fetch_one::<(i64,)>(StateStatement::new(sql).bind(&lead.id).bind(&lead.client_id)).await?.0
             }
         };
         if rows > 0 {
@@ -107,12 +107,12 @@ pub(crate) async fn events_read_by(
     lead: &LeadId,
     addresses: &BTreeSet<String>,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    let own = Statement::new("select seq from event where id = $1 and client_id = $2 and id <> ''");
+    let own = StateStatement::new("select seq from event where id = $1 and client_id = $2 and id <> ''");
     let own: Vec<(i64,)> = reader.read_all(own.bind(&lead.id).bind(&lead.client_id)).await?;
     let mut seqs: BTreeSet<i64> = own.into_iter().map(|(seq,)| seq).collect();
     let mut after = 0_i64;
     loop {
-        let page = Statement::new(
+        let page = StateStatement::new(
             "select seq, body, mended_as from event where problem is not null and seq > $1 order by seq limit 500",
         );
         let rows: Vec<(i64, Vec<u8>, Option<i64>)> = reader.read_all(page.bind(after)).await?;
@@ -127,7 +127,7 @@ pub(crate) async fn events_read_by(
     }
     after = 0;
     while !addresses.is_empty() {
-        let page = Statement::new(
+        let page = StateStatement::new(
             "select seq, body from event where id = '' and kind = 'chat_lead' and seq > $1 order by seq limit 500",
         );
         let rows: Vec<(i64, Vec<u8>)> = reader.read_all(page.bind(after)).await?;
@@ -152,7 +152,8 @@ pub async fn received(
         for heard in page {
             let seq = heard.seq;
             type RecordLine = (String, i64, i64, Option<String>);
-            let waits = Statement::new("select status, attempts, due_at, detail from writeback where event_seq = $1");
+            let waits =
+                StateStatement::new("select status, attempts, due_at, detail from writeback where event_seq = $1");
             let waits: Option<RecordLine> = db.fetch_optional(waits.bind(seq)).await?;
             let waits = waits.map(|(status, attempts, due_at, detail)| OnItsWay {
                 status,
@@ -177,7 +178,7 @@ pub struct RecordedConversation {
 }
 
 pub async fn conversation(db: &StateDb, lead: &LeadId) -> Result<Option<RecordedConversation>, sqlx::Error> {
-    let stored = Statement::new(
+    let stored = StateStatement::new(
         "select picture, versions, not_worked, first_heard_at, last_heard_at from conversation \
          where id = $1 and client_id = $2",
     );
@@ -200,7 +201,7 @@ pub async fn rows(db: &StateDb, table: &'static str, lead: &LeadId) -> Result<Ve
     let sql = match db {
         // The column names come from the schema, so that columns added later are included.
         StateDb::Sqlite(_) => {
-            let columns = Statement::new("select name from pragma_table_info($1)").bind(table);
+            let columns = StateStatement::new("select name from pragma_table_info($1)").bind(table);
             let columns: Vec<(String,)> = db.fetch_all(columns).await?;
             let pair = |(name,): &(String,)| {
                 format!("'{name}', case typeof({name}) when 'blob' then hex({name}) else {name} end")
@@ -212,7 +213,7 @@ pub async fn rows(db: &StateDb, table: &'static str, lead: &LeadId) -> Result<Ve
             format!("select cast(to_jsonb({table}) as text) from {table} where id = $1 and client_id = $2")
         }
     };
-    let rows: Vec<(String,)> = db.fetch_all(Statement::new(sql).bind(&lead.id).bind(&lead.client_id)).await?;
+    let rows: Vec<(String,)> = db.fetch_all(StateStatement::new(sql).bind(&lead.id).bind(&lead.client_id)).await?;
     let value = |(row,): (String,)| {
         let mut value: Value = serde_json::from_str(&row).unwrap_or_default();
         if let Some(columns) = value.as_object_mut() {

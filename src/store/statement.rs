@@ -50,7 +50,7 @@ pub trait StateRow: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> 
 impl<T> StateRow for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Statement {
+pub struct StateStatement {
     text: Cow<'static, str>,
     arguments: Vec<StatementArgument>,
     /// Where [`Self::push_bind`] wrote its placeholders.
@@ -58,7 +58,7 @@ pub struct Statement {
     keeps_plan: bool,
 }
 
-impl Statement {
+impl StateStatement {
     /// A statement, or its beginning.
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
         Self { text: text.into(), arguments: Vec::new(), pushed: Vec::new(), keeps_plan: true }
@@ -190,13 +190,13 @@ impl Statement {
     }
 }
 
-impl From<&'static str> for Statement {
+impl From<&'static str> for StateStatement {
     fn from(text: &'static str) -> Self {
         Self::new(text)
     }
 }
 
-impl From<String> for Statement {
+impl From<String> for StateStatement {
     fn from(text: String) -> Self {
         Self::new(text)
     }
@@ -204,26 +204,26 @@ impl From<String> for Statement {
 
 /// For callers with a transaction of one engine. It goes when all of them have a [`StateTransaction`].
 pub trait BuilderEngine: Database {
-    fn builder_of(statement: Statement) -> QueryBuilder<Self>;
+    fn builder_of(statement: StateStatement) -> QueryBuilder<Self>;
 }
 
 impl BuilderEngine for Sqlite {
-    fn builder_of(statement: Statement) -> QueryBuilder<Self> {
+    fn builder_of(statement: StateStatement) -> QueryBuilder<Self> {
         let (text, arguments) = statement.for_sqlite();
         QueryBuilder::with_arguments(text.as_str(), arguments)
     }
 }
 
 impl BuilderEngine for Postgres {
-    fn builder_of(statement: Statement) -> QueryBuilder<Self> {
+    fn builder_of(statement: StateStatement) -> QueryBuilder<Self> {
         let (text, arguments) = statement.for_postgres();
         QueryBuilder::with_arguments(text.as_str(), arguments)
     }
 }
 
-/// The values of one row of [`Statement::push_values`].
+/// The values of one row of [`StateStatement::push_values`].
 pub struct StatementRow<'s> {
-    statement: &'s mut Statement,
+    statement: &'s mut StateStatement,
     is_first: bool,
 }
 
@@ -255,7 +255,7 @@ impl StateDb {
     }
 
     /// Runs a statement by itself. Returns how many rows it changed.
-    pub async fn execute(&self, statement: impl Into<Statement>) -> Result<u64, sqlx::Error> {
+    pub async fn execute(&self, statement: impl Into<StateStatement>) -> Result<u64, sqlx::Error> {
         let statement = statement.into();
         Ok(match self {
             StateDb::Sqlite(pool) => statement.sqlite_query().execute(pool).await?.rows_affected(),
@@ -263,7 +263,7 @@ impl StateDb {
         })
     }
 
-    pub async fn fetch_all<T: StateRow>(&self, statement: impl Into<Statement>) -> Result<Vec<T>, sqlx::Error> {
+    pub async fn fetch_all<T: StateRow>(&self, statement: impl Into<StateStatement>) -> Result<Vec<T>, sqlx::Error> {
         let statement = statement.into();
         match self {
             StateDb::Sqlite(pool) => statement.sqlite_rows().fetch_all(pool).await,
@@ -272,7 +272,10 @@ impl StateDb {
     }
 
     /// The first row, if there is one.
-    pub async fn fetch_optional<T: StateRow>(&self, statement: impl Into<Statement>) -> Result<Option<T>, sqlx::Error> {
+    pub async fn fetch_optional<T: StateRow>(
+        &self,
+        statement: impl Into<StateStatement>,
+    ) -> Result<Option<T>, sqlx::Error> {
         let statement = statement.into();
         match self {
             StateDb::Sqlite(pool) => statement.sqlite_rows().fetch_optional(pool).await,
@@ -282,14 +285,14 @@ impl StateDb {
 
     /// # Errors
     /// [`sqlx::Error::RowNotFound`] if there is no row.
-    pub async fn fetch_one<T: StateRow>(&self, statement: impl Into<Statement>) -> Result<T, sqlx::Error> {
+    pub async fn fetch_one<T: StateRow>(&self, statement: impl Into<StateStatement>) -> Result<T, sqlx::Error> {
         self.fetch_optional(statement).await?.ok_or(sqlx::Error::RowNotFound)
     }
 }
 
 impl StateTransaction {
     /// Returns how many rows the statement changed.
-    pub async fn execute(&mut self, statement: impl Into<Statement>) -> Result<u64, sqlx::Error> {
+    pub async fn execute(&mut self, statement: impl Into<StateStatement>) -> Result<u64, sqlx::Error> {
         let statement = statement.into();
         Ok(match self {
             Self::Sqlite(transaction) => statement.sqlite_query().execute(&mut **transaction).await?.rows_affected(),
@@ -299,7 +302,10 @@ impl StateTransaction {
         })
     }
 
-    pub async fn fetch_all<T: StateRow>(&mut self, statement: impl Into<Statement>) -> Result<Vec<T>, sqlx::Error> {
+    pub async fn fetch_all<T: StateRow>(
+        &mut self,
+        statement: impl Into<StateStatement>,
+    ) -> Result<Vec<T>, sqlx::Error> {
         let statement = statement.into();
         match self {
             Self::Sqlite(transaction) => statement.sqlite_rows().fetch_all(&mut **transaction).await,
@@ -310,7 +316,7 @@ impl StateTransaction {
     /// The first row, if there is one.
     pub async fn fetch_optional<T: StateRow>(
         &mut self,
-        statement: impl Into<Statement>,
+        statement: impl Into<StateStatement>,
     ) -> Result<Option<T>, sqlx::Error> {
         let statement = statement.into();
         match self {
@@ -321,7 +327,7 @@ impl StateTransaction {
 
     /// # Errors
     /// [`sqlx::Error::RowNotFound`] if there is no row.
-    pub async fn fetch_one<T: StateRow>(&mut self, statement: impl Into<Statement>) -> Result<T, sqlx::Error> {
+    pub async fn fetch_one<T: StateRow>(&mut self, statement: impl Into<StateStatement>) -> Result<T, sqlx::Error> {
         self.fetch_optional(statement).await?.ok_or(sqlx::Error::RowNotFound)
     }
 
@@ -344,18 +350,18 @@ impl StateTransaction {
 pub trait StateReader: Send {
     fn read_all<T: StateRow>(
         &mut self,
-        statement: Statement,
+        statement: StateStatement,
     ) -> impl Future<Output = Result<Vec<T>, sqlx::Error>> + Send;
 }
 
 impl StateReader for &StateDb {
-    async fn read_all<T: StateRow>(&mut self, statement: Statement) -> Result<Vec<T>, sqlx::Error> {
+    async fn read_all<T: StateRow>(&mut self, statement: StateStatement) -> Result<Vec<T>, sqlx::Error> {
         self.fetch_all(statement).await
     }
 }
 
 impl StateReader for StateTransaction {
-    async fn read_all<T: StateRow>(&mut self, statement: Statement) -> Result<Vec<T>, sqlx::Error> {
+    async fn read_all<T: StateRow>(&mut self, statement: StateStatement) -> Result<Vec<T>, sqlx::Error> {
         self.fetch_all(statement).await
     }
 }
@@ -366,7 +372,7 @@ mod tests {
 
     #[test]
     fn placeholders_are_numbered_in_the_order_of_their_values() {
-        let mut statement = Statement::new("insert into t (a, b) ");
+        let mut statement = StateStatement::new("insert into t (a, b) ");
         statement.push_values([("x", 1_i64), ("y", 2)], |row, (a, b)| {
             row.push_bind(a).push_bind(b);
         });
@@ -379,7 +385,7 @@ mod tests {
             statement.sqlite_text(),
             "insert into t (a, b) values (?, ?), (?, ?) on conflict do nothing; select 1 where 5 in (?, ?)"
         );
-        let mut mixed = Statement::new("select $1, ").bind(1_i64);
+        let mut mixed = StateStatement::new("select $1, ").bind(1_i64);
         assert_eq!(mixed.push_bind(2_i64).sqlite_text(), "select $1, $2");
         assert_eq!(statement.arguments[2], StatementArgument::Text(Some("y".to_owned())));
     }
@@ -388,12 +394,15 @@ mod tests {
     async fn a_transaction_that_is_dropped_changes_nothing() {
         let db = StateDb::open_state_in_memory().await.unwrap();
         let fact = || {
-            Statement::new("insert into control (name, body, at) values ($1, $2, $3)").bind("n").bind("{}").bind(7_i64)
+            StateStatement::new("insert into control (name, body, at) values ($1, $2, $3)")
+                .bind("n")
+                .bind("{}")
+                .bind(7_i64)
         };
         let mut transaction = db.begin().await.unwrap();
         assert_eq!(transaction.execute(fact()).await.unwrap(), 1);
         drop(transaction);
-        let find = || Statement::new("select body, at from control where name = $1").bind("n");
+        let find = || StateStatement::new("select body, at from control where name = $1").bind("n");
         assert_eq!(db.fetch_optional::<(String, i64)>(find()).await.unwrap(), None);
         let mut transaction = db.begin().await.unwrap();
         transaction.execute(fact()).await.unwrap();

@@ -15,7 +15,7 @@ use crate::store::lead_status::{SHOWN_STATUS, status_named};
 use crate::store::listing::{due, reasons_of};
 use crate::store::outcome::{self, RecordedOutcome};
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::StateStatement;
 use crate::store::{instant, payload};
 
 /// One lead, as the state has it.
@@ -68,7 +68,7 @@ impl LeadStory {
 
 /// The clients that have a lead of that id, at most 50; blank for a lead without one.
 pub async fn clients(db: &StateDb, id: &str) -> Result<Vec<String>, sqlx::Error> {
-    let clients = Statement::new("select client_id from lead where id = $1 order by client_id limit 50");
+    let clients = StateStatement::new("select client_id from lead where id = $1 order by client_id limit 50");
     let rows: Vec<(String,)> = db.fetch_all(clients.bind(id)).await?;
     Ok(rows.into_iter().map(|(client_id,)| client_id).collect())
 }
@@ -135,7 +135,8 @@ pub async fn of(db: &StateDb, lead: &LeadId) -> Result<Option<LeadStory>, sqlx::
          assumed_at, last_http_status, last_detail from lead \
          where id = $1 and client_id = $2"
     );
-    let row: Option<StoryRow> = db.fetch_optional(Statement::new(sql).bind(&lead.id).bind(&lead.client_id)).await?;
+    let row: Option<StoryRow> =
+        db.fetch_optional(StateStatement::new(sql).bind(&lead.id).bind(&lead.client_id)).await?;
     let Some(row) = row else { return Ok(None) };
     let mut story = row.into_story(lead)?;
     story.outcomes = outcome::of_lead(db, &lead.id, &lead.client_id).await?;
@@ -171,7 +172,7 @@ pub async fn answered_with(db: &StateDb, class: OutcomeClass, detail: &str) -> R
          left join lead on lead.id = o.id and lead.client_id = o.client_id \
          where o.class = $2 and o.detail = $3 order by o.seq desc"
     );
-    let rows = db.fetch_all(Statement::new(sql).bind(NEWEST_ENTRIES).bind(class.name()).bind(detail)).await?;
+    let rows = db.fetch_all(StateStatement::new(sql).bind(NEWEST_ENTRIES).bind(class.name()).bind(detail)).await?;
     Ok(rows.into_iter().map(|(id, client_id, body)| SentContent { lead: LeadId { id, client_id }, body }).collect())
 }
 

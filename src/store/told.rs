@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::conversica::lead::LeadId;
 use crate::store::instant;
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::StateStatement;
 
 /// The progress of an event that is not in the CRM yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,7 +24,7 @@ pub struct OnItsWay {
 /// The lead's events that wait for the write-back, by their numbers.
 pub async fn writeback(db: &StateDb, lead: &LeadId) -> Result<HashMap<i64, OnItsWay>, sqlx::Error> {
     type Line = (i64, String, i64, i64, Option<String>);
-    let waiting = Statement::new(
+    let waiting = StateStatement::new(
         "select w.event_seq, w.status, w.attempts, w.due_at, w.detail from event e \
          join writeback w on w.event_seq = e.seq where e.id = $1 and e.client_id = $2",
     );
@@ -50,7 +50,7 @@ pub struct ToldAlert {
 /// Oldest first, at most 1,000.
 pub async fn alerts(db: &StateDb, lead: &LeadId) -> Result<Vec<ToldAlert>, sqlx::Error> {
     type Line = (String, i64, i64, Option<i64>, Option<String>);
-    let alerts = Statement::new(
+    let alerts = StateStatement::new(
         "select kind, created_at, attempts, done_at, detail from alert where id = $1 and client_id = $2 \
          order by seq limit 1000",
     );

@@ -17,7 +17,7 @@ use sqlx::QueryBuilder;
 
 use crate::conversica::lead::LeadId;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{BuilderEngine, StateTransaction, Statement};
+use crate::store::statement::{BuilderEngine, StateStatement, StateTransaction};
 
 /// The fact that holds the key.
 pub(crate) const KEY_NAME: &str = "erasure_key";
@@ -122,8 +122,8 @@ pub(crate) async fn keep_erasures_out(transaction: &mut StateTransaction) -> Res
 const SHARED_LOCK: &str = "select pg_advisory_xact_lock_shared(7166204947097547379)";
 
 /// The list must not be empty.
-fn among_statement(asked: &[(Vec<u8>, LeadId)]) -> Statement {
-    let mut statement = Statement::new("select tag from tombstone where tag in (");
+fn among_statement(asked: &[(Vec<u8>, LeadId)]) -> StateStatement {
+    let mut statement = StateStatement::new("select tag from tombstone where tag in (");
     statement.push_list(asked.iter().map(|(tag, _)| tag)).push(")");
     statement
 }
@@ -190,7 +190,7 @@ pub async fn among(
 /// Since when that person is erased; `None` if they are not.
 pub async fn since(db: &StateDb, lead: &LeadId) -> Result<Option<i64>, sqlx::Error> {
     let Some(key) = key(db).await? else { return Ok(None) };
-    let find = Statement::new("select at from tombstone where tag = $1").bind(key.tag(lead));
+    let find = StateStatement::new("select at from tombstone where tag = $1").bind(key.tag(lead));
     Ok(db.fetch_optional::<(i64,)>(find).await?.map(|(at,)| at))
 }
 

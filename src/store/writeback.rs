@@ -11,7 +11,7 @@ use crate::conversica::post::PostKind;
 use crate::horizon;
 use crate::rules::heard_event::{StoredConversation, WaitingEvent};
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::StateStatement;
 use crate::store::{instant, micros};
 
 /// An event that the CRM's database rejected.
@@ -60,7 +60,7 @@ pub async fn due(db: &StateDb, longest: Duration, now: DateTime<Utc>) -> Result<
          left join conversation c on c.id = e.id and c.client_id = e.client_id and e.kind <> 'chat_lead' \
          where s.before < {BATCH_BYTES} order by s.event_seq"
     );
-    let due = Statement::new(sql).bind(micros(now)).bind(micros(horizon::latest(longest, now)));
+    let due = StateStatement::new(sql).bind(micros(now)).bind(micros(horizon::latest(longest, now)));
     db.fetch_all::<WaitingRow>(due).await?.into_iter().map(WaitingRow::waiting).collect()
 }
 
@@ -107,7 +107,7 @@ impl WaitingRow {
 
 /// When the next event becomes due.
 pub async fn next_due(db: &StateDb, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-    let next = Statement::new("select min(due_at) from writeback where status = 'waiting' and due_at > $1");
+    let next = StateStatement::new("select min(due_at) from writeback where status = 'waiting' and due_at > $1");
     let (next,): (Option<i64>,) = db.fetch_one(next.bind(micros(now))).await?;
     Ok(next.map(instant))
 }
@@ -135,7 +135,7 @@ pub async fn failed(db: &StateDb, failed: &[FailedEvent], now: DateTime<Utc>) ->
     if failed.is_empty() {
         return Ok(());
     }
-    let mut statement = Statement::new("with failed (seq, status, due_at, detail) as (");
+    let mut statement = StateStatement::new("with failed (seq, status, due_at, detail) as (");
     statement.push_values(failed, |row, failed| {
         row.push_bind(failed.seq)
             .push_bind(if failed.due_at.is_some() { "waiting" } else { "stopped" })
@@ -169,7 +169,7 @@ pub async fn stopped(db: &StateDb) -> Result<Vec<StoppedEvent>, sqlx::Error> {
 /// Queues dead letters again: those of these leads and these events, or all. Returns how many.
 pub async fn retry(db: &StateDb, which: Option<(&[String], &[i64])>, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let mut statement =
-        Statement::new("update writeback set status = 'waiting', attempts = 0, first_failed_at = null, due_at = ");
+        StateStatement::new("update writeback set status = 'waiting', attempts = 0, first_failed_at = null, due_at = ");
     statement.push_bind(micros(now)).push(" where status = 'stopped'");
     if let Some((ids, seqs)) = which {
         statement.push(" and (1 = 0");

@@ -324,8 +324,8 @@ impl Life {
 }
 
 async fn find_detail(db: &StateDb) -> Option<String> {
-    use conversica_sync::store::statement::Statement;
-    let newest = Statement::new("select detail from outcome order by seq desc limit 1");
+    use conversica_sync::store::statement::StateStatement;
+    let newest = StateStatement::new("select detail from outcome order by seq desc limit 1");
     db.fetch_one::<(Option<String>,)>(newest).await.unwrap().0
 }
 

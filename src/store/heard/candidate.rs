@@ -9,7 +9,7 @@ use crate::conversica::lead::LeadId;
 use crate::store::heard::fold::{ExaminedEvent, PendingEvent};
 use crate::store::heard::reading::kind_of;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateTransaction, Statement};
+use crate::store::statement::{StateStatement, StateTransaction};
 use crate::store::{instant, tombstone};
 
 /// Events in one transaction.
@@ -58,13 +58,13 @@ pub(crate) async fn next_candidates(
     let rows = format!(
         "select seq, kind, id, client_id, {received_at}, body, problem from event where {condition} order by seq limit $1"
     );
-    let sizes: Vec<(i64,)> = db.fetch_all(Statement::new(sizes).bind(most)).await?;
+    let sizes: Vec<(i64,)> = db.fetch_all(StateStatement::new(sizes).bind(most)).await?;
     let sizes: Vec<i64> = sizes.into_iter().map(|(size,)| size).collect();
     let count = rows_at_once(&sizes);
     if count == 0 {
         return Ok(Vec::new());
     }
-    let rows: Vec<EventRow> = db.fetch_all(Statement::new(rows).bind(count)).await?;
+    let rows: Vec<EventRow> = db.fetch_all(StateStatement::new(rows).bind(count)).await?;
     let events = rows.into_iter().map(event_of).collect::<Result<_, _>>()?;
     let mut examined = examine(events).await?;
     for event in &mut examined {
@@ -93,7 +93,7 @@ async fn leads_with_email(db: &StateDb, emails: &[String]) -> Result<Vec<LeadId>
         // The form in canonical JSON; it also matches keys like `workEmail`.
         let escaped = email.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         let pattern = format!("%email\":\"{escaped}\"%");
-        let with_email = Statement::new(
+        let with_email = StateStatement::new(
             "select id, client_id from lead where desired is not null and lower(desired) like $1 escape '\\' limit 100",
         );
         let rows: Vec<(String, String)> = db.fetch_all(with_email.bind(pattern)).await?;
@@ -138,8 +138,8 @@ fn search_lock(db: &StateDb) -> Option<&'static str> {
 }
 
 /// In a transaction: which of these events still wait, and when each was last received. The list must not be empty.
-fn still_waiting_statement(which: EventCandidates, events: &[ExaminedEvent]) -> Statement {
-    let mut statement = Statement::new("select seq, ");
+fn still_waiting_statement(which: EventCandidates, events: &[ExaminedEvent]) -> StateStatement {
+    let mut statement = StateStatement::new("select seq, ");
     statement.push(which.received_at()).push(" from event where ").push(which.condition()).push(" and seq in (");
     statement.push_list(events.iter().map(|event| event.event.seq)).push(")");
     statement

@@ -7,7 +7,7 @@ use crate::conversica::lead::LeadId;
 use crate::conversica::post::PostKind;
 use crate::store::instant;
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::StateStatement;
 
 /// An event, as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,7 +98,7 @@ pub struct EventFilter {
 
 /// A page of events, newest first.
 pub async fn list(db: &StateDb, wanted: &EventFilter, limit: i64) -> Result<Vec<HeardEvent>, sqlx::Error> {
-    let mut statement = Statement::new(SELECT);
+    let mut statement = StateStatement::new(SELECT);
     statement.push("seq < ").push_bind(wanted.before.unwrap_or(i64::MAX));
     if let Some(kind) = wanted.kind {
         statement.push(" and kind = ").push_bind(kind.name());
@@ -137,14 +137,14 @@ pub async fn of_lead(db: &StateDb, lead: &LeadId) -> Result<(Vec<HeardEvent>, Ma
     let mut heard = list(db, &wanted, TOLD).await?;
     heard.retain(|heard| heard.problem.is_none() && heard.kind != PostKind::ChatLead);
     heard.reverse();
-    let picture = Statement::new("select picture from conversation where id = $1 and client_id = $2");
+    let picture = StateStatement::new("select picture from conversation where id = $1 and client_id = $2");
     let picture: Option<(String,)> = db.fetch_optional(picture.bind(&lead.id).bind(&lead.client_id)).await?;
     Ok((heard, picture.and_then(|(picture,)| serde_json::from_str(&picture).ok()).unwrap_or_default()))
 }
 
 /// The clients with posts about a lead of that id, at most 50.
 pub async fn clients(db: &StateDb, id: &str) -> Result<Vec<String>, sqlx::Error> {
-    let clients = Statement::new(
+    let clients = StateStatement::new(
         "select distinct client_id from event where id = $1 and id <> '' and problem is null order by client_id limit 50",
     );
     let rows: Vec<(String,)> = db.fetch_all(clients.bind(id)).await?;

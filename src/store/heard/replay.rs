@@ -9,7 +9,7 @@ use crate::conversica::post::PostKind;
 use crate::conversica::{any_withdrawal, heard, vocabulary};
 use crate::store::heard::reading::HeardEvent;
 use crate::store::state_db::StateDb;
-use crate::store::statement::Statement;
+use crate::store::statement::StateStatement;
 use crate::store::{micros, tombstone};
 
 /// The outcome of reading an event again.
@@ -37,7 +37,7 @@ pub async fn replay(
     let post = match heard::read(event.kind, body) {
         Ok(post) => post,
         Err(unreadable) => {
-            let problem = Statement::new("update event set problem = $1 where seq = $2 and mended_as is null");
+            let problem = StateStatement::new("update event set problem = $1 where seq = $2 and mended_as is null");
             db.execute(problem.bind(&unreadable.0).bind(event.seq)).await?;
             return Ok(ReplayOutcome::Unreadable(unreadable.0));
         }
@@ -52,13 +52,13 @@ pub async fn replay(
     if let Some(tag) = erased.tag(&lead) {
         let channels = any_withdrawal::list_withdrawn(event.kind, body, None);
         let of = |channel| channels.contains(&channel).then_some(micros(now));
-        let withdraw = Statement::new(tombstone::WITHDRAW).bind(tag);
+        let withdraw = StateStatement::new(tombstone::WITHDRAW).bind(tag);
         transaction.execute(withdraw.bind(of(ConsentChannel::Email)).bind(of(ConsentChannel::Sms))).await?;
-        transaction.execute(Statement::new("delete from event where seq = $1").bind(event.seq)).await?;
+        transaction.execute(StateStatement::new("delete from event where seq = $1").bind(event.seq)).await?;
         transaction.commit().await?;
         return Ok(ReplayOutcome::Erased);
     }
-    let insert = Statement::new(
+    let insert = StateStatement::new(
         "insert into event (kind, id, client_id, received_at, body, content_hash) values ($1, $2, $3, $4, $5, $6) \
          on conflict (content_hash) do nothing returning seq",
     );
@@ -67,23 +67,23 @@ pub async fn replay(
     let (seq,): (i64,) = match made {
         Some(made) => made,
         None => {
-            let known = Statement::new("select seq from event where content_hash = $1");
+            let known = StateStatement::new("select seq from event where content_hash = $1");
             transaction.fetch_one(known.bind(hash.as_bytes())).await?
         }
     };
     if seq == event.seq {
         // The event could be read when it arrived, and can be read again: it waits to be applied.
-        let mend = Statement::new("update event set problem = null, settled_at = null where seq = $1");
+        let mend = StateStatement::new("update event set problem = null, settled_at = null where seq = $1");
         transaction.execute(mend.bind(seq)).await?;
         transaction.commit().await?;
         return Ok(ReplayOutcome::As(seq));
     }
-    let mended = Statement::new("update event set mended_as = $1 where seq = $2");
+    let mended = StateStatement::new("update event set mended_as = $1 where seq = $2");
     transaction.execute(mended.bind(seq).bind(event.seq)).await?;
     if made.is_none() {
         // If the same content has been applied already, its consent counts, so the possible opt-out ends here.
         // Otherwise it ends when the content is applied.
-        let end = Statement::new(
+        let end = StateStatement::new(
             "update possible_opt_out set settled_at = $1, decision = 'mended' where event_seq = $2 and settled_at is null \
              and exists (select 1 from event where seq = $3 and applied_at is not null)",
         );
@@ -91,13 +91,13 @@ pub async fn replay(
     }
     let mut counted = vec![if made.is_some() { event.kind.name() } else { "repeat" }];
     if made.is_some() && event.kind != PostKind::ChatLead {
-        let known = Statement::new("select cast(1 as bigint) from lead where id = $1 and client_id = $2");
+        let known = StateStatement::new("select cast(1 as bigint) from lead where id = $1 and client_id = $2");
         let known: Option<(i64,)> = transaction.fetch_optional(known.bind(&lead.id).bind(&lead.client_id)).await?;
         counted.extend(known.is_none().then_some("unknown_lead"));
         counted.extend(outside.then_some("outside_vocabulary"));
     }
     for name in counted {
-        let count = Statement::new(
+        let count = StateStatement::new(
             "insert into received_count (name, count) values ($1, 1) \
              on conflict (name) do update set count = received_count.count + 1",
         );
