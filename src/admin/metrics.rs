@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::admin::exposition::{MetricSample, MetricsFormat, MetricsText};
 use crate::conversica::outcome::{HaltReason, OutcomeClass};
-use crate::rules::hold_reason::REASONS;
+use crate::rules::hold_reason::HoldReason;
 use crate::send::tally::{PollKind, RunTally};
 use crate::status::StatusReport;
 use crate::store::control::BreakerState;
@@ -77,7 +77,8 @@ fn leads(to: &mut MetricsText, report: &StatusReport, now: DateTime<Utc>) {
     let help = "Of the held leads, people who were never sent from here: an approval contacts them for the first time.";
     to.gauge("conversica_sync_held_new_people", help, one(new_people as f64));
     let hold = report.hold.as_ref().map(|hold| hold.reason.as_str());
-    let holds = REASONS.map(|reason| (Some(("reason", reason)), flag(hold == Some(reason))));
+    let holds =
+        HoldReason::ALL.map(HoldReason::name).map(|reason| (Some(("reason", reason)), flag(hold == Some(reason))));
     to.gauge("conversica_sync_hold", "Whether leads are held for a person for that reason: 1 or 0.", holds);
     let halt = report.halt.as_ref().map(|halt| halt.reason);
     let halts = HaltReason::ALL.map(|reason| (Some(("reason", reason.name())), flag(halt == Some(reason.name()))));

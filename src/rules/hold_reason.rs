@@ -60,18 +60,6 @@ pub const SOURCE_SHRANK: &str = HoldReason::SourceShrank.name();
 
 pub const RESTORED: &str = HoldReason::Restored.name();
 
-/// The names of all reasons.
-pub const REASONS: [&str; 8] = [
-    FIRST_RUN,
-    TOO_MANY_CHANGES,
-    MAPPING_CHANGED,
-    CONVERSATION_CHANGED,
-    AMBIGUOUS,
-    SOURCE_SHRANK,
-    TEST_LEAD_LIMIT,
-    RESTORED,
-];
-
 /// What the operator can do about leads held for that reason.
 pub fn advice(reason: &str) -> &'static str {
     match reason {

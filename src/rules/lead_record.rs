@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::conversica::lead::{ContentFingerprint, LeadId, LeadKey, RowHash, WITHDRAWALS};
+use crate::conversica::lead::{
+    ContentFingerprint, LeadId, LeadKey, RowHash, WITHDRAWALS, with_withdrawn, withdraws_consent,
+};
 use crate::conversica::outcome::OutcomeClass;
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_change::LeadChange;
@@ -184,9 +186,9 @@ impl LeadRecord {
         let withdrawing = self.desired.as_deref().filter(|_| self.urgent).unwrap_or_default();
         let mut keys = vec![LeadKey::StopMessaging];
         keys.extend(withdrawn_keys(withdrawing));
-        let stop = crate::conversica::lead::with_withdrawn(body, &keys)?;
+        let stop = with_withdrawn(body, &keys)?;
         let certain = if self.is_in_flight() { None } else { self.certain_content() };
-        crate::conversica::lead::withdraws_consent(certain.unwrap_or_default(), &stop).then_some(stop)
+        withdraws_consent(certain.unwrap_or_default(), &stop).then_some(stop)
     }
 
     /// The newest outcome, as the state names it.

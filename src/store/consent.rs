@@ -19,12 +19,6 @@ use crate::store::{instant, micros, tombstone};
 pub(crate) const ANY: &str =
     "select cast(1 as bigint) where exists (select 1 from consent) or exists (select 1 from possible_opt_out)";
 
-/// In a transaction: whether the consent of any lead may be withdrawn.
-#[allow(dead_code)] // Its caller, `super::delivery`, still uses the macro.
-pub(crate) async fn any_withdrawn(transaction: &mut StateTransaction) -> Result<bool, sqlx::Error> {
-    Ok(transaction.fetch_optional::<(i64,)>(ANY).await?.is_some())
-}
-
 /// In a transaction: the withdrawn consent of these leads, in one statement (at most 2,000 leads).
 pub(crate) async fn withdrawn_of(
     transaction: &mut StateTransaction,
@@ -33,7 +27,7 @@ pub(crate) async fn withdrawn_of(
     Ok(standing_of(transaction.fetch_all(standing_statement(leads)).await?))
 }
 
-/// As [`any_withdrawn`], for a transaction of one engine.
+/// Over a connection of one engine: whether the consent of any lead may be withdrawn.
 macro_rules! any {
     ($executor:expr) => {
         sqlx::query_scalar::<_, i64>($crate::store::consent::ANY)

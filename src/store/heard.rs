@@ -113,12 +113,8 @@ async fn set_aside(db: &StateDb, consequences: HeardPolicy, now: DateTime<Utc>) 
     let folded = fold::fold(&events, BTreeMap::new());
     let batch = WithdrawalBatch { folded: &folded, similar: &similar, opt_outs: consequences.opt_outs };
     let due = withdraw(db, &mut transaction, batch, now).await?;
-    for event in &events {
-        let aside = StateStatement::new("update event set problem = $1, examined_at = $2 where seq = $3")
-            .bind("The state did not take it in; what it says about consent counts")
-            .bind(micros(now))
-            .bind(event.event.seq);
-        transaction.execute(aside).await?;
+    if !events.is_empty() {
+        transaction.execute(set_aside_statement(&events, now)).await?;
     }
     transaction.commit().await?;
     Ok(AppliedEvents {
@@ -164,7 +160,7 @@ async fn apply_some(
         transaction.execute(upsert_statement(&folded)).await?;
     }
     let seqs: Vec<i64> = events.iter().map(|event| event.seq).collect();
-    transaction.execute(possible_opt_out::mended_statement(&seqs, now)).await?;
+    transaction.execute(possible_opt_out::settle_fixed_statement(&seqs, now)).await?;
     if !folded.words.is_empty() || !folded.possible.is_empty() || !folded.withdrawals.is_empty() {
         let batch = WithdrawalBatch { folded: &folded, similar: &similar, opt_outs: consequences.opt_outs };
         applied.due += withdraw(db, &mut transaction, batch, now).await?;
@@ -296,6 +292,14 @@ fn end_wait_statement(db: &StateDb, events: &[&PendingEvent], now: DateTime<Utc>
          and lead.last_outcome = 'ambiguous' and lead.last_outcome_at <= heard_at and lead.due_at > ",
     );
     statement.push_bind(micros(now)).push(order.condition);
+    statement
+}
+
+fn set_aside_statement(events: &[ExaminedEvent], now: DateTime<Utc>) -> StateStatement {
+    let mut statement = StateStatement::new("update event set problem = ");
+    statement.push_bind("The state did not take it in; what it says about consent counts");
+    statement.push(", examined_at = ").push_bind(micros(now)).push(" where seq in (");
+    statement.push_list(events.iter().map(|event| event.event.seq)).push(")");
     statement
 }
 

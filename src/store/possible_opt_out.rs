@@ -123,7 +123,7 @@ pub(crate) fn insert_statement(rows: &[PossibleRow]) -> StateStatement {
 }
 
 /// A fixed post has its own effect on consent when it is applied, so its possible opt-out ends then.
-pub(crate) fn mended_statement(event_seqs: &[i64], now: DateTime<Utc>) -> StateStatement {
+pub(crate) fn settle_fixed_statement(event_seqs: &[i64], now: DateTime<Utc>) -> StateStatement {
     let mut statement = StateStatement::new("update possible_opt_out set decision = 'mended', settled_at = ");
     statement.push_bind(micros(now));
     statement.push(" where settled_at is null and event_seq in (select seq from event where seq in (");

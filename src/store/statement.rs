@@ -202,7 +202,7 @@ impl From<String> for StateStatement {
     }
 }
 
-/// For callers with a transaction of one engine. It goes when all of them have a [`StateTransaction`].
+/// A statement for a caller whose transaction has the type of one engine, and not [`StateTransaction`].
 pub trait BuilderEngine: Database {
     fn builder_of(statement: StateStatement) -> QueryBuilder<Self>;
 }

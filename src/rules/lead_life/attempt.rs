@@ -1,5 +1,7 @@
 //! Events of a request: its answer, in time or too late.
 
+use chrono::{DateTime, Utc};
+
 use crate::conversica::lead::withdraws_consent;
 use crate::conversica::outcome::OutcomeClass;
 use crate::rules::hold_reason::HoldReason;
@@ -58,7 +60,13 @@ pub(super) fn answered(
     let (hold_reason, held_at) = hold_after(&record, attempt, next, content);
     let retries = matches!(next, NextStep::RetryAt(_) | NextStep::Resend | NextStep::Hold)
         || next == NextStep::Exhausted && sends_desired;
-    let untried = matches!(next, NextStep::Untried | NextStep::Unsent);
+    let (attempts, first_failed_at) = if matches!(next, NextStep::Untried | NextStep::Unsent) {
+        (record.attempts - 1, record.first_failed_at)
+    } else if retries {
+        (record.attempts, Some(record.first_failed_at.unwrap_or(attempt.at).min(attempt.at)))
+    } else {
+        (0, None)
+    };
     let due_at = match next {
         _ if record.urgent && !sends_desired => attempt.at,
         NextStep::RetryAt(at) => at,
@@ -88,16 +96,8 @@ pub(super) fn answered(
         },
         introduced_at: record.introduced_at.filter(|_| arrived || was_contacted),
         assumed_at: record.assumed_at.filter(|_| !arrived),
-        attempts: match () {
-            () if untried => record.attempts - 1,
-            () if retries => record.attempts,
-            () => 0,
-        },
-        first_failed_at: match () {
-            () if untried => record.first_failed_at,
-            () if retries => Some(record.first_failed_at.unwrap_or(attempt.at).min(attempt.at)),
-            () => None,
-        },
+        attempts,
+        first_failed_at,
         sent: None,
         sent_hash: None,
         claimed_at: None,
@@ -163,7 +163,7 @@ fn hold_after(
     attempt: &FinishedAttempt,
     next: NextStep,
     content: ContentArrival,
-) -> (Option<HoldReason>, Option<chrono::DateTime<chrono::Utc>>) {
+) -> (Option<HoldReason>, Option<DateTime<Utc>>) {
     let held_by_conversica = match (next, content) {
         (NextStep::Done, _) => record.sent_hash,
         (_, ContentArrival::Unknown) => None,

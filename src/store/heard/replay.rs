@@ -73,13 +73,13 @@ pub async fn replay(
     };
     if seq == event.seq {
         // The event could be read when it arrived, and can be read again: it waits to be applied.
-        let mend = StateStatement::new("update event set problem = null, settled_at = null where seq = $1");
-        transaction.execute(mend.bind(seq)).await?;
+        let reopen = StateStatement::new("update event set problem = null, settled_at = null where seq = $1");
+        transaction.execute(reopen.bind(seq)).await?;
         transaction.commit().await?;
         return Ok(ReplayOutcome::As(seq));
     }
-    let mended = StateStatement::new("update event set mended_as = $1 where seq = $2");
-    transaction.execute(mended.bind(seq).bind(event.seq)).await?;
+    let replaced = StateStatement::new("update event set mended_as = $1 where seq = $2");
+    transaction.execute(replaced.bind(seq).bind(event.seq)).await?;
     if made.is_none() {
         // If the same content has been applied already, its consent counts, so the possible opt-out ends here.
         // Otherwise it ends when the content is applied.
