@@ -91,7 +91,8 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     if passed.interrupted {
         anyhow::bail!("interrupted; what was not sent stays due");
     }
-    Ok(if passed.nothing_delivered { ExitCode::Decision } else { report.need().into() })
+    // A pause needs a person only if it has kept this pass from sending anything.
+    Ok(if passed.nothing_delivered { ExitCode::Decision } else { report.need_besides_pause().into() })
 }
 
 /// Runs the pass to its end; returns also whether the state was lost meanwhile.
@@ -162,6 +163,9 @@ fn undelivered(passed: &PassOutcome) -> String {
     }
     if passed.ambiguous > 0 {
         why.push(counted(passed.ambiguous, "request was not answered", "requests were not answered"));
+    }
+    if passed.paused && why.is_empty() && passed.next_try_at.is_none() {
+        return format!("Nothing was delivered: {waiting} {wait}; an operator has paused sending. See PAUSED below.\n");
     }
     if why.is_empty() {
         why.push("no request was made, because earlier ones failed or Conversica asked for a pause".to_owned());

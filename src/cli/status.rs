@@ -13,12 +13,13 @@ use crate::db;
 use crate::db::file::FileId;
 use crate::rules::hold_reason::advice;
 use crate::rules::lead_status::LeadStatus;
+use crate::rules::operator_pause::PauseShown;
 use crate::status::{LostNumbers, ReceivedCounts, StateLostShown, StatusReport};
 use crate::store::control::{BreakerState, StoredPace};
 use crate::store::file_lock;
 use crate::store::state_db::StateDb;
 use crate::store::unclear_opt_out::UnclearOptOuts;
-use crate::wording::{WAITS_TO_BE_SENT, counted, meaning};
+use crate::wording::{WAITS_TO_BE_SENT, counted, meaning, paused};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -106,6 +107,9 @@ pub fn text(report: &StatusReport) -> String {
         );
         let _ = writeln!(text, "  look: conversica-sync plan; then: {}\n", advice(&hold.reason));
     }
+    if let Some(pause) = &report.pause {
+        text.push_str(&paused(pause));
+    }
     text.push_str(&pacing(report.pacing.as_ref(), report.halt.is_some()));
     match &report.last_poll {
         None => text.push_str("Nothing has been polled yet.\n"),
@@ -138,10 +142,11 @@ pub fn text(report: &StatusReport) -> String {
         );
     }
     text.push_str(&opt_out_values(report.opt_out_values));
+    let all_wait = report.halt.is_some() || report.pause.as_ref().is_some_and(PauseShown::is_of_everybody);
     let mut leads = table::plain(&[]);
     for status in LeadStatus::ALL {
         let says = match status {
-            LeadStatus::Pending | LeadStatus::Retrying if report.halt.is_some() => WAITS_TO_BE_SENT,
+            LeadStatus::Pending | LeadStatus::Retrying if all_wait => WAITS_TO_BE_SENT,
             status => meaning(status),
         };
         leads.add_row([status.name().to_owned(), report.leads(status).to_string(), says.to_owned()]);

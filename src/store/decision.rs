@@ -32,6 +32,8 @@ pub enum DecisionAction {
     /// The erased lead is not recorded.
     Erase,
     Allow,
+    Pause,
+    Unpause,
 }
 
 impl DecisionAction {
@@ -44,6 +46,8 @@ impl DecisionAction {
             DecisionAction::Restored => "restored",
             DecisionAction::Erase => "erase",
             DecisionAction::Allow => "allow",
+            DecisionAction::Pause => "pause",
+            DecisionAction::Unpause => "unpause",
         }
     }
 }

@@ -25,6 +25,7 @@ mod late;
 pub mod lead;
 mod lead_status;
 pub mod listing;
+pub mod operator_pause;
 pub mod orphan;
 pub mod outcome;
 pub mod packed;

@@ -317,7 +317,7 @@ fn pace(pacing: &StoredPace, sending: SendingState, now: DateTime<Utc>) -> Vec<S
         format!("p to {ceiling} requests a second, as set.")
     };
     match sending {
-        SendingState::Halted | SendingState::StateUnwritable => {
+        SendingState::Halted | SendingState::StateUnwritable | SendingState::PausedByOperator => {
             return sending.why_leads_wait().map(|why| format!("At present {why}.")).into_iter().collect();
         }
         SendingState::Paused(until) => {

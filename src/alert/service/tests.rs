@@ -20,6 +20,7 @@ fn quiet() -> ServiceReading {
     ServiceReading {
         halt: None,
         hold: None,
+        pause: None,
         rejected,
         exhausted,
         last_poll: None,
