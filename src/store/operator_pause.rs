@@ -162,3 +162,33 @@ pub async fn count_leads_of(db: &StateDb, name: &str) -> Result<i64, sqlx::Error
     let (leads,): (i64,) = db.fetch_one(Statement::new(count).bind(name)).await?;
     Ok(leads)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ahead;
+    use crate::store::control::{self, ControlFacts, ResumedAt};
+
+    #[tokio::test]
+    async fn the_end_of_a_pause_is_no_clock_that_ran_ahead() {
+        let db = StateDb::open_state_in_memory().await.unwrap();
+        let now = clock::now();
+        let pause = |conversation: Option<&str>, until| OperatorPause {
+            conversation: conversation.map(str::to_owned),
+            since: now,
+            until,
+            reason: None,
+            who: "kim".to_owned(),
+        };
+        let next_month = now + chrono::TimeDelta::days(30);
+        begin(&db, &[pause(None, None), pause(Some("Spring"), Some(next_month))], now).await.unwrap();
+        let before = read(&db).await.unwrap();
+        assert_eq!(before.as_ref().map(|pause| pause.scopes.len()), Some(2));
+        assert!(ControlFacts::read(&db).await.unwrap().newest_at() <= Some(now));
+        control::write(&db, &ResumedAt { at: next_month }, next_month).await.unwrap();
+        let facts = ControlFacts::read(&db).await.unwrap();
+        let facts = ahead::correct_facts(&db, facts, now).await.unwrap();
+        assert!(facts.newest_at() <= Some(now), "the other fact is corrected");
+        assert_eq!(read(&db).await.unwrap(), before);
+    }
+}

@@ -1,7 +1,7 @@
 //! `pause` and `unpause`: what an operator pauses is not sent, by any instance and after any restart, until the pause ends.
 //! Withdrawals of consent are sent all the same.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -12,11 +12,10 @@ use crate::support::receiver::{Receiver, with_receiver};
 use crate::support::scene::Scene;
 use crate::support::signal::Signal;
 use crate::support::stand_in::StandIn;
+use crate::support::wait::wait_until;
 use crate::support::watched::Watched;
 
 const SOON: Duration = Duration::from_secs(30);
-/// Longer than the deliverer waits before it looks at the queue again.
-const A_WHILE: Duration = Duration::from_millis(2500);
 
 blocking_on_both_engines!(
     only_withdrawals_of_consent_are_sent_until_unpause,
@@ -29,11 +28,6 @@ blocking_on_both_engines!(
 fn ended(daemon: crate::support::binary::Running) {
     daemon.signal(Signal::Terminate);
     daemon.wait(SOON).expect_code(0);
-}
-
-fn wait_for_another_poll(scene: &Scene) {
-    let polled = scene.status()["last_poll"]["at"].clone();
-    scene.wait_for_status("another poll", SOON, |status| status["last_poll"]["at"] != polled);
 }
 
 /// Leads of two conversations: odd ids in Fall, even ids in Spring.
@@ -52,10 +46,10 @@ fn only_withdrawals_of_consent_are_sent_until_unpause(engine: Engine) {
     daemon.wait_for_line("paused by an operator", SOON);
     scene.add(4, 5);
     scene.crm("update leads set first_name = 'Anna' where id = 1");
+    scene.wait_for_status("they wait", SOON, |status| status["leads"]["pending"] == 3);
+    // It is claimed after the others are due.
     scene.crm("update leads set opt_out = 1 where id = 2");
     scene.wait_for_status("the opt-out", SOON, |status| status["outcomes"]["accepted"] == 4);
-    scene.wait_for_status("the others wait", SOON, |status| status["leads"]["pending"] == 3);
-    std::thread::sleep(A_WHILE);
     let requests = endpoint.requests();
     assert_eq!(requests.len(), 4, "no first contact and no update");
     let last = requests[3].request.json();
@@ -89,24 +83,26 @@ fn only_withdrawals_of_consent_are_sent_until_unpause(engine: Engine) {
 
 fn a_pause_survives_a_restart_and_ends_at_its_time(engine: Engine) {
     let endpoint = StandIn::accepting();
-    let scene = Scene::on(engine, &endpoint.url(), 1);
+    let scene = Scene::on(engine, &endpoint.url(), 2);
     scene.run(&["once"]).expect_code(0);
-    scene.add(2, 3);
     scene.run(&["pause", "--until", "1h"]).expect_code(0);
-    for _ in 0..2 {
+    scene.add(3, 4);
+    for restart in 1..=2 {
         let mut daemon = scene.daemon();
-        wait_for_another_poll(&scene);
-        std::thread::sleep(A_WHILE);
+        scene.wait_for_status("they wait", SOON, |status| status["leads"]["pending"] == 2);
+        scene.crm(&format!("update leads set opt_out = 1 where id = {restart}"));
+        scene.wait_for_status("the opt-out", SOON, |status| status["outcomes"]["accepted"] == 2 + restart);
         assert!(daemon.wait_for_line("paused by an operator", SOON).contains("everybody"));
         ended(daemon);
     }
-    assert_eq!(endpoint.requests().len(), 1);
+    assert_eq!(endpoint.requests().len(), 4);
     let daemon = scene.daemon();
+    let paused_at = Instant::now();
     scene.run(&["pause", "--until", "4s"]).expect_code(0);
     assert!(scene.status()["pause"]["until"].is_string());
-    std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(endpoint.requests().len(), 1);
-    scene.wait_for_status("the end of the pause", SOON, |status| status["leads"]["in_sync"] == 3);
+    endpoint.wait_for_requests(5, SOON);
+    assert!(paused_at.elapsed() > Duration::from_secs(3), "{:?}", paused_at.elapsed());
+    scene.wait_for_status("the end of the pause", SOON, |status| status["leads"]["in_sync"] == 4);
     assert_eq!(scene.status()["pause"], Value::Null);
     scene.run(&["status"]).expect_code(0);
     scene.run(&["unpause"]).expect_code(2);
@@ -163,7 +159,7 @@ fn a_pass_says_that_it_could_send_nothing(engine: Engine) {
     scene.run(&["once"]).expect_code(0);
     scene.run(&["status"]).expect_code(4);
     scene.add(2, 2);
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let passed = scene.run(&["once"]).expect_code(4);
     assert!(passed.stdout.contains("Nothing was delivered: 1 lead waits; an operator has paused sending."), "{passed}");
     assert!(started.elapsed() < SOON, "a pass does not wait for the end of a pause");
@@ -221,11 +217,12 @@ fn a_pause_holds_for_both_instances_of_a_state() {
     second.run(&["pause"]).expect_code(0);
     first.add(3, 42);
     first.wait_for_status("they wait", SOON, |status| status["leads"]["pending"] == 40);
-    std::thread::sleep(A_WHILE);
-    assert_eq!(endpoint.requests().len(), 2);
+    first.crm("update leads set opt_out = 1 where id = 1");
+    first.wait_for_status("the opt-out", SOON, |status| status["outcomes"]["accepted"] == 3);
+    assert_eq!(endpoint.requests().len(), 3);
     first.run(&["unpause"]).expect_code(0);
-    let ended_at = std::time::Instant::now();
-    endpoint.wait_for_requests(3, SOON);
+    let ended_at = Instant::now();
+    endpoint.wait_for_requests(4, SOON);
     assert!(ended_at.elapsed() < Duration::from_secs(5), "{:?}", ended_at.elapsed());
     first.wait_for_status("all in step", SOON, |status| status["leads"]["in_sync"] == 42);
     ended(one);
@@ -243,10 +240,14 @@ fn a_paused_backlog_waits_quietly_and_goes_on_soon_after_unpause() {
             let count = "select sum(xact_commit)::text from pg_stat_database where datname = current_database()";
             scene.state(count)[0].parse().expect("a number")
         };
+        let pass = |seconds| {
+            let start = Instant::now();
+            wait_until("time to pass", SOON, || start.elapsed() > Duration::from_secs(seconds));
+        };
         // The server counts a second late.
-        std::thread::sleep(Duration::from_secs(2));
+        pass(2);
         let before = transactions();
-        std::thread::sleep(Duration::from_secs(5));
+        pass(5);
         transactions() - before
     };
     let idle = in_five_seconds();
@@ -257,7 +258,7 @@ fn a_paused_backlog_waits_quietly_and_goes_on_soon_after_unpause() {
     // A claim ten times a second would be more than a hundred further transactions.
     assert!(paused < idle + idle / 20 + 40, "{paused} transactions with a paused backlog, {idle} without");
     scene.run(&["unpause"]).expect_code(0);
-    let ended_at = std::time::Instant::now();
+    let ended_at = Instant::now();
     endpoint.wait_for_requests(2, SOON);
     assert!(ended_at.elapsed() < Duration::from_secs(5), "{:?}", ended_at.elapsed());
     scene.wait_for_status("all in step", SOON, |status| status["leads"]["in_sync"] == 200);
