@@ -164,10 +164,10 @@ Examples:
 
 pub const PAUSE: &str = "\
 Examples:
-  conversica-sync pause --reason \"wrong prices\"    everybody, until somebody gives unpause
-  conversica-sync pause --until 2h                 for two hours
+  conversica-sync pause --reason prices    everybody, until somebody gives unpause
+  conversica-sync pause --until 2h         for two hours
   conversica-sync pause --until 2099-12-27T08:00:00Z --reason holidays
-  conversica-sync pause --conversation Spring --conversation \"Inbound Leads\"
+  conversica-sync pause --conversation Spring --conversation Fall
 
 A pause holds for all instances and survives restarts. There is one for everybody and one for each conversation; a new one \
 replaces that of the same scope. Withdrawals of consent are sent all the same, and posts are received.
