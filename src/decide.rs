@@ -160,7 +160,7 @@ pub async fn unpause(
     match operator_pause::end(state, conversations, who, now).await? {
         PauseEnd::NotPaused(scopes, in_force) => Err(wording::not_paused(&scopes, in_force.as_ref()).into()),
         PauseEnd::Ended(ended) => {
-            let left = operator_pause::read(state).await?;
+            let left = operator_pause::read(state, now).await?;
             Ok(vec![wording::pause_ended(&ended, left.as_ref())])
         }
     }

@@ -198,20 +198,20 @@ pub enum OperatorNeed {
 
 impl StatusReport {
     /// Reads the state.
-    pub async fn of(state: &StateDb) -> Result<Self, sqlx::Error> {
+    pub async fn of(state: &StateDb, now: DateTime<Utc>) -> Result<Self, sqlx::Error> {
         let counts = lead::counts(state).await?;
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             halt: halt(state).await?,
             hold: hold(state, counts[&LeadStatus::Held]).await?,
-            pause: operator_pause::read(state).await?,
+            pause: operator_pause::read(state, now).await?,
             leads: counts.into_iter().map(|(status, count)| (status.name(), count)).collect(),
             opt_out_values: unclear_opt_out::count(state).await?,
             outcomes: outcome::counts(state).await?.into_iter().map(|(class, count)| (class.name(), count)).collect(),
             received: ReceivedCounts::of(state).await?,
             last_poll: control::read::<LastPoll>(state).await?,
             pacing: control::read::<StoredPace>(state).await?,
-            oldest_waiting_since: due::longest_wait(state).await?.of_all(),
+            oldest_waiting_since: due::longest_wait(state, now).await?.of_all(),
             alerts: alert::backlog(state).await?,
             state_bytes: Some(bytes(state).await?),
             state_lost: None,

@@ -92,7 +92,7 @@ async fn of_existing(state: &StateDb, url: &str, place: &str, began: CheckStart)
         let cure = format!("look: conversica-sync plan; then: {}", advice(&hold.reason));
         items.push(CheckItem::warn(SECTION, "hold", text).cure(cure));
     }
-    if let Some(pause) = operator_pause::read(state).await? {
+    if let Some(pause) = operator_pause::read(state, began.now).await? {
         let text = format!("paused by {} since {}: {}", pause.who, pause.since.format("%F %T UTC"), pause.names());
         items.push(CheckItem::warn(SECTION, "pause", text).cure("`conversica-sync unpause` ends it"));
     }

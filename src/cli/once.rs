@@ -9,6 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::context::{ExitCode, settings};
 use crate::cli::{progress, signal, status, table};
+use crate::clock;
 use crate::config::duration;
 use crate::console::say;
 use crate::conversica::outcome::OutcomeClass;
@@ -80,7 +81,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         return Err(anyhow::Error::from(loss).context(format!("nothing more is sent; cure: {}", loss.cure())));
     }
     let passed = passed?;
-    let report = StatusReport::of(&state.db).await?;
+    let report = StatusReport::of(&state.db, clock::now()).await?;
     if args.json {
         let mut document = serde_json::json!(report);
         document["pass"] = serde_json::json!(passed);

@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 
 use crate::cli::context::{ExitCode, settings};
 use crate::cli::table;
+use crate::clock;
 use crate::console::{printable, say};
 use crate::db;
 use crate::db::file::FileId;
@@ -74,7 +75,7 @@ fn missing_directory(url: &str) -> Option<String> {
 
 async fn read_report(url: &str) -> anyhow::Result<StatusReport> {
     Ok(match StateDb::open_state_read_only(url).await? {
-        Some(state) => StatusReport::of(&state).await?,
+        Some(state) => StatusReport::of(&state, clock::now()).await?,
         None => StatusReport::before_the_first_run(),
     })
 }

@@ -105,7 +105,7 @@ pub async fn pass(
         nothing_delivered: tally.outcomes(OutcomeClass::Accepted) == 0 && waiting > capped,
         next_try_at,
         halted: deliverer.halt().is_some(),
-        paused: operator_pause::read(state).await?.is_some(),
+        paused: operator_pause::read(state, now).await?.is_some(),
         interrupted: stop.is_cancelled(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })

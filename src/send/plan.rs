@@ -98,7 +98,7 @@ pub async fn plan(
         }
     };
     totals.halt = halt(state, settings).await?;
-    totals.pause = operator_pause::read(state).await?;
+    totals.pause = operator_pause::read(state, now).await?;
     if settings.conversica.test_lead_token.is_some() {
         let limit = settings.conversica.test_lead_limit;
         totals.test_leads = Some(TestLeads { limit, left: due::test_leads_left(state, limit).await? });

@@ -3,7 +3,6 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::clock;
 use crate::db::trusted;
 use crate::rules::admission::{ClaimFilter, NewPeopleCap};
 use crate::rules::hold_reason::TEST_LEAD_LIMIT;
@@ -209,7 +208,7 @@ impl LongestWait {
 }
 
 /// Reads the first entry of each index of due leads, and the few failed leads.
-pub async fn longest_wait(db: &StateDb) -> Result<LongestWait, sqlx::Error> {
+pub async fn longest_wait(db: &StateDb, now: DateTime<Utc>) -> Result<LongestWait, sqlx::Error> {
     let mut longest = LongestWait::default();
     for (condition, is_new) in [(URGENT, false), (KNOWN, false), (NEW, true)] {
         let waits = format!("{condition}{NOT_HELD}{}", unless_paused(db, condition));
@@ -217,9 +216,8 @@ pub async fn longest_wait(db: &StateDb) -> Result<LongestWait, sqlx::Error> {
             "{PAUSED_BEFORE}$1) select min(due_at) from lead where status in ('pending', 'retrying') and {waits} union all \
              select min(first_failed_at) from lead where status = 'retrying' and status <> 'in_sync' and {waits}"
         );
-        let now = micros(clock::now());
         let found: Vec<Option<i64>> =
-            on_state!(db, pool => sqlx::query_scalar(trusted(sql)).bind(now).fetch_all(pool).await)?;
+            on_state!(db, pool => sqlx::query_scalar(trusted(sql)).bind(micros(now)).fetch_all(pool).await)?;
         let since = if is_new { &mut longest.new } else { &mut longest.known };
         *since = since.iter().copied().chain(found.into_iter().flatten().map(instant)).min();
     }
@@ -246,14 +244,14 @@ pub async fn count_untried_people(db: &StateDb) -> Result<i64, sqlx::Error> {
 }
 
 /// The earliest due time in the backlog, without paused leads; `None` if no lead waits. Each part has an index.
-pub async fn oldest(db: &StateDb) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+pub async fn oldest(db: &StateDb, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     const WAITS: &str = "select min(due_at) as at from lead where status in ('pending', 'retrying')";
     let sql = format!(
         "{PAUSED_BEFORE}$1) select min(at) from \
          ({WAITS} and {URGENT} union all {WAITS} and {KNOWN}{sent} union all {WAITS} and {NEW}{sent}) parts",
         sent = operator_pause::is_not_paused(db)
     );
-    let now = micros(clock::now());
-    let at: Option<i64> = on_state!(db, pool => sqlx::query_scalar(trusted(sql)).bind(now).fetch_one(pool).await)?;
+    let at: Option<i64> =
+        on_state!(db, pool => sqlx::query_scalar(trusted(sql)).bind(micros(now)).fetch_one(pool).await)?;
     Ok(at.map(instant))
 }

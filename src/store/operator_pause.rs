@@ -4,7 +4,6 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::clock;
 use crate::horizon;
 use crate::rules::operator_pause::{OperatorPause, PauseScope, PauseShown};
 use crate::store::decision::{DecisionAction, DecisionMaker};
@@ -57,9 +56,8 @@ fn row_name(scope: &PauseScope) -> String {
     }
 }
 
-/// The pauses in force at this moment.
-pub async fn read(db: &StateDb) -> Result<Option<PauseShown>, sqlx::Error> {
-    let now = clock::now();
+/// The pauses in force.
+pub async fn read(db: &StateDb, now: DateTime<Utc>) -> Result<Option<PauseShown>, sqlx::Error> {
     let bodies: Vec<(String,)> = db.fetch_all(in_force(now)).await?;
     Ok(PauseShown::of(parse(bodies, now)?, now))
 }
@@ -172,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_a_pause_is_no_clock_that_ran_ahead() {
         let db = StateDb::open_state_in_memory().await.unwrap();
-        let now = clock::now();
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let pause = |conversation: Option<&str>, until| OperatorPause {
             conversation: conversation.map(str::to_owned),
             since: now,
@@ -182,13 +180,13 @@ mod tests {
         };
         let next_month = now + chrono::TimeDelta::days(30);
         begin(&db, &[pause(None, None), pause(Some("Spring"), Some(next_month))], now).await.unwrap();
-        let before = read(&db).await.unwrap();
+        let before = read(&db, now).await.unwrap();
         assert_eq!(before.as_ref().map(|pause| pause.scopes.len()), Some(2));
         assert!(ControlFacts::read(&db).await.unwrap().newest_at() <= Some(now));
         control::write(&db, &ResumedAt { at: next_month }, next_month).await.unwrap();
         let facts = ControlFacts::read(&db).await.unwrap();
         let facts = ahead::correct_facts(&db, facts, now).await.unwrap();
         assert!(facts.newest_at() <= Some(now), "the other fact is corrected");
-        assert_eq!(read(&db).await.unwrap(), before);
+        assert_eq!(read(&db, now).await.unwrap(), before);
     }
 }

@@ -104,8 +104,8 @@ impl OperatorAction {
                     inputs: Vec::new(),
                 }))
             }
-            Self::Pause(form) => Ok(Ok(form.preview(db).await?)),
-            Self::Unpause(conversations) => Ok(act_pause::preview_end(db, conversations).await?),
+            Self::Pause(form) => Ok(Ok(form.preview(db, clock::now()).await?)),
+            Self::Unpause(conversations) => Ok(act_pause::preview_end(db, conversations, clock::now()).await?),
         }
     }
 

@@ -27,8 +27,8 @@ impl PauseForm {
         Self { conversation: field("conversation"), until: field("until"), reason: field("reason") }
     }
 
-    pub async fn preview(&self, db: &StateDb) -> Result<ActionPreview, sqlx::Error> {
-        let in_force = operator_pause::read(db).await?;
+    pub async fn preview(&self, db: &StateDb, now: DateTime<Utc>) -> Result<ActionPreview, sqlx::Error> {
+        let in_force = operator_pause::read(db, now).await?;
         let input = |name: &'static str, label: &'static str, hint: &'static str, value: &str| ActionInput {
             name,
             label,
@@ -62,7 +62,7 @@ impl PauseForm {
         who: &DecisionMaker,
         now: DateTime<Utc>,
     ) -> anyhow::Result<ActionResult> {
-        if mark(operator_pause::read(db).await?.as_ref()) != shown {
+        if mark(operator_pause::read(db, now).await?.as_ref()) != shown {
             return Ok(ActionResult::Grown("What is paused has changed meanwhile.".to_owned()));
         }
         let until = match self.until.as_str() {
@@ -80,8 +80,12 @@ impl PauseForm {
 }
 
 /// The page before the end of the pauses; `Err` says why there is nothing to end.
-pub async fn preview_end(db: &StateDb, conversations: &[String]) -> Result<Result<ActionPreview, String>, sqlx::Error> {
-    let Some(pause) = operator_pause::read(db).await? else { return Ok(Err("Nothing is paused.".to_owned())) };
+pub async fn preview_end(
+    db: &StateDb,
+    conversations: &[String],
+    now: DateTime<Utc>,
+) -> Result<Result<ActionPreview, String>, sqlx::Error> {
+    let Some(pause) = operator_pause::read(db, now).await? else { return Ok(Err("Nothing is paused.".to_owned())) };
     let names = if conversations.is_empty() { pause.names() } else { conversations.join(", ") };
     Ok(Ok(ActionPreview {
         title: "End the pause".to_owned(),
@@ -100,7 +104,7 @@ pub async fn carry_out_end(
     who: &DecisionMaker,
     now: DateTime<Utc>,
 ) -> anyhow::Result<ActionResult> {
-    let pause = operator_pause::read(db).await?;
+    let pause = operator_pause::read(db, now).await?;
     if pause.is_some() && mark(pause.as_ref()) != shown {
         return Ok(ActionResult::Grown("What is paused has changed meanwhile.".to_owned()));
     }

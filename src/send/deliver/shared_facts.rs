@@ -73,7 +73,7 @@ impl LeadDeliverer {
     /// leads, the first success of the credentials.
     pub(crate) async fn look_at_state(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         self.look_at_halt(now).await?;
-        self.look_at_pause().await?;
+        self.look_at_pause(now).await?;
         restored_state::recognise_restored(&self.state, &self.tally.memory, now).await?;
         let longest = retry::longest_wait(&self.settings.delivery);
         ahead::correct_waits(&self.state, longest, self.admit.counts_introductions(), now).await?;
@@ -98,8 +98,8 @@ impl LeadDeliverer {
     }
 
     /// Logs when an operator pauses sending, and when it goes on.
-    async fn look_at_pause(&mut self) -> anyhow::Result<()> {
-        let found = operator_pause::read(&self.state).await?;
+    async fn look_at_pause(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
+        let found = operator_pause::read(&self.state, now).await?;
         if found != self.operator_pause {
             match &found {
                 Some(pause) => warn!(
