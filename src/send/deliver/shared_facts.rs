@@ -107,7 +107,6 @@ impl LeadDeliverer {
                     since = %pause.since,
                     until = pause.until.map(|until| until.to_rfc3339()),
                     who = pause.who,
-                    reason = pause.reason,
                     "paused by an operator: no first contact and no update is sent"
                 ),
                 None => info!("the pause by an operator is over"),
