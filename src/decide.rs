@@ -1,4 +1,4 @@
-//! The operator's decisions: send held leads, or record them as delivered; requeue stuck leads; lift a halt. Each is recorded
+//! The operator's decisions: send held leads, or record them as delivered; requeue stuck leads; lift a halt; pause. Each is recorded
 //! with the operator's name. The command line and the dashboard ask and report in their own ways, and act through this file.
 
 use chrono::{DateTime, Utc};
@@ -8,11 +8,14 @@ use crate::error::SetupError;
 use crate::rules::guard::StandingHold;
 use crate::rules::hold_reason::{FIRST_RUN, TEST_LEAD_LIMIT};
 use crate::rules::lead_status::LeadStatus;
+use crate::rules::operator_pause::{OperatorPause, PauseScope};
 use crate::store::control::{self, CompareAsked, FirstRunDone, ResumedAt, StoredHalt};
 use crate::store::decision::{self, DecisionAction, DecisionMaker};
 use crate::store::held::{self, HeldLeads, ReleaseKind, ReleaseOrder, ReleaseOutcome};
+use crate::store::operator_pause::{self, PauseEnd};
 use crate::store::state_db::StateDb;
 use crate::store::{due, gone, stuck};
+use crate::wording;
 
 /// Releases the leads that were shown; [`ReleaseOutcome::Grown`] where more are held by now.
 ///
@@ -112,4 +115,53 @@ pub async fn resume(state: &StateDb, who: &DecisionMaker, now: DateTime<Utc>) ->
     control::write(state, &ResumedAt { at: now }, now).await?;
     decision::note(state, DecisionAction::Resume, who, Some(halt.reason.name()), now).await?;
     control::clear::<StoredHalt>(state).await
+}
+
+/// A pause that an operator wants.
+#[derive(Debug, Clone, Copy)]
+pub struct PauseOrder<'a> {
+    pub scopes: &'a [PauseScope],
+    pub until: Option<DateTime<Utc>>,
+    pub reason: Option<&'a str>,
+    pub who: &'a DecisionMaker,
+}
+
+/// Stops first contacts and updates, and returns the stored pauses. An earlier pause of the same scope is replaced.
+pub async fn pause(
+    state: &StateDb,
+    order: PauseOrder<'_>,
+    now: DateTime<Utc>,
+) -> Result<Vec<OperatorPause>, sqlx::Error> {
+    let pause_of = |scope: &PauseScope| OperatorPause {
+        conversation: match scope {
+            PauseScope::Everybody => None,
+            PauseScope::Conversation(name) => Some(name.clone()),
+        },
+        since: now,
+        until: order.until,
+        reason: order.reason.map(str::trim).filter(|reason| !reason.is_empty()).map(str::to_owned),
+        who: order.who.as_str().to_owned(),
+    };
+    let pauses: Vec<OperatorPause> = order.scopes.iter().map(pause_of).collect();
+    operator_pause::begin(state, &pauses, now).await?;
+    Ok(pauses)
+}
+
+/// Ends the pauses of these conversations, or all pauses if none is named. Returns what to say.
+///
+/// # Errors
+/// [`SetupError`] where one of them is not paused, and then nothing is changed; otherwise the state's.
+pub async fn unpause(
+    state: &StateDb,
+    conversations: &[String],
+    who: &DecisionMaker,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<String>> {
+    match operator_pause::end(state, conversations, who, now).await? {
+        PauseEnd::NotPaused(scopes, in_force) => Err(wording::not_paused(&scopes, in_force.as_ref()).into()),
+        PauseEnd::Ended(ended) => {
+            let left = operator_pause::read(state, now).await?;
+            Ok(vec![wording::pause_ended(&ended, left.as_ref())])
+        }
+    }
 }

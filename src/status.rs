@@ -10,6 +10,7 @@ use crate::conversica::excerpt::quotes_a_person;
 use crate::conversica::outcome::OutcomeClass;
 use crate::rules::guard::StandingHold;
 use crate::rules::lead_status::LeadStatus;
+use crate::rules::operator_pause::PauseShown;
 use crate::rules::poll_record::LastPoll;
 use crate::store::alert::{self, AlertBacklog};
 use crate::store::control::{self, StoredHalt, StoredPace};
@@ -17,7 +18,7 @@ use crate::store::heard::reading;
 use crate::store::postgres::POSTGRES_SCHEMA;
 use crate::store::state_db::StateDb;
 use crate::store::unclear_opt_out::{self, UnclearOptOuts};
-use crate::store::{due, held, lead, outcome, story};
+use crate::store::{due, held, lead, operator_pause, outcome, story};
 use crate::wording;
 
 #[derive(Debug, Clone, Serialize)]
@@ -25,6 +26,8 @@ pub struct StatusReport {
     pub version: &'static str,
     pub halt: Option<HaltShown>,
     pub hold: Option<HoldShown>,
+    /// What operators have paused.
+    pub pause: Option<PauseShown>,
     /// Status → number of leads; all statuses are present.
     pub leads: BTreeMap<&'static str, i64>,
     /// Leads that Conversica has and whose opt-out value is neither yes nor no.
@@ -189,25 +192,26 @@ pub enum OperatorNeed {
     Nothing,
     /// Leads are rejected, invalid or exhausted, or rows have no key that names a lead.
     Attention,
-    /// Halted or held, or a damaged post or a value in the CRM may be an opt-out.
+    /// Halted, held or paused, or a damaged post or a value in the CRM may be an opt-out.
     Decision,
 }
 
 impl StatusReport {
     /// Reads the state.
-    pub async fn of(state: &StateDb) -> Result<Self, sqlx::Error> {
+    pub async fn of(state: &StateDb, now: DateTime<Utc>) -> Result<Self, sqlx::Error> {
         let counts = lead::counts(state).await?;
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             halt: halt(state).await?,
             hold: hold(state, counts[&LeadStatus::Held]).await?,
+            pause: operator_pause::read(state, now).await?,
             leads: counts.into_iter().map(|(status, count)| (status.name(), count)).collect(),
             opt_out_values: unclear_opt_out::count(state).await?,
             outcomes: outcome::counts(state).await?.into_iter().map(|(class, count)| (class.name(), count)).collect(),
             received: ReceivedCounts::of(state).await?,
             last_poll: control::read::<LastPoll>(state).await?,
             pacing: control::read::<StoredPace>(state).await?,
-            oldest_waiting_since: due::longest_wait(state).await?.of_all(),
+            oldest_waiting_since: due::longest_wait(state, now).await?.of_all(),
             alerts: alert::backlog(state).await?,
             state_bytes: Some(bytes(state).await?),
             state_lost: None,
@@ -220,6 +224,7 @@ impl StatusReport {
             version: env!("CARGO_PKG_VERSION"),
             halt: None,
             hold: None,
+            pause: None,
             leads: LeadStatus::ALL.into_iter().map(|status| (status.name(), 0)).collect(),
             opt_out_values: UnclearOptOuts::default(),
             outcomes: OutcomeClass::ALL.into_iter().map(|class| (class.name(), 0)).collect(),
@@ -256,6 +261,11 @@ impl StatusReport {
     }
 
     pub fn need(&self) -> OperatorNeed {
+        if self.pause.is_some() { OperatorNeed::Decision } else { self.need_besides_pause() }
+    }
+
+    /// The same, as if nothing were paused.
+    pub fn need_besides_pause(&self) -> OperatorNeed {
         let attention = [LeadStatus::Rejected, LeadStatus::Invalid, LeadStatus::Exhausted];
         let may_be_opt_out = self.received.possible_opt_outs > 0 || self.opt_out_values.unclear > 0;
         if self.halt.is_some() || self.hold.is_some() || self.state_lost.is_some() || may_be_opt_out {

@@ -1,5 +1,9 @@
 //! Texts that the command line and the dashboard share: numbers, the meaning of a status, and the question before a decision.
 
+mod operator_pause;
+
+pub use operator_pause::{not_paused, pause_begun, pause_ended, paused};
+
 use crate::config::OnDelete;
 use crate::rules::lead_status::LeadStatus;
 use crate::store::held::{HeldLeads, ReleaseKind, ReleasedLeads};

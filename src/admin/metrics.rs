@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::admin::exposition::{MetricSample, MetricsFormat, MetricsText};
 use crate::conversica::outcome::{HaltReason, OutcomeClass};
 use crate::rules::hold_reason::HoldReason;
+use crate::rules::operator_pause::PauseShown;
 use crate::send::tally::{PollKind, RunTally};
 use crate::status::StatusReport;
 use crate::store::control::BreakerState;
@@ -87,7 +88,15 @@ fn leads(to: &mut MetricsText, report: &StatusReport, now: DateTime<Utc>) {
         "Whether sending is halted for that reason until an operator fixes it: 1 or 0.",
         halts,
     );
-    let help = "How long the lead has waited that has waited longest to be sent; 0 when none waits.";
+    let pause = report.pause.as_ref();
+    let scopes = [
+        ("everybody", pause.is_some_and(PauseShown::is_of_everybody)),
+        ("conversations", pause.is_some_and(|pause| pause.scopes.iter().any(|scope| scope.conversation.is_some()))),
+    ];
+    let scopes = scopes.map(|(scope, is)| (Some(("scope", scope)), flag(is)));
+    let help = "Whether an operator has paused first contacts and updates, of everybody or of conversations: 1 or 0.";
+    to.gauge("conversica_sync_operator_pause", help, scopes);
+    let help = "How long the lead has waited that has waited longest to be sent; 0 when none waits. Paused leads do not count.";
     to.gauge("conversica_sync_oldest_waiting_seconds", help, one(age(report.oldest_waiting_since, now)));
 }
 

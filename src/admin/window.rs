@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Mutex, OnceCell, Semaphore};
 use tracing::debug;
 
+use crate::clock;
 use crate::db::discreet::in_words;
 use crate::status::{ServiceStanding, StatusReport};
 use crate::store::file_lock::{self, StateLoss};
@@ -63,7 +64,7 @@ impl StatusCache {
 
     /// All counts; `None` when the state cannot be read.
     pub async fn report(&self) -> Option<Arc<StatusReport>> {
-        look(&self.report, REPORT_WITHIN, async || Ok(StatusReport::of(self.db().await?).await?)).await
+        look(&self.report, REPORT_WITHIN, async || Ok(StatusReport::of(self.db().await?, clock::now()).await?)).await
     }
 
     /// Reads other data, which the caller caches.

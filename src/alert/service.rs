@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::horizon;
 use crate::rules::hold_reason::advice;
+use crate::rules::operator_pause::PauseShown;
 use crate::rules::poll_record::LastPoll;
 use crate::rules::service_alert::{AlertAccount, AlertNews, ToldCondition};
 use crate::status::{HaltShown, HoldShown};
@@ -18,6 +19,7 @@ const POLL_PATIENCE: TimeDelta = TimeDelta::seconds(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceCondition {
     Halted,
+    Paused,
     Held,
     Rejected,
     Exhausted,
@@ -29,8 +31,9 @@ pub enum ServiceCondition {
 }
 
 impl ServiceCondition {
-    pub const ALL: [ServiceCondition; 9] = [
+    pub const ALL: [ServiceCondition; 10] = [
         ServiceCondition::Halted,
+        ServiceCondition::Paused,
         ServiceCondition::Held,
         ServiceCondition::Rejected,
         ServiceCondition::Exhausted,
@@ -45,6 +48,7 @@ impl ServiceCondition {
     pub const fn name(self) -> &'static str {
         match self {
             ServiceCondition::Halted => "halted",
+            ServiceCondition::Paused => "paused",
             ServiceCondition::Held => "held",
             ServiceCondition::Rejected => "rejected",
             ServiceCondition::Exhausted => "exhausted",
@@ -59,6 +63,7 @@ impl ServiceCondition {
     const fn cure(self) -> &'static str {
         match self {
             ServiceCondition::Halted => "look at `conversica-sync status`",
+            ServiceCondition::Paused => "nothing, if that is right; `conversica-sync unpause` ends it",
             ServiceCondition::Held => "look at `conversica-sync plan`, then `approve` or `baseline`",
             ServiceCondition::Rejected => {
                 "look at `conversica-sync leads --status rejected`; fix the rows, or `retry` after fixing the account"
@@ -89,8 +94,10 @@ impl ServiceCondition {
     /// Whether this is a new occurrence, although the condition has been there since the last alert.
     fn is_another(self, told: &ToldCondition, fact: &ConditionFact) -> bool {
         match self {
-            // Each halt is an event of its own, however short the time between two.
-            ServiceCondition::Halted => told.since != fact.since || told.reason != fact.reason,
+            // Each halt and each pause is an event of its own, however short the time between two.
+            ServiceCondition::Halted | ServiceCondition::Paused => {
+                told.since != fact.since || told.reason != fact.reason
+            }
             ServiceCondition::Held => told.reason != fact.reason,
             _ => false,
         }
@@ -176,6 +183,7 @@ pub fn step(
 pub struct ServiceReading {
     pub halt: Option<HaltShown>,
     pub hold: Option<HoldShown>,
+    pub pause: Option<PauseShown>,
     pub rejected: i64,
     pub exhausted: i64,
     pub last_poll: Option<LastPoll>,
@@ -228,6 +236,12 @@ fn one(
                 new_people: None,
                 cure: halt.cure.to_owned(),
             })
+        }),
+        ServiceCondition::Paused => reading.pause.as_ref().map_or(ConditionView::Absent, |pause| {
+            let why = pause.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let reason = Some(format!("{}, by {}{why}", pause.names(), pause.who));
+            let cure = condition.cure().to_owned();
+            ConditionView::Stands(ConditionFact { since: pause.since, reason, count: None, new_people: None, cure })
         }),
         ServiceCondition::Held => reading.hold.as_ref().map_or(ConditionView::Absent, |hold| {
             let (reason, count, new_people) = (Some(hold.reason.clone()), Some(hold.leads), Some(hold.new_people));

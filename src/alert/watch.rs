@@ -21,7 +21,7 @@ use crate::rules::poll_record::LastPoll;
 use crate::status::ServiceStanding;
 use crate::store::heard::reading;
 use crate::store::state_db::StateDb;
-use crate::store::{alert, control, due, lead};
+use crate::store::{alert, control, due, lead, operator_pause};
 
 /// Pause between two checks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -103,7 +103,7 @@ impl ConditionWatch<'_> {
         };
         // In this order: if another instance records an alert meanwhile, it has seen newer facts, and this check records none.
         let before = alert::noted(window).await?;
-        let seen = service::view(&read(window).await?, &circumstances, now);
+        let seen = service::view(&read(window, now).await?, &circumstances, now);
         let (next, news) = service::step(&before.account, &seen, &self.sender, now);
         if news.is_empty() || !alert::tell(self.state, &before, &next, &news, now).await? {
             return Ok(0);
@@ -115,12 +115,24 @@ impl ConditionWatch<'_> {
     }
 }
 
-async fn read(state: &StateDb) -> Result<ServiceReading, sqlx::Error> {
+async fn read(state: &StateDb, now: DateTime<Utc>) -> Result<ServiceReading, sqlx::Error> {
     let ServiceStanding { halt, hold, .. } = ServiceStanding::of(state).await?;
+    let pause = operator_pause::read(state, now).await?;
     let (rejected, exhausted) = lead::failed(state).await?;
     let last_poll = control::read::<LastPoll>(state).await?;
-    let longest = due::longest_wait(state).await?;
+    let longest = due::longest_wait(state, now).await?;
     let numbers = reading::numbers(state).await?;
     let (stopped, unreadable, possible_opt_outs) = (numbers.stopped, numbers.unreadable, numbers.possible_opt_outs);
-    Ok(ServiceReading { halt, hold, rejected, exhausted, last_poll, longest, stopped, unreadable, possible_opt_outs })
+    Ok(ServiceReading {
+        halt,
+        hold,
+        pause,
+        rejected,
+        exhausted,
+        last_poll,
+        longest,
+        stopped,
+        unreadable,
+        possible_opt_outs,
+    })
 }

@@ -20,7 +20,7 @@ use crate::source::source_db::SourceDb;
 use crate::status::ServiceStanding;
 use crate::store::postgres::POSTGRES_SCHEMA;
 use crate::store::state_db::StateDb;
-use crate::store::{file_lock, lead, writer};
+use crate::store::{file_lock, lead, operator_pause, writer};
 use crate::{db, wording};
 
 const SECTION: &str = "state";
@@ -91,6 +91,10 @@ async fn of_existing(state: &StateDb, url: &str, place: &str, began: CheckStart)
         );
         let cure = format!("look: conversica-sync plan; then: {}", advice(&hold.reason));
         items.push(CheckItem::warn(SECTION, "hold", text).cure(cure));
+    }
+    if let Some(pause) = operator_pause::read(state, began.now).await? {
+        let text = format!("paused by {} since {}: {}", pause.who, pause.since.format("%F %T UTC"), pause.names());
+        items.push(CheckItem::warn(SECTION, "pause", text).cure("`conversica-sync unpause` ends it"));
     }
     if let StateDb::Postgres(pool) = state {
         items.push(clock::of_server("state", pool, began).await);

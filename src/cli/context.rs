@@ -22,7 +22,7 @@ pub enum ExitCode {
     Done = 0,
     /// Leads are rejected, invalid or exhausted.
     Attention = 3,
-    /// Halted or held: the operator must act.
+    /// Halted, held or paused: the operator must act.
     Decision = 4,
 }
 

@@ -11,7 +11,7 @@ Examples:
   conversica-sync run       the daemon
   conversica-sync status    the state of the service, and what needs a person
 
-Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held, a damaged \
+Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted, held or paused, a damaged \
 post may be an opt-out, or nothing could be delivered.
 
 Colours and bars appear on a terminal only; NO_COLOR=1 turns colours off.";
@@ -30,7 +30,7 @@ Examples:
   conversica-sync once --max-wait 0s    do not wait for retries
   conversica-sync once --json           the summary for scripts
 
-Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted or held, a damaged \
+Exit codes: 0 done, 1 unexpected failure, 2 usage or configuration, 3 leads need attention, 4 halted, held or paused, a damaged \
 post may be an opt-out, or leads wait and none could be delivered.";
 
 pub const PLAN: &str = "\
@@ -70,7 +70,7 @@ Examples:
   conversica-sync status           the state of the service
   conversica-sync status --json    the same for scripts
 
-Exit codes: 0 nothing to do, 2 usage or configuration, 3 leads need attention, 4 halted or held, a damaged post may be \
+Exit codes: 0 nothing to do, 2 usage or configuration, 3 leads need attention, 4 halted, held or paused, a damaged post may be \
 an opt-out, or a running service has lost its state file.";
 
 pub const LEADS: &str = "\
@@ -161,6 +161,25 @@ pub const RESUME: &str = "\
 Examples:
   conversica-sync status    says what the halt is about
   conversica-sync resume    once that is fixed";
+
+pub const PAUSE: &str = "\
+Examples:
+  conversica-sync pause --reason prices    everybody, until somebody gives unpause
+  conversica-sync pause --until 2h         for two hours
+  conversica-sync pause --until 2099-12-27T08:00:00Z --reason holidays
+  conversica-sync pause --conversation Spring --conversation Fall
+
+A pause holds for all instances and survives restarts. There is one for everybody and one for each conversation; a new one \
+replaces that of the same scope. Withdrawals of consent are sent all the same, and posts are received.
+
+Exit codes: 0 paused, 2 usage or configuration, or an end that is in the past.";
+
+pub const UNPAUSE: &str = "\
+Examples:
+  conversica-sync unpause                          ends every pause
+  conversica-sync unpause --conversation Spring    only that one
+
+Exit codes: 0 ended, 2 usage or configuration, or that is not paused.";
 
 pub const BACKUP: &str = "\
 Examples:

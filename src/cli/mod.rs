@@ -15,6 +15,7 @@ pub mod leads;
 pub mod man;
 pub mod once;
 pub mod output;
+pub mod pause;
 pub mod plan;
 pub mod progress;
 pub mod received;
@@ -103,6 +104,12 @@ pub enum CliCommand {
     /// Lift a halt by hand
     #[command(after_help = help::RESUME)]
     Resume,
+    /// Stop first contacts and updates, for everybody or for a conversation; withdrawals of consent are still sent
+    #[command(after_help = help::PAUSE)]
+    Pause(pause::Args),
+    /// End a pause
+    #[command(after_help = help::UNPAUSE)]
+    Unpause(pause::UnpauseArgs),
     /// Copy an SQLite state into a file, while the daemon runs
     #[command(after_help = help::BACKUP)]
     Backup(backup::Args),
@@ -169,6 +176,8 @@ pub async fn dispatch(cli: CommandLine) -> anyhow::Result<ExitCode> {
         CliCommand::Baseline(args) => approve::run(args, ReleaseKind::Baseline, file).await,
         CliCommand::Retry(args) => retry::run(args, file).await,
         CliCommand::Resume => resume::run(file).await,
+        CliCommand::Pause(args) => pause::run(args, file).await,
+        CliCommand::Unpause(args) => pause::end(args, file).await,
         CliCommand::Backup(args) => backup::run(args, file).await,
         CliCommand::Restored => backup::restored(file).await,
         CliCommand::Triggers { command } => triggers::run(command, file).await,

@@ -9,6 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::context::{ExitCode, settings};
 use crate::cli::{progress, signal, status, table};
+use crate::clock;
 use crate::config::duration;
 use crate::console::say;
 use crate::conversica::outcome::OutcomeClass;
@@ -80,7 +81,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         return Err(anyhow::Error::from(loss).context(format!("nothing more is sent; cure: {}", loss.cure())));
     }
     let passed = passed?;
-    let report = StatusReport::of(&state.db).await?;
+    let report = StatusReport::of(&state.db, clock::now()).await?;
     if args.json {
         let mut document = serde_json::json!(report);
         document["pass"] = serde_json::json!(passed);
@@ -91,7 +92,8 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     if passed.interrupted {
         anyhow::bail!("interrupted; what was not sent stays due");
     }
-    Ok(if passed.nothing_delivered { ExitCode::Decision } else { report.need().into() })
+    // A pause needs a person only if it has kept this pass from sending anything.
+    Ok(if passed.nothing_delivered { ExitCode::Decision } else { report.need_besides_pause().into() })
 }
 
 /// Runs the pass to its end; returns also whether the state was lost meanwhile.
@@ -162,6 +164,9 @@ fn undelivered(passed: &PassOutcome) -> String {
     }
     if passed.ambiguous > 0 {
         why.push(counted(passed.ambiguous, "request was not answered", "requests were not answered"));
+    }
+    if passed.paused && why.is_empty() && passed.next_try_at.is_none() {
+        return format!("Nothing was delivered: {waiting} {wait}; an operator has paused sending. See PAUSED below.\n");
     }
     if why.is_empty() {
         why.push("no request was made, because earlier ones failed or Conversica asked for a pause".to_owned());

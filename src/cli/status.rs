@@ -8,17 +8,19 @@ use secrecy::ExposeSecret;
 
 use crate::cli::context::{ExitCode, settings};
 use crate::cli::table;
+use crate::clock;
 use crate::console::{printable, say};
 use crate::db;
 use crate::db::file::FileId;
 use crate::rules::hold_reason::advice;
 use crate::rules::lead_status::LeadStatus;
+use crate::rules::operator_pause::PauseShown;
 use crate::status::{LostNumbers, ReceivedCounts, StateLostShown, StatusReport};
 use crate::store::control::{BreakerState, StoredPace};
 use crate::store::file_lock;
 use crate::store::state_db::StateDb;
 use crate::store::unclear_opt_out::UnclearOptOuts;
-use crate::wording::{WAITS_TO_BE_SENT, counted, meaning};
+use crate::wording::{WAITS_TO_BE_SENT, counted, meaning, paused};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -73,7 +75,7 @@ fn missing_directory(url: &str) -> Option<String> {
 
 async fn read_report(url: &str) -> anyhow::Result<StatusReport> {
     Ok(match StateDb::open_state_read_only(url).await? {
-        Some(state) => StatusReport::of(&state).await?,
+        Some(state) => StatusReport::of(&state, clock::now()).await?,
         None => StatusReport::before_the_first_run(),
     })
 }
@@ -105,6 +107,9 @@ pub fn text(report: &StatusReport) -> String {
             hold.first_contacts()
         );
         let _ = writeln!(text, "  look: conversica-sync plan; then: {}\n", advice(&hold.reason));
+    }
+    if let Some(pause) = &report.pause {
+        text.push_str(&paused(pause));
     }
     text.push_str(&pacing(report.pacing.as_ref(), report.halt.is_some()));
     match &report.last_poll {
@@ -138,10 +143,11 @@ pub fn text(report: &StatusReport) -> String {
         );
     }
     text.push_str(&opt_out_values(report.opt_out_values));
+    let all_wait = report.halt.is_some() || report.pause.as_ref().is_some_and(PauseShown::is_of_everybody);
     let mut leads = table::plain(&[]);
     for status in LeadStatus::ALL {
         let says = match status {
-            LeadStatus::Pending | LeadStatus::Retrying if report.halt.is_some() => WAITS_TO_BE_SENT,
+            LeadStatus::Pending | LeadStatus::Retrying if all_wait => WAITS_TO_BE_SENT,
             status => meaning(status),
         };
         leads.add_row([status.name().to_owned(), report.leads(status).to_string(), says.to_owned()]);

@@ -95,6 +95,9 @@ fn line(report: Option<&StatusReport>) -> String {
     if let Some(halt) = &report.halt {
         parts.push(format!("HALTED ({}), nothing is sent", halt.reason));
     }
+    if let Some(pause) = &report.pause {
+        parts.push(format!("PAUSED by an operator: {}", pause.names()));
+    }
     if let Some(hold) = &report.hold {
         parts.push(format!("held: {} ({}), {} never sent before", hold.leads, hold.reason, hold.new_people));
     }

@@ -171,7 +171,7 @@ async fn settle(state_url: &str, changed_at: DateTime<Utc>) -> anyhow::Result<St
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         if let Some(state) = StateDb::open_state_read_only(state_url).await? {
-            let report = StatusReport::of(&state).await?;
+            let report = StatusReport::of(&state, clock::now()).await?;
             state.close().await;
             let busy = [LeadStatus::Pending, LeadStatus::InFlight, LeadStatus::Retrying]
                 .into_iter()
@@ -189,7 +189,7 @@ async fn conclude(state_url: &str, sandbox: &RunningSandbox) -> anyhow::Result<(
     let counts = sandbox.counts();
     // A signal in the first moments may have left the state incomplete.
     let Ok(Some(state)) = StateDb::open_state_read_only(state_url).await else { return Ok(()) };
-    let report = StatusReport::of(&state).await?;
+    let report = StatusReport::of(&state, clock::now()).await?;
     state.close().await;
     say("What happened:");
     say(format_args!(

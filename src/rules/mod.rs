@@ -21,6 +21,7 @@ pub mod lease;
 pub mod line;
 pub mod mapping;
 pub mod odd_opt_out;
+pub mod operator_pause;
 pub mod pace;
 pub mod plan_address;
 pub mod plan_forecast;

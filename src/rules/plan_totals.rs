@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::conversica::lead::LeadId;
 use crate::rules::mapping::MappedRow;
+use crate::rules::operator_pause::PauseShown;
 use crate::rules::plan_address::SameEmail;
 use crate::rules::plan_forecast::PlanForecast;
 
@@ -52,6 +53,8 @@ pub struct PlanTotals {
     pub same_email_uncompared: u64,
     /// Nothing is sent during this halt.
     pub halt: Option<PlannedHalt>,
+    /// What operators have paused: of the rest, only withdrawals of consent are sent.
+    pub pause: Option<PauseShown>,
     /// `[safety] first_run = "baseline"` would treat all of it as delivered.
     pub baseline: bool,
     /// While the Test Lead Token is set.

@@ -82,6 +82,7 @@ impl LeadDeliverer {
             account,
             verified,
             halt: None,
+            operator_pause: None,
             unwritten: Vec::new(),
             requests: JoinSet::new(),
             finished: Vec::new(),
@@ -109,6 +110,11 @@ impl LeadDeliverer {
     /// The halt in force, if any.
     pub fn halt(&self) -> Option<&StoredHalt> {
         self.halt.as_ref()
+    }
+
+    /// Whether an operator has paused anything.
+    pub fn is_paused(&self) -> bool {
+        self.operator_pause.is_some()
     }
 
     /// One round: records finished requests, claims due leads and sends them.

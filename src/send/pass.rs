@@ -20,7 +20,7 @@ use crate::send::turn::PollTurn;
 use crate::source::crm::ConnectedCrm;
 use crate::store::orphan::{self, OrphanScope};
 use crate::store::state_db::StateDb;
-use crate::store::{due, pause};
+use crate::store::{due, operator_pause, pause};
 
 /// Between two attempts to get the poll lease.
 const TURN_PAUSE: Duration = Duration::from_millis(100);
@@ -45,6 +45,8 @@ pub struct PassOutcome {
     pub next_try_at: Option<DateTime<Utc>>,
     /// Sending is halted until an operator acts.
     pub halted: bool,
+    /// Operators have paused everybody, or conversations.
+    pub paused: bool,
     /// A signal ended the pass early.
     pub interrupted: bool,
     pub duration_ms: u64,
@@ -103,6 +105,7 @@ pub async fn pass(
         nothing_delivered: tally.outcomes(OutcomeClass::Accepted) == 0 && waiting > capped,
         next_try_at,
         halted: deliverer.halt().is_some(),
+        paused: operator_pause::read(state, now).await?.is_some(),
         interrupted: stop.is_cancelled(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
@@ -149,6 +152,9 @@ async fn deliver_until_idle(
             if due_in != Some(Duration::ZERO) || deliverer.is_obstructed(now) {
                 let (waiting, in_flight) = due::backlog(state).await?;
                 if waiting == 0 && in_flight == 0 {
+                    return Ok(());
+                }
+                if due_in.is_none() && in_flight == 0 && deliverer.is_paused() {
                     return Ok(());
                 }
                 let left = max_wait.saturating_sub(decided_at.elapsed());

@@ -33,7 +33,7 @@ use crate::source::read::BATCH_ROWS;
 use crate::store::backup::RestoredState;
 use crate::store::control::{self, FirstRunDone, MappingInUse, StoredHalt};
 use crate::store::state_db::StateDb;
-use crate::store::{due, gone, held, introduced, lead, tested};
+use crate::store::{due, gone, held, introduced, lead, operator_pause, tested};
 use crate::wording::meaning;
 
 /// Plans every lead, in constant memory. `each` receives the leads of the plan in order of their ids; `tally` receives the number
@@ -98,6 +98,7 @@ pub async fn plan(
         }
     };
     totals.halt = halt(state, settings).await?;
+    totals.pause = operator_pause::read(state, now).await?;
     if settings.conversica.test_lead_token.is_some() {
         let limit = settings.conversica.test_lead_limit;
         totals.test_leads = Some(TestLeads { limit, left: due::test_leads_left(state, limit).await? });

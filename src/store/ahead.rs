@@ -14,7 +14,7 @@ use crate::store::control::{
 };
 use crate::store::lead::locking;
 use crate::store::state_db::{StateDb, on_state};
-use crate::store::{due, micros};
+use crate::store::{due, micros, operator_pause};
 
 /// The latest due time over all groups. Each group has an index that answers this.
 fn latest_due() -> String {
@@ -161,8 +161,8 @@ pub async fn correct_facts(db: &StateDb, facts: ControlFacts, now: DateTime<Utc>
             sqlx::query("update control set body = $2 where name = $1 and body = $3")
                 .bind(name).bind(text).bind(before).execute(&mut *transaction).await?;
         }
-        sqlx::query("update control set at = $2 where at > $1 and name not in ($3, $4)")
-            .bind(micros(latest)).bind(micros(now)).bind(first).bind(second).execute(&mut *transaction).await?;
+        sqlx::query("update control set at = $2 where at > $1 and name not in ($3, $4) and name not like $5")
+            .bind(micros(latest)).bind(micros(now)).bind(first).bind(second).bind(operator_pause::ROWS).execute(&mut *transaction).await?;
         transaction.commit().await?;
     });
     ControlFacts::read(db).await

@@ -15,7 +15,7 @@ use crate::rules::poll_record::LastPoll;
 use crate::rules::settled::SettledMoment;
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
-use crate::store::{instant, micros};
+use crate::store::{instant, micros, operator_pause};
 
 /// A fact that exists at most once.
 pub trait ControlFact: Serialize + DeserializeOwned {
@@ -220,14 +220,18 @@ pub struct ControlFacts {
     newest_at: Option<DateTime<Utc>>,
 }
 
-/// Facts whose column `at` is not the moment of writing: it is a fencing token or the end of a pause.
+/// Facts whose column `at` is not the moment of writing, besides those of [`operator_pause`]: it is a fencing token or the end
+/// of a pause.
 pub(crate) const WITHOUT_MOMENT: [&str; 2] = ["polling", "asked_pause"];
+
+fn has_moment(name: &str) -> bool {
+    !WITHOUT_MOMENT.contains(&name) && !operator_pause::is_row(name)
+}
 
 impl ControlFacts {
     pub async fn read(db: &StateDb) -> Result<Self, sqlx::Error> {
         let rows: Vec<(String, String, i64)> = db.fetch_all("select name, body, at from control").await?;
-        let newest =
-            rows.iter().filter(|(name, ..)| !WITHOUT_MOMENT.contains(&name.as_str())).map(|(.., at)| *at).max();
+        let newest = rows.iter().filter(|(name, ..)| has_moment(name)).map(|(.., at)| *at).max();
         let bodies = rows.into_iter().map(|(name, body, _)| (name, body)).collect();
         Ok(Self { bodies, newest_at: newest.map(instant) })
     }

@@ -33,6 +33,8 @@ pub enum DecisionAction {
     /// The erased lead is not recorded.
     Erase,
     Allow,
+    Pause,
+    Unpause,
 }
 
 impl DecisionAction {
@@ -45,6 +47,8 @@ impl DecisionAction {
             DecisionAction::Restored => "restored",
             DecisionAction::Erase => "erase",
             DecisionAction::Allow => "allow",
+            DecisionAction::Pause => "pause",
+            DecisionAction::Unpause => "unpause",
         }
     }
 }

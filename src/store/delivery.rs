@@ -18,7 +18,9 @@ use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::rules::retry::NextStep;
 use crate::store::lead::{self, InOrder};
 use crate::store::state_db::{StateDb, on_state};
-use crate::store::{consent, due, instant, late, micros, outcome, pause, possible_opt_out, withdrawal_apart};
+use crate::store::{
+    consent, due, instant, late, micros, operator_pause, outcome, pause, possible_opt_out, withdrawal_apart,
+};
 
 /// A withdrawal of consent needs no further send: Conversica accepted it, or never received the content that it withdraws.
 macro_rules! nothing_to_withdraw {
@@ -91,6 +93,7 @@ pub async fn record_and_claim(
         return Ok(Vec::new());
     }
     let order = InOrder::of(db, "select f_id, f_client_id from f");
+    let not_paused = operator_pause::is_not_paused(db);
     on_state!(db, pool => {
         let mut transaction = pool.begin_with(db.begin_write()).await?;
         let mut finished = finished.to_vec();
@@ -150,7 +153,8 @@ pub async fn record_and_claim(
                     .bind(quota.since).bind(quota.at_most).fetch_one(&mut *transaction).await?;
                 budget = budget.min(quota.at_most - used);
             }
-            let mut claim = QueryBuilder::new("with due (due_id, due_client_id) as (select id, client_id from (");
+            let mut claim = QueryBuilder::new(operator_pause::PAUSED_BEFORE);
+            claim.push_bind(micros(now)).push("), due (due_id, due_client_id) as (select id, client_id from (");
             let mut union = "";
             for (place, arm) in admit.arms(wanted, budget).into_iter().enumerate() {
                 claim.push(union).push("select * from (select id, client_id, due_at, ");
@@ -159,6 +163,9 @@ pub async fn record_and_claim(
                 claim.push(arm.condition).push(" and due_at <= ").push_bind(micros(now));
                 if opt_outs == OptOuts::Keep {
                     claim.push(NOTHING_TO_TAKE_IN).push(possible_opt_out::NOT_HELD);
+                }
+                if arm.condition != due::URGENT {
+                    claim.push(&not_paused);
                 }
                 claim.push(" order by due_at, id limit ").push_bind(arm.limit);
                 claim.push(" ").push(db.skip_locked()).push(") arm");

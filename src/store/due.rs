@@ -8,6 +8,7 @@ use crate::rules::admission::{ClaimFilter, NewPeopleCap};
 use crate::rules::hold_reason::TEST_LEAD_LIMIT;
 use crate::store::control::{self, TestLeadSent};
 use crate::store::lead::locking;
+use crate::store::operator_pause::{self, PAUSED_BEFORE};
 use crate::store::possible_opt_out::NOT_HELD;
 use crate::store::state_db::{StateDb, on_state};
 use crate::store::{instant, micros};
@@ -95,10 +96,12 @@ pub async fn next_due_at(db: &StateDb, admit: &ClaimFilter, now: DateTime<Utc>) 
     let mut next = NextDue::default();
     for arm in admit.arms(1, 1) {
         let sql = format!(
-            "select min(due_at) from lead where status in ('pending', 'retrying') and {}{NOT_HELD}",
-            arm.condition
+            "{PAUSED_BEFORE}$1) select min(due_at) from lead where status in ('pending', 'retrying') and {}{NOT_HELD}{}",
+            arm.condition,
+            unless_paused(db, arm.condition)
         );
-        let due: Option<i64> = on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)?;
+        let due: Option<i64> =
+            on_state!(db, pool => sqlx::query_scalar(trusted(sql)).bind(micros(now)).fetch_one(pool).await)?;
         let Some(due) = due.map(instant) else { continue };
         let mut at = due;
         if let ClaimFilter::Capped(caps) = admit
@@ -111,6 +114,11 @@ pub async fn next_due_at(db: &StateDb, admit: &ClaimFilter, now: DateTime<Utc>) 
         next.at = Some(next.at.map_or(at, |before| before.min(at)));
     }
     Ok(next)
+}
+
+/// A condition that leaves out leads that an operator has paused; blank for withdrawals of consent, which no pause stops.
+fn unless_paused(db: &StateDb, condition: &str) -> String {
+    if condition == URGENT { String::new() } else { operator_pause::is_not_paused(db) }
 }
 
 /// When every cap admits a new person; `None` if they all do now.
@@ -183,7 +191,8 @@ pub async fn hurry_withdrawals(db: &StateDb, now: DateTime<Utc>) -> Result<u64, 
     Ok(on_state!(db, pool => sqlx::query(trusted(sql)).bind(micros(now)).execute(pool).await?.rows_affected()))
 }
 
-/// Since when the lead that has waited longest waits: due, or failed and waiting for its retry.
+/// Since when the lead that has waited longest waits: due, or failed and waiting for its retry. Leads that an operator has paused
+/// do not count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LongestWait {
     /// For leads that Conversica knows and for withdrawals of consent; no cap delays them.
@@ -199,14 +208,16 @@ impl LongestWait {
 }
 
 /// Reads the first entry of each index of due leads, and the few failed leads.
-pub async fn longest_wait(db: &StateDb) -> Result<LongestWait, sqlx::Error> {
+pub async fn longest_wait(db: &StateDb, now: DateTime<Utc>) -> Result<LongestWait, sqlx::Error> {
     let mut longest = LongestWait::default();
     for (condition, is_new) in [(URGENT, false), (KNOWN, false), (NEW, true)] {
+        let waits = format!("{condition}{NOT_HELD}{}", unless_paused(db, condition));
         let sql = format!(
-            "select min(due_at) from lead where status in ('pending', 'retrying') and {condition}{NOT_HELD} union all \
-             select min(first_failed_at) from lead where status = 'retrying' and status <> 'in_sync' and {condition}{NOT_HELD}"
+            "{PAUSED_BEFORE}$1) select min(due_at) from lead where status in ('pending', 'retrying') and {waits} union all \
+             select min(first_failed_at) from lead where status = 'retrying' and status <> 'in_sync' and {waits}"
         );
-        let found: Vec<Option<i64>> = on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_all(pool).await)?;
+        let found: Vec<Option<i64>> =
+            on_state!(db, pool => sqlx::query_scalar(trusted(sql)).bind(micros(now)).fetch_all(pool).await)?;
         let since = if is_new { &mut longest.new } else { &mut longest.known };
         *since = since.iter().copied().chain(found.into_iter().flatten().map(instant)).min();
     }
@@ -232,12 +243,15 @@ pub async fn count_untried_people(db: &StateDb) -> Result<i64, sqlx::Error> {
     on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)
 }
 
-/// The earliest due time in the backlog; `None` if no lead waits. Each part has an index.
-pub async fn oldest(db: &StateDb) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+/// The earliest due time in the backlog, without paused leads; `None` if no lead waits. Each part has an index.
+pub async fn oldest(db: &StateDb, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     const WAITS: &str = "select min(due_at) as at from lead where status in ('pending', 'retrying')";
     let sql = format!(
-        "select min(at) from ({WAITS} and {URGENT} union all {WAITS} and {KNOWN} union all {WAITS} and {NEW}) parts"
+        "{PAUSED_BEFORE}$1) select min(at) from \
+         ({WAITS} and {URGENT} union all {WAITS} and {KNOWN}{sent} union all {WAITS} and {NEW}{sent}) parts",
+        sent = operator_pause::is_not_paused(db)
     );
-    let at: Option<i64> = on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)?;
+    let at: Option<i64> =
+        on_state!(db, pool => sqlx::query_scalar(trusted(sql)).bind(micros(now)).fetch_one(pool).await)?;
     Ok(at.map(instant))
 }

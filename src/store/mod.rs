@@ -25,6 +25,7 @@ pub mod lead;
 pub mod lead_record;
 mod lead_status;
 pub mod listing;
+pub mod operator_pause;
 pub mod orphan;
 pub mod outcome;
 pub mod packed;

@@ -162,7 +162,7 @@ pub fn standing(story: &LeadStory) -> (String, &'static str) {
             meaning(LeadStatus::Assumed).to_owned(),
             "nothing, if Conversica knows this person; its next change is sent, and is then a first contact as far as is known here",
         ),
-        LeadStatus::Pending => ("to be sent now".to_owned(), "nothing, while `run` works and `status` shows no halt"),
+        LeadStatus::Pending => ("to be sent now".to_owned(), "nothing, while `run` works and `status` shows no halt and no pause"),
         LeadStatus::InFlight => ("on its way to Conversica".to_owned(), NOTHING),
         LeadStatus::Retrying => (
             format!("failed for a passing reason{}; tried again{due}", answer()),

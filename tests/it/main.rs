@@ -109,6 +109,7 @@ mod notify;
 mod odd_opt_out;
 mod odd_value;
 mod once;
+mod operator_pause;
 mod outage;
 mod outcome_table;
 mod pacing;

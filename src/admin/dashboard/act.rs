@@ -12,6 +12,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use secrecy::ExposeSecret;
 use tracing::{info, warn};
 
+use super::act_pause::{self, PauseForm};
+use super::act_preview::{ActionInput, ActionPreview, ActionResult};
 use super::door::{is_of_our_pages, same_secret};
 use super::enter::not_ours;
 use super::frame::{PageFrame, QueryParameters, away, note, page};
@@ -36,23 +38,9 @@ enum OperatorAction {
     Release(ReleaseKind, HeldSelection),
     Retry(Vec<LeadStatus>, Option<Vec<String>>),
     Resume,
-}
-
-/// The effect of the decision at this moment.
-struct ActionPreview {
-    title: String,
-    question: String,
-    asides: Vec<String>,
-    button: &'static str,
-    /// Names the set that was shown: if more leads join it, the page shows them first.
-    shown: String,
-}
-
-/// The result of the decision.
-enum ActionResult {
-    Said(String),
-    /// The set has grown: the page shows it again, with this message.
-    Grown(String),
+    Pause(PauseForm),
+    /// Of these conversations, or all pauses if none is named.
+    Unpause(Vec<String>),
 }
 
 impl OperatorAction {
@@ -64,6 +52,11 @@ impl OperatorAction {
             ("approve", _) => Some(Self::Release(ReleaseKind::Send, selection)),
             ("baseline", _) => Some(Self::Release(ReleaseKind::Baseline, selection)),
             ("resume", _) => Some(Self::Resume),
+            ("pause", _) => Some(Self::Pause(PauseForm::read(asked))),
+            ("unpause", _) => {
+                let named = Some(asked.get("conversation")).filter(|name| !name.is_empty());
+                Some(Self::Unpause(named.map(str::to_owned).into_iter().collect()))
+            }
             ("retry", "rejected") => Some(Self::Retry(vec![LeadStatus::Rejected], id.map(|id| vec![id]))),
             ("retry", "exhausted") => Some(Self::Retry(vec![LeadStatus::Exhausted], id.map(|id| vec![id]))),
             // Without a status the request means one lead, never all.
@@ -108,8 +101,11 @@ impl OperatorAction {
                     ],
                     button: "Lift the halt",
                     shown: micros(halt.since).to_string(),
+                    inputs: Vec::new(),
                 }))
             }
+            Self::Pause(form) => Ok(Ok(form.preview(db, clock::now()).await?)),
+            Self::Unpause(conversations) => Ok(act_pause::preview_end(db, conversations, clock::now()).await?),
         }
     }
 
@@ -131,6 +127,7 @@ impl OperatorAction {
             ],
             button,
             shown: held.set_name(),
+            inputs: Vec::new(),
         }
     }
 
@@ -186,6 +183,8 @@ impl OperatorAction {
                 }
                 Ok(ActionResult::Said(wording::resumed(decide::resume(db, who, now).await?).to_owned()))
             }
+            Self::Pause(form) => form.carry_out(db, shown, who, now).await,
+            Self::Unpause(conversations) => act_pause::carry_out_end(db, conversations, shown, who, now).await,
         }
     }
 }
@@ -208,6 +207,7 @@ fn of_retry(stuck: StuckLeads) -> ActionPreview {
         ],
         button: "Retry",
         shown: stuck.leads.to_string(),
+        inputs: Vec::new(),
     }
 }
 
@@ -220,6 +220,7 @@ struct ConfirmPage {
     question: String,
     asides: Vec<String>,
     action: String,
+    inputs: Vec<ActionInput>,
     fields: Vec<(&'static str, String)>,
     button: &'static str,
     back: String,
@@ -232,14 +233,19 @@ fn confirm(
     prospect: ActionPreview,
     notice: Option<String>,
 ) -> ConfirmPage {
-    let carried = ["id", "status", "reason", "back"].into_iter().map(|field| (field, asked.get(field).to_owned()));
-    let fields = carried.filter(|(_, value)| !value.is_empty()).chain([("shown", prospect.shown)]).collect();
+    let carried = ["id", "status", "reason", "conversation", "back"];
+    let is_input = |field: &&str| prospect.inputs.iter().any(|input| input.name == *field);
+    let carried =
+        carried.into_iter().filter(|field| !is_input(field)).map(|field| (field, asked.get(field).to_owned()));
+    let fields: Vec<_> =
+        carried.filter(|(_, value)| !value.is_empty()).chain([("shown", prospect.shown.clone())]).collect();
     ConfirmPage {
         frame,
         title: prospect.title,
         notice,
         question: prospect.question,
         asides: prospect.asides,
+        inputs: prospect.inputs,
         action: format!("/act/{name}"),
         fields,
         button: prospect.button,
@@ -395,5 +401,7 @@ mod tests {
             Some(OperatorAction::Release(ReleaseKind::Baseline, HeldSelection::default()))
         );
         assert_eq!(read("resume", "id=1"), Some(OperatorAction::Resume));
+        assert_eq!(read("unpause", ""), Some(OperatorAction::Unpause(Vec::new())));
+        assert_eq!(read("unpause", "conversation=Spring"), Some(OperatorAction::Unpause(vec!["Spring".to_owned()])));
     }
 }

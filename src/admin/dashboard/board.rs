@@ -53,8 +53,9 @@ impl DashboardContext {
         let veil = self.veil();
         let window = &self.desk.window;
         let read = async |db: &StateDb| {
-            let mut report = StatusReport::of(db).await?;
-            let details = OverviewDetails::of(db, &veil, clock::now()).await?;
+            let now = clock::now();
+            let mut report = StatusReport::of(db, now).await?;
+            let details = OverviewDetails::of(db, &veil, now).await?;
             details.needing.iter().for_each(|(status, leads)| report.set_leads(*status, *leads));
             Ok((report, details))
         };

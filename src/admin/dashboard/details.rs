@@ -73,7 +73,7 @@ impl OverviewDetails {
         posts.iter_mut().for_each(|post| post.body.clear());
         Ok(Self {
             at: now,
-            oldest_due: due::oldest(db).await?,
+            oldest_due: due::oldest(db, now).await?,
             hour: outcome::by_stretch(db, first_of_hour(now), FINE).await?,
             day: outcome::by_stretch(db, first_of_day(now), COARSE).await?,
             groups,

@@ -6,6 +6,8 @@
 //! ([`crate::decide`]), after a page that shows its effect. No page loads a script, a style or an image from another server.
 
 mod act;
+mod act_pause;
+mod act_preview;
 mod api;
 pub mod board;
 mod details;

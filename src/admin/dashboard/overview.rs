@@ -20,6 +20,7 @@ use crate::clock;
 use crate::conversica::lead::LeadId;
 use crate::reconcile::report::cure;
 use crate::rules::lead_status::LeadStatus;
+use crate::rules::operator_pause::{OperatorPause, PauseShown};
 use crate::rules::verdict::LeadVerdict;
 use crate::status::{ServiceStanding, StatusReport};
 use crate::store::control::StoredPace;
@@ -53,6 +54,8 @@ struct OverviewPage {
     poll: String,
     at: ShownMoment,
     halt: Option<HaltPanel>,
+    pauses: Vec<PausePanel>,
+    everybody_is_paused: bool,
     state: Option<Vec<TextPiece>>,
     source: Option<Vec<TextPiece>>,
     /// The note on known leads, while the CRM cannot be read.
@@ -76,6 +79,17 @@ struct HaltPanel {
     since: ShownMoment,
     detail: Option<String>,
     cure: Vec<TextPiece>,
+}
+
+struct PausePanel {
+    id: String,
+    scope: String,
+    since: ShownMoment,
+    until: Option<ShownMoment>,
+    who: String,
+    reason: Option<String>,
+    /// The address of the page that ends it.
+    end: String,
 }
 
 struct HeldPanel {
@@ -165,6 +179,8 @@ impl OverviewPage {
             poll: poll(report, now),
             at: moment(details.at, now),
             halt,
+            pauses: report.pause.iter().flat_map(|pause| pauses(pause, now)).collect(),
+            everybody_is_paused: report.pause.as_ref().is_some_and(PauseShown::is_of_everybody),
             state: cure_of("state"),
             source: cure_of("source"),
             of_known_leads: sending.of_known_leads(),
@@ -182,6 +198,23 @@ impl OverviewPage {
             events: events(report, details, now),
         }
     }
+}
+
+fn pauses(shown: &PauseShown, now: DateTime<Utc>) -> Vec<PausePanel> {
+    let panel = |(number, pause): (usize, &OperatorPause)| {
+        let name = pause.conversation.as_deref();
+        let link = query(&[("conversation", name.unwrap_or_default())]);
+        PausePanel {
+            id: format!("paused-{number}"),
+            scope: name.map_or("everybody".to_owned(), |name| format!("conversation {name}")),
+            since: moment(pause.since, now),
+            until: pause.until.map(|until| moment(until, now)),
+            who: pause.who.clone(),
+            reason: pause.reason.clone(),
+            end: if link.is_empty() { "/act/unpause".to_owned() } else { format!("/act/unpause?{link}") },
+        }
+    };
+    shown.scopes.iter().enumerate().map(panel).collect()
 }
 
 fn poll(report: &StatusReport, now: DateTime<Utc>) -> String {
@@ -317,7 +350,7 @@ fn pace(pacing: &StoredPace, sending: SendingState, now: DateTime<Utc>) -> Vec<S
         format!("p to {ceiling} requests a second, as set.")
     };
     match sending {
-        SendingState::Halted | SendingState::StateUnwritable => {
+        SendingState::Halted | SendingState::StateUnwritable | SendingState::PausedByOperator => {
             return sending.why_leads_wait().map(|why| format!("At present {why}.")).into_iter().collect();
         }
         SendingState::Paused(until) => {

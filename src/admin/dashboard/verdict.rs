@@ -42,10 +42,13 @@ pub fn verdict(
         SendingState::StateUnwritable => {
             return (VerdictTone::Stopped, "The state cannot be written: nothing is sent".to_owned());
         }
-        SendingState::Paused(_) | SendingState::Probing | SendingState::Flowing => {}
+        SendingState::PausedByOperator | SendingState::Paused(_) | SendingState::Probing | SendingState::Flowing => {}
     }
     if reasons.iter().any(|reason| reason.reason == "source") {
         return (VerdictTone::Stopped, "The CRM cannot be read: changes are not found".to_owned());
+    }
+    if sending == SendingState::PausedByOperator {
+        return (VerdictTone::Look, "Paused by an operator: no first contact and no update is sent".to_owned());
     }
     let stuck: i64 = [LeadStatus::Rejected, LeadStatus::Exhausted, LeadStatus::Invalid]
         .map(|status| report.leads(status))
@@ -65,7 +68,13 @@ pub fn verdict(
         SendingState::Probing => {
             return (VerdictTone::Look, "Conversica does not answer well: one lead at a time is tried".to_owned());
         }
-        SendingState::Halted | SendingState::StateUnwritable | SendingState::Flowing => {}
+        SendingState::Halted
+        | SendingState::StateUnwritable
+        | SendingState::PausedByOperator
+        | SendingState::Flowing => {}
+    }
+    if let Some(pause) = &report.pause {
+        return (VerdictTone::Look, format!("Working, except for what an operator has paused: {}", pause.names()));
     }
     let possible = report.received.possible_opt_outs;
     if possible > 0 {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::rules::operator_pause::OperatorPause;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
@@ -20,6 +21,7 @@ fn quiet() -> ServiceReading {
     ServiceReading {
         halt: None,
         hold: None,
+        pause: None,
         rejected,
         exhausted,
         last_poll: None,
@@ -56,6 +58,38 @@ fn seen(
     now: DateTime<Utc>,
 ) -> ConditionView {
     view(reading, circumstances, now).into_iter().find(|(one, _)| *one == condition).unwrap().1
+}
+
+fn paused(since: i64, reason: &str) -> Option<PauseShown> {
+    let pause = OperatorPause {
+        conversation: None,
+        since: at(since),
+        until: None,
+        reason: Some(reason.to_owned()),
+        who: "kim (command line)".to_owned(),
+    };
+    PauseShown::of(vec![pause], at(since))
+}
+
+#[test]
+fn a_pause_is_told_once_and_so_is_its_end() {
+    let mut reading = ServiceReading { pause: paused(1, "wrong prices"), ..quiet() };
+    let mut account = AlertAccount::default();
+    let mut told = |reading: &ServiceReading, now: i64| {
+        let (next, news) = step(&account, &view(reading, &circumstances(), at(now)), &teller(), at(now));
+        account = next;
+        news.into_iter().map(|news| (news.kind, news.document)).collect::<Vec<_>>()
+    };
+    let begun = told(&reading, 2);
+    assert_eq!((begun.len(), begun[0].0), (1, "paused"));
+    assert_eq!(begun[0].1["reason"], "everybody, by kim (command line): wrong prices");
+    assert!(begun[0].1["cure"].as_str().is_some_and(|cure| cure.contains("unpause")));
+    assert!(told(&reading, 3).is_empty());
+    reading.pause = paused(4, "holidays");
+    assert_eq!(told(&reading, 5).len(), 1, "another pause");
+    reading.pause = None;
+    let ended = told(&reading, 6);
+    assert_eq!((ended.len(), &ended[0].1["state"]), (1, &serde_json::json!("ended")));
 }
 
 fn halted(since: i64) -> Option<HaltShown> {

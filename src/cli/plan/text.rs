@@ -11,7 +11,7 @@ use crate::rules::hold_reason::{SOURCE_SHRANK, advice};
 use crate::rules::plan_forecast::PlanForecast;
 use crate::rules::plan_totals::{PlanTotals, RowReason};
 use crate::send::planned_lead::PlannedLead;
-use crate::wording::{counted, first_contacts, roughly};
+use crate::wording::{counted, first_contacts, paused, roughly};
 
 /// Conversations, and keys, that are listed one by one.
 const NAMED: usize = 10;
@@ -82,6 +82,9 @@ fn warnings(totals: &PlanTotals) -> String {
             halt.since.format("%F %T UTC"),
             halt.cure
         );
+    }
+    if let Some(pause) = &totals.pause {
+        text.push_str(&paused(pause));
     }
     if let Some(tests) = &totals.test_leads {
         let _ = writeln!(

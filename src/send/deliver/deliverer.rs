@@ -11,6 +11,7 @@ use crate::client::{ConversicaClient, RequestAttempt};
 use crate::config::ServiceSettings;
 use crate::rules::admission::ClaimFilter;
 use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
+use crate::rules::operator_pause::PauseShown;
 use crate::send::tally::RunTally;
 use crate::send::throttle::DeliveryThrottle;
 use crate::store::control::StoredHalt;
@@ -29,6 +30,8 @@ pub struct LeadDeliverer {
     /// Whether these credentials have ever had a 2xx; until then, the deliverer sends one request at a time.
     pub(crate) verified: bool,
     pub(crate) halt: Option<StoredHalt>,
+    /// What operators have paused, as far as it was read; the claim asks for itself.
+    pub(crate) operator_pause: Option<PauseShown>,
     /// A halt, a first 2xx or a pause that is not on the disk yet.
     pub(crate) unwritten: Vec<UnwrittenFact>,
     /// `None` where the claim was too old when its request was about to be written.

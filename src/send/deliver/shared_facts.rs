@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::rules::retry;
 use crate::send::deliver::deliverer::{LeadDeliverer, RECHECK, UnwrittenFact};
 use crate::store::control::{self, MappingInUse, ResumedAt, StoredHalt, VerifiedAccount};
 use crate::store::state_db::StateDb;
-use crate::store::{ahead, pause, restored_state};
+use crate::store::{ahead, operator_pause, pause, restored_state};
 use crate::{clock, horizon};
 
 /// How long a request's task tries to announce a pause; the outcome of its request waits meanwhile.
@@ -73,6 +73,7 @@ impl LeadDeliverer {
     /// leads, the first success of the credentials.
     pub(crate) async fn look_at_state(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         self.look_at_halt(now).await?;
+        self.look_at_pause(now).await?;
         restored_state::recognise_restored(&self.state, &self.tally.memory, now).await?;
         let longest = retry::longest_wait(&self.settings.delivery);
         ahead::correct_waits(&self.state, longest, self.admit.counts_introductions(), now).await?;
@@ -93,6 +94,26 @@ impl LeadDeliverer {
                 .is_some_and(|verified| verified.account == self.account);
         }
         self.look_at = now + RECHECK;
+        Ok(())
+    }
+
+    /// Logs when an operator pauses sending, and when it goes on.
+    async fn look_at_pause(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
+        let found = operator_pause::read(&self.state, now).await?;
+        if found != self.operator_pause {
+            match &found {
+                Some(pause) => warn!(
+                    scope = pause.names(),
+                    since = %pause.since,
+                    until = pause.until.map(|until| until.to_rfc3339()),
+                    who = pause.who,
+                    "paused by an operator: no first contact and no update is sent"
+                ),
+                None => info!("the pause by an operator is over"),
+            }
+            self.idle_until = None;
+            self.operator_pause = found;
+        }
         Ok(())
     }
 
