@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use crate::config::ServiceSettings;
 use crate::error::SetupError;
 use crate::rules::guard::StandingHold;
-use crate::rules::hold_reason::{FIRST_RUN, TEST_LEAD_LIMIT};
+use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_status::LeadStatus;
 use crate::rules::operator_pause::{OperatorPause, PauseScope};
 use crate::store::control::{self, CompareAsked, FirstRunDone, ResumedAt, StoredHalt};
@@ -14,10 +14,11 @@ use crate::store::decision::{self, DecisionAction, DecisionMaker};
 use crate::store::held::{self, HeldLeads, ReleaseKind, ReleaseOrder, ReleaseOutcome};
 use crate::store::operator_pause::{self, PauseEnd};
 use crate::store::state_db::StateDb;
-use crate::store::{due, gone, stuck};
+use crate::store::{bulk_decision, due, gone, stuck};
 use crate::wording;
 
-/// Releases the leads that were shown; [`ReleaseOutcome::Grown`] where more are held by now.
+/// Releases the leads that were shown; [`ReleaseOutcome::Grown`] where more are held by now. `done` is told how many leads each
+/// part had.
 ///
 /// # Errors
 /// [`SetupError`] where no more test leads may be sent; otherwise the state's.
@@ -26,6 +27,7 @@ pub async fn release(
     settings: &ServiceSettings,
     order: ReleaseOrder<'_>,
     now: DateTime<Utc>,
+    done: impl FnMut(u64),
 ) -> anyhow::Result<ReleaseOutcome> {
     let ReleaseOrder { shown, release, .. } = order;
     refuse_more_tests(shown, release, settings, state).await?;
@@ -36,12 +38,13 @@ pub async fn release(
         // process were killed in between, the lead would be sent without the compare.
         control::write(state, &CompareAsked { at: now }, now).await?;
     }
-    let released = held::release(state, order, now).await?;
+    bulk_decision::resume(state, now).await?;
+    let released = held::release(state, order, now, done).await?;
     if released == ReleaseOutcome::Grown {
         return Ok(released);
     }
     if release == ReleaseKind::Send {
-        gone::settle(state, settings.source.on_delete, now, now).await?;
+        gone::settle(state, settings.source.on_delete, now).await?;
     }
     if let Some(hold) = &hold {
         settle_hold(state, hold, release, now).await?;
@@ -60,7 +63,7 @@ pub async fn refuse_more_tests(
     state: &StateDb,
 ) -> anyhow::Result<()> {
     let conversica = &settings.conversica;
-    let concerned = held.reasons.contains_key(TEST_LEAD_LIMIT) && conversica.test_lead_token.is_some();
+    let concerned = held.reasons.contains_key(HoldReason::TestLeadLimit.name()) && conversica.test_lead_token.is_some();
     if !concerned || release == ReleaseKind::Baseline {
         return Ok(());
     }
@@ -83,10 +86,10 @@ async fn settle_hold(
     release: ReleaseKind,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
-    if held::any(state, Some(&hold.reason)).await? {
+    if held::any(state, Some(hold.reason)).await? {
         return Ok(());
     }
-    if hold.reason == FIRST_RUN {
+    if hold.reason == HoldReason::FirstRun {
         let by = match release {
             ReleaseKind::Send => "approve",
             ReleaseKind::Baseline => "baseline",
@@ -98,14 +101,16 @@ async fn settle_hold(
 }
 
 /// Requeues rejected or exhausted leads, with their newest content: all of them, or those of `ids`. Returns their number.
+/// `done` is told how many leads each part had.
 pub async fn retry(
     state: &StateDb,
     statuses: &[LeadStatus],
     ids: Option<&[String]>,
     who: &DecisionMaker,
     now: DateTime<Utc>,
+    done: impl FnMut(u64),
 ) -> Result<u64, sqlx::Error> {
-    stuck::requeue(state, statuses, ids, Some(who), now).await
+    stuck::requeue(state, statuses, ids, who, now, done).await
 }
 
 /// Lifts a halt; returns whether there was one.

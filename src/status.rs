@@ -322,7 +322,7 @@ async fn hold(state: &StateDb, leads: i64) -> Result<Option<HoldShown>, sqlx::Er
     }
     let (new_people, assumed_known) = held::first_contacts(state).await?;
     if let Some(StandingHold { reason, since }) = control::read::<StandingHold>(state).await? {
-        return Ok(Some(HoldShown { reason, since, leads, new_people, assumed_known }));
+        return Ok(Some(HoldShown { reason: reason.name().to_owned(), since, leads, new_people, assumed_known }));
     }
     let first = held::longest_held(state).await?;
     Ok(first.map(|(reason, since)| HoldShown { reason, since, leads, new_people, assumed_known }))

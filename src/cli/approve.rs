@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::cli::context::{ExitCode, confirmed, existing_state, person, settings};
-use crate::cli::table;
+use crate::cli::{progress, table};
 use crate::console::{printable, say};
 use crate::error::SetupError;
 use crate::store::held::{self, HeldLeads, HeldSelection, ReleaseKind, ReleaseOrder, ReleaseOutcome};
@@ -59,15 +59,16 @@ pub async fn run(args: Args, release: ReleaseKind, file: Option<&Path>) -> anyho
         }
         let now = clock::now();
         let who = person();
-        let order = ReleaseOrder { selection: &selection, shown: &held, release, who: Some(&who) };
-        let released = match decide::release(&state, &loaded.settings, order, now).await? {
-            ReleaseOutcome::Leads(leads) => leads,
-            ReleaseOutcome::Grown => {
-                // An operator who was asked is asked again; --yes without --shown covers every held lead.
-                shown = (!args.yes || args.shown.is_some()).then_some(held);
-                continue;
-            }
-        };
+        let order = ReleaseOrder { selection: &selection, shown: &held, release, who: &who };
+        let released =
+            match decide::release(&state, &loaded.settings, order, now, progress::deciding(held.leads)).await? {
+                ReleaseOutcome::Leads(leads) => leads,
+                ReleaseOutcome::Grown => {
+                    // An operator who was asked is asked again; --yes without --shown covers every held lead.
+                    shown = (!args.yes || args.shown.is_some()).then_some(held);
+                    continue;
+                }
+            };
         decided = true;
         for sentence in wording::released(&released, release, on_delete) {
             say(sentence);

@@ -44,3 +44,19 @@ pub async fn reading(state: StateDb, tally: Arc<RunTally>) {
         show_reading(&bar, &tally, known);
     }
 }
+
+/// A bar for a decision about `leads` leads. The function is told how many leads each part had.
+pub fn deciding(leads: i64) -> impl FnMut(u64) {
+    let bar = bar().map(|(bar, _)| bar);
+    if let Some(bar) = &bar {
+        bar.set_length(u64::try_from(leads).unwrap_or(0));
+        bar.set_message("leads decided");
+    }
+    move |part| {
+        let Some(bar) = &bar else { return };
+        bar.inc(part);
+        if Some(bar.position()) >= bar.length() {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::ValueEnum;
 
 use crate::cli::context::{ExitCode, existing_state, person, settings};
-use crate::cli::table;
+use crate::cli::{progress, table};
 use crate::console::say;
 use crate::error::SetupError;
 use crate::rules::lead_status::LeadStatus;
@@ -51,7 +51,8 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         Some(ids) => stuck::list_other_ids(&state, statuses, ids).await?,
         None => Vec::new(),
     };
-    let requeued = decide::retry(&state, statuses, ids, &person(), clock::now()).await?;
+    let stuck = stuck::look(&state, statuses, ids).await?.leads;
+    let requeued = decide::retry(&state, statuses, ids, &person(), clock::now(), progress::deciding(stuck)).await?;
     match ids {
         Some(ids) if requeued == 0 => Err(nothing_stuck(ids).into()),
         _ => {

@@ -2,7 +2,7 @@
 
 use crate::config::ConversationChanges;
 use crate::conversica::lead::{LeadId, RowHash, conversation_id, with_withdrawn, withdraws_consent};
-use crate::rules::hold_reason::CONVERSATION_CHANGED;
+use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_change::{KnownLead, LeadChange};
 use crate::rules::lead_status::LeadStatus;
 use crate::rules::mapping::MappedRow;
@@ -97,7 +97,7 @@ pub fn compare(
         lead: mapped.lead,
         desired_hash,
         desired: mapped.desired,
-        hold_reason: another_conversation.then_some(CONVERSATION_CHANGED),
+        hold_reason: another_conversation.then_some(HoldReason::ConversationChanged),
         urgent: kind == ChangeKind::Stop,
         row_hash: mapped.row_hash,
     };
@@ -214,7 +214,7 @@ mod tests {
             RowDifference::Changed(change, _) => change.hold_reason,
             other => panic!("{other:?}"),
         };
-        let holds = Some(CONVERSATION_CHANGED);
+        let holds = Some(HoldReason::ConversationChanged);
         assert!(needs_delivered(&mapped(Ok(b)), Some(&known(a, Some(a))), Hold));
         assert_eq!(reason(b, Some(&known(a, Some(a))), Some(a), Hold), holds);
         assert_eq!(reason(b, Some(&known(a, Some(a))), Some(a), Send), None);

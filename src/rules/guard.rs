@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{ChangeDetection, FirstRun, OnDelete, SafetySettings, ServiceSettings};
 use crate::rules::admission::{ClaimFilter, NewPeopleCap};
-use crate::rules::hold_reason::{FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK, TOO_MANY_CHANGES};
+use crate::rules::hold_reason::HoldReason;
 use crate::rules::read_scope::ReadScope;
 
 /// How a poll treats the sends it finds. Withdrawals of consent are never held, whatever this says.
@@ -19,11 +19,11 @@ pub enum SendPolicy {
     /// Send them all.
     Send,
     /// Hold them all, for this reason.
-    Hold(&'static str),
+    Hold(HoldReason),
     /// Hold them all, then treat them as delivered.
     Baseline,
     /// Send up to `limit`; if there are more, hold them all for `reason`.
-    UpTo { limit: usize, reason: &'static str },
+    UpTo { limit: usize, reason: HoldReason },
 }
 
 /// Whether the first run has been decided, and whether the mapping is unchanged.
@@ -132,7 +132,7 @@ impl MissingLeadPolicy {
             MissingLeadPolicy::Share { below, .. }
                 if below > 0.0 && history.first_run_done && admission == SendPolicy::Send =>
             {
-                SendPolicy::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK }
+                SendPolicy::UpTo { limit: usize::MAX, reason: HoldReason::SourceShrank }
             }
             _ => admission,
         }
@@ -142,7 +142,7 @@ impl MissingLeadPolicy {
 /// A step of a drain keeps its few sends until it is known whether it can be judged by itself.
 pub fn kept_back(admission: SendPolicy) -> SendPolicy {
     match admission {
-        SendPolicy::Send => SendPolicy::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK },
+        SendPolicy::Send => SendPolicy::UpTo { limit: usize::MAX, reason: HoldReason::SourceShrank },
         SendPolicy::UpTo { reason, .. } => SendPolicy::UpTo { limit: usize::MAX, reason },
         SendPolicy::Hold(_) | SendPolicy::Baseline => admission,
     }
@@ -169,29 +169,29 @@ pub fn enough_left(below: f64, lost: u64) -> u64 {
 
 /// Whether leads are held because most leads are missing.
 pub fn is_shrunk(standing: Option<&StandingHold>) -> bool {
-    standing.is_some_and(|hold| hold.reason == SOURCE_SHRANK)
+    standing.is_some_and(|hold| hold.reason == HoldReason::SourceShrank)
 }
 
 pub fn admission(safety: &SafetySettings, history: PollHistory, standing: Option<&StandingHold>) -> SendPolicy {
     if history.restored {
-        return SendPolicy::Hold(RESTORED);
+        return SendPolicy::Hold(HoldReason::Restored);
     }
     if !history.first_run_done {
         // The setting is itself the approval of the first run, whatever its size.
         return match safety.first_run {
             Some(FirstRun::Send) => SendPolicy::Send,
             Some(FirstRun::Baseline) => SendPolicy::Baseline,
-            None => SendPolicy::Hold(FIRST_RUN),
+            None => SendPolicy::Hold(HoldReason::FirstRun),
         };
     }
     if let Some(hold) = standing {
-        return SendPolicy::Hold(reason_named(&hold.reason));
+        return SendPolicy::Hold(hold.reason);
     }
     match safety.approve_above {
         0 => SendPolicy::Send,
         limit => SendPolicy::UpTo {
             limit: limit as usize,
-            reason: if history.mapping_changed { MAPPING_CHANGED } else { TOO_MANY_CHANGES },
+            reason: if history.mapping_changed { HoldReason::MappingChanged } else { HoldReason::TooManyChanges },
         },
     }
 }
@@ -212,17 +212,10 @@ pub fn admit(settings: &ServiceSettings, test_leads: u32) -> ClaimFilter {
     if caps.is_empty() { ClaimFilter::Everybody } else { ClaimFilter::Capped(caps) }
 }
 
-fn reason_named(name: &str) -> &'static str {
-    [FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK]
-        .into_iter()
-        .find(|reason| *reason == name)
-        .unwrap_or(TOO_MANY_CHANGES)
-}
-
 /// A hold of whole polls that waits for approval. The sends of later polls join it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StandingHold {
-    pub reason: String,
+    pub reason: HoldReason,
     pub since: DateTime<Utc>,
 }
 
@@ -248,8 +241,8 @@ mod tests {
 
     #[test]
     fn a_first_run_nobody_decided_upon_is_held() {
-        assert_eq!(admission(&safety(None, 1000), FIRST, None), SendPolicy::Hold(FIRST_RUN));
-        assert_eq!(admission(&safety(None, 0), FIRST, None), SendPolicy::Hold(FIRST_RUN));
+        assert_eq!(admission(&safety(None, 1000), FIRST, None), SendPolicy::Hold(HoldReason::FirstRun));
+        assert_eq!(admission(&safety(None, 0), FIRST, None), SendPolicy::Hold(HoldReason::FirstRun));
     }
 
     #[test]
@@ -260,28 +253,28 @@ mod tests {
     #[test]
     fn later_polls_send_up_to_the_limit() {
         let up_to = |reason| SendPolicy::UpTo { limit: 1000, reason };
-        assert_eq!(admission(&safety(Some(FirstRun::Send), 1000), LATER, None), up_to(TOO_MANY_CHANGES));
+        assert_eq!(admission(&safety(Some(FirstRun::Send), 1000), LATER, None), up_to(HoldReason::TooManyChanges));
         let remapped = PollHistory { mapping_changed: true, ..LATER };
-        assert_eq!(admission(&safety(None, 1000), remapped, None), up_to(MAPPING_CHANGED));
+        assert_eq!(admission(&safety(None, 1000), remapped, None), up_to(HoldReason::MappingChanged));
         assert_eq!(admission(&safety(None, 0), LATER, None), SendPolicy::Send);
     }
 
     #[test]
     fn a_state_that_came_out_of_a_backup_sends_nothing_unasked() {
         let restored = PollHistory { restored: true, ..LATER };
-        assert_eq!(admission(&safety(Some(FirstRun::Send), 0), restored, None), SendPolicy::Hold(RESTORED));
+        assert_eq!(admission(&safety(Some(FirstRun::Send), 0), restored, None), SendPolicy::Hold(HoldReason::Restored));
         assert_eq!(
             admission(&safety(Some(FirstRun::Send), 0), PollHistory { restored: true, ..FIRST }, None),
-            SendPolicy::Hold(RESTORED)
+            SendPolicy::Hold(HoldReason::Restored)
         );
     }
 
     #[test]
     fn changes_that_arrive_during_a_hold_join_it() {
-        let hold = StandingHold { reason: MAPPING_CHANGED.into(), since: chrono::DateTime::UNIX_EPOCH };
-        assert_eq!(admission(&safety(None, 0), LATER, Some(&hold)), SendPolicy::Hold(MAPPING_CHANGED));
-        let hold = StandingHold { reason: SOURCE_SHRANK.into(), ..hold };
-        assert_eq!(admission(&safety(None, 9), LATER, Some(&hold)), SendPolicy::Hold(SOURCE_SHRANK));
+        let hold = StandingHold { reason: HoldReason::MappingChanged, since: chrono::DateTime::UNIX_EPOCH };
+        assert_eq!(admission(&safety(None, 0), LATER, Some(&hold)), SendPolicy::Hold(HoldReason::MappingChanged));
+        let hold = StandingHold { reason: HoldReason::SourceShrank, ..hold };
+        assert_eq!(admission(&safety(None, 9), LATER, Some(&hold)), SendPolicy::Hold(HoldReason::SourceShrank));
     }
 
     fn verdict(share: f64, present: u64, missing: u64) -> MissingVerdict {
@@ -335,7 +328,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_a_full_compare_still_waits_for_its_end() {
-        let waits = SendPolicy::UpTo { limit: usize::MAX, reason: SOURCE_SHRANK };
+        let waits = SendPolicy::UpTo { limit: usize::MAX, reason: HoldReason::SourceShrank };
         assert_eq!(MissingLeadPolicy::share(0.5).keep_back(SendPolicy::Send, LATER), waits);
         assert_eq!(
             MissingLeadPolicy::share(0.5).keep_back(SendPolicy::Send, FIRST),
@@ -345,8 +338,8 @@ mod tests {
         assert_eq!(MissingLeadPolicy::share(0.0).keep_back(SendPolicy::Send, LATER), SendPolicy::Send);
         assert_eq!(MissingLeadPolicy::UpTo(9).keep_back(SendPolicy::Send, LATER), SendPolicy::Send);
         assert_eq!(
-            MissingLeadPolicy::share(0.5).keep_back(SendPolicy::Hold(FIRST_RUN), LATER),
-            SendPolicy::Hold(FIRST_RUN)
+            MissingLeadPolicy::share(0.5).keep_back(SendPolicy::Hold(HoldReason::FirstRun), LATER),
+            SendPolicy::Hold(HoldReason::FirstRun)
         );
     }
 

@@ -1,7 +1,10 @@
 //! Why leads wait for approval: the reasons, and what the operator can do about each.
 
+use serde::{Deserialize, Serialize};
+
 /// Why a lead waits for approval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HoldReason {
     FirstRun,
     TooManyChanges,
@@ -42,50 +45,42 @@ impl HoldReason {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
+
+    /// What the operator can do about leads held for this reason.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            HoldReason::FirstRun => {
+                "`approve` contacts everybody who is there today, `baseline` assumes that Conversica knows them"
+            }
+            HoldReason::ConversationChanged => {
+                "another conversation may start a new series of messages: `approve` sends it, `baseline` leaves things as they are"
+            }
+            HoldReason::Ambiguous => {
+                "Conversica may or may not have them: ask it, then `approve` to send them again, or `baseline` if they arrived"
+            }
+            HoldReason::TestLeadLimit => {
+                "the Test Lead Token is set: raise [conversica] test_lead_limit, or remove test_lead_token and `approve` to send to \
+                 the real assistants"
+            }
+            HoldReason::SourceShrank => {
+                "most of the leads that were known are missing from the source: fix it, and this ends by itself within minutes; if \
+                 they are really gone, `approve` (which stops their messages where on_delete says so) or `baseline` (which sends nothing)"
+            }
+            HoldReason::Restored => {
+                "the state came out of a backup, and is older than what Conversica holds: look at `plan`, mind opt-outs heard since the \
+                 backup, then `approve` sends it, `baseline` takes it as delivered"
+            }
+            HoldReason::MappingChanged => {
+                "`approve` sends all of them as [lead] has it now: an update to a person whom Conversica knows, a first message to \
+                 anybody else; `baseline` sends only later changes"
+            }
+            HoldReason::TooManyChanges => "`approve` sends them, `baseline` takes them as delivered",
+        }
+    }
 }
 
-pub const FIRST_RUN: &str = HoldReason::FirstRun.name();
-
-pub const TOO_MANY_CHANGES: &str = HoldReason::TooManyChanges.name();
-
-pub const MAPPING_CHANGED: &str = HoldReason::MappingChanged.name();
-
-pub const CONVERSATION_CHANGED: &str = HoldReason::ConversationChanged.name();
-
-pub const AMBIGUOUS: &str = HoldReason::Ambiguous.name();
-
-pub const TEST_LEAD_LIMIT: &str = HoldReason::TestLeadLimit.name();
-
-pub const SOURCE_SHRANK: &str = HoldReason::SourceShrank.name();
-
-pub const RESTORED: &str = HoldReason::Restored.name();
-
-/// What the operator can do about leads held for that reason.
+/// As [`HoldReason::advice`], for a reason by its name.
 pub fn advice(reason: &str) -> &'static str {
-    match reason {
-        FIRST_RUN => "`approve` contacts everybody who is there today, `baseline` assumes that Conversica knows them",
-        CONVERSATION_CHANGED => {
-            "another conversation may start a new series of messages: `approve` sends it, `baseline` leaves things as they are"
-        }
-        AMBIGUOUS => {
-            "Conversica may or may not have them: ask it, then `approve` to send them again, or `baseline` if they arrived"
-        }
-        TEST_LEAD_LIMIT => {
-            "the Test Lead Token is set: raise [conversica] test_lead_limit, or remove test_lead_token and `approve` to send to \
-             the real assistants"
-        }
-        SOURCE_SHRANK => {
-            "most of the leads that were known are missing from the source: fix it, and this ends by itself within minutes; if \
-             they are really gone, `approve` (which stops their messages where on_delete says so) or `baseline` (which sends nothing)"
-        }
-        RESTORED => {
-            "the state came out of a backup, and is older than what Conversica holds: look at `plan`, mind opt-outs heard since the \
-             backup, then `approve` sends it, `baseline` takes it as delivered"
-        }
-        MAPPING_CHANGED => {
-            "`approve` sends all of them as [lead] has it now: an update to a person whom Conversica knows, a first message to \
-             anybody else; `baseline` sends only later changes"
-        }
-        _ => "`approve` sends them, `baseline` takes them as delivered",
-    }
+    HoldReason::from_name(reason)
+        .map_or("another version of this program held them; it knows what they wait for", HoldReason::advice)
 }

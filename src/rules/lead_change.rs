@@ -1,7 +1,7 @@
 //! The input of a poll's comparison (what the state knows about a lead) and its output (a lead whose content has changed).
 
 use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash};
-use crate::rules::hold_reason::{HoldReason, SOURCE_SHRANK};
+use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_status::LeadStatus;
 
 /// The facts of a lead that the comparison needs.
@@ -16,7 +16,7 @@ pub struct KnownLead {
     pub contacted: bool,
     /// The lead was never sent from here: a baseline assumes that Conversica knows it.
     pub assumed: bool,
-    pub hold_reason: Option<String>,
+    pub hold_reason: Option<HoldReason>,
     /// The row was found missing, even if the lead is not finished yet.
     pub gone: bool,
     /// The hash of the row that made `desired`; `None` if the row has to be mapped again.
@@ -41,7 +41,7 @@ impl KnownLead {
     }
 
     fn is_doubtful(&self) -> bool {
-        self.status == LeadStatus::Held && !self.contacted && self.hold_reason.as_deref() == Some(SOURCE_SHRANK)
+        self.status == LeadStatus::Held && !self.contacted && self.hold_reason == Some(HoldReason::SourceShrank)
     }
 }
 
@@ -53,7 +53,7 @@ pub struct LeadChange {
     /// The canonical Lead object, or the reasons why there is none.
     pub desired: Result<String, Vec<String>>,
     /// Set if the lead waits for approval.
-    pub hold_reason: Option<&'static str>,
+    pub hold_reason: Option<HoldReason>,
     /// Withdraws consent: it is sent before all others and is never held.
     pub urgent: bool,
     /// The hash of the row that made `desired`.
@@ -64,9 +64,5 @@ impl LeadChange {
     /// The reasons why there is no Lead object, as JSON.
     pub fn invalid_reasons(&self) -> Option<String> {
         self.desired.as_ref().err().map(|reasons| serde_json::json!(reasons).to_string())
-    }
-
-    pub fn reason(&self) -> Option<HoldReason> {
-        self.hold_reason.and_then(HoldReason::from_name)
     }
 }

@@ -8,7 +8,7 @@ use crate::conversica::lead::{
 use crate::conversica::outcome::OutcomeClass;
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_change::LeadChange;
-use crate::rules::lead_claim::FinishedAttempt;
+use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::rules::lead_status::LeadStatus;
 
 /// The record of one lead.
@@ -77,7 +77,7 @@ impl LeadRecord {
 
     /// The record of a lead that the source shows for the first time.
     pub fn first_seen(change: &LeadChange, due_at: DateTime<Utc>, written_at: DateTime<Utc>) -> Self {
-        let status = match (&change.desired, change.reason()) {
+        let status = match (&change.desired, change.hold_reason) {
             (Err(_), _) => LeadStatus::Invalid,
             (Ok(_), Some(_)) => LeadStatus::Held,
             (Ok(_), None) => LeadStatus::Pending,
@@ -88,8 +88,8 @@ impl LeadRecord {
             desired: change.desired.as_ref().ok().cloned(),
             desired_hash: change.desired_hash,
             invalid_reasons: change.invalid_reasons(),
-            hold_reason: change.reason(),
-            held_at: change.reason().map(|_| written_at),
+            hold_reason: change.hold_reason,
+            held_at: change.hold_reason.map(|_| written_at),
             delivered: None,
             delivered_hash: None,
             delivered_at: None,
@@ -154,6 +154,22 @@ impl LeadRecord {
     /// Never sent from here: as far as is known, the first request introduces the person.
     pub fn is_new_person(&self) -> bool {
         self.first_contact_at.is_none() || self.assumed_at.is_some()
+    }
+
+    /// The claim of a lead that has just been claimed; `None` for a lead that is not in flight.
+    pub fn into_claim(self, claimed_at: DateTime<Utc>) -> Option<LeadClaim> {
+        if !self.is_in_flight() {
+            return None;
+        }
+        Some(LeadClaim {
+            body: self.content_in_flight()?.to_owned(),
+            attempt: self.attempts,
+            first_failed_at: self.first_failed_at,
+            claimed_at,
+            sent_hash: self.sent_hash?.as_bytes().to_vec(),
+            urgent: self.urgent,
+            lead: self.lead,
+        })
     }
 
     /// The request of this attempt belongs to the lead's present claim.

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::conversica::lead::LeadId;
+use crate::rules::hold_reason::HoldReason;
 use crate::rules::mapping::MappedRow;
 use crate::rules::operator_pause::PauseShown;
 use crate::rules::plan_address::SameEmail;
@@ -61,7 +62,7 @@ pub struct PlanTotals {
     pub test_leads: Option<TestLeads>,
     pub forecast: Option<PlanForecast>,
     /// Why the sends wait for approval, or would wait after a poll.
-    pub hold: Option<String>,
+    pub hold: Option<HoldReason>,
     /// Leads in the state that already wait for approval.
     pub held: HeldShown,
 }

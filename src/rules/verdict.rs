@@ -310,7 +310,7 @@ fn moment(at: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::hold_reason::AMBIGUOUS;
+    use crate::rules::hold_reason::HoldReason;
     use crate::rules::lead_facts::LeadHeard;
 
     const HASH: ContentFingerprint = ContentFingerprint([1; 16]);
@@ -429,7 +429,7 @@ mod tests {
             status,
             delivered_hash: None,
             answer: Some(answer("ambiguous", None)),
-            hold_reason: (status == LeadStatus::Held).then(|| AMBIGUOUS.to_owned()),
+            hold_reason: (status == LeadStatus::Held).then(|| HoldReason::Ambiguous.name().to_owned()),
             ..settled()
         };
         assert_eq!(verdict(RowState::Content(HASH), &unsure(LeadStatus::Retrying)), Some(LeadVerdict::Ambiguous));

@@ -14,7 +14,7 @@ use crate::rules::diff::{self, RowDifference};
 use crate::rules::guard::{
     self, ExpectedCount, MissingLeadPolicy, MissingVerdict, PollHistory, SendPolicy, StandingHold,
 };
-use crate::rules::hold_reason::{SOURCE_SHRANK, TEST_LEAD_LIMIT};
+use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_change::KnownLead;
 use crate::rules::lead_status::LeadStatus;
 use crate::rules::mapping::MappedRow;
@@ -33,7 +33,7 @@ use crate::source::read::BATCH_ROWS;
 use crate::store::backup::RestoredState;
 use crate::store::control::{self, FirstRunDone, MappingInUse, StoredHalt};
 use crate::store::state_db::StateDb;
-use crate::store::{due, gone, held, introduced, lead, operator_pause, tested};
+use crate::store::{due, held, introduced, lead, lead_record, operator_pause, tested};
 use crate::wording::meaning;
 
 /// Plans every lead, in constant memory. `each` receives the leads of the plan in order of their ids; `tally` receives the number
@@ -88,13 +88,13 @@ pub async fn plan(
     (totals.same_email_examples, totals.same_email_uncompared) = (repeated.examples, repeated.uncompared);
     let losses = MissingLeadPolicy::share(settings.safety.source_shrinks_below);
     totals.hold = match losses.verdict(found) {
-        MissingVerdict::Hold => Some(SOURCE_SHRANK.to_owned()),
+        MissingVerdict::Hold => Some(HoldReason::SourceShrank),
         MissingVerdict::Gone => {
             // Rows that are back end that hold and release the leads that had joined it.
-            let ends = |reason: &str| found.back > 0 && reason == SOURCE_SHRANK;
+            let ends = |reason: HoldReason| found.back > 0 && reason == HoldReason::SourceShrank;
             let (hold, baseline) = hold(crm, state, settings, new_sends, ends).await?;
             totals.baseline = baseline;
-            hold.or(would_hold.filter(|reason| !ends(reason))).or(too_many_tests(&totals, state, settings).await?)
+            hold.or(would_hold.filter(|reason| !ends(*reason))).or(too_many_tests(&totals, state, settings).await?)
         }
     };
     totals.halt = halt(state, settings).await?;
@@ -144,7 +144,7 @@ struct PlanBuilder {
     /// Sends that need a decision of the pass.
     new_sends: u64,
     /// Why single leads are held already, or would be.
-    would_hold: Option<String>,
+    would_hold: Option<HoldReason>,
 }
 
 impl PlanBuilder {
@@ -184,15 +184,15 @@ impl PlanBuilder {
     async fn told(&mut self, state: &StateDb) -> anyhow::Result<VecDeque<PlannedLead>> {
         let parting = std::mem::take(&mut self.parting);
         let leads: Vec<LeadId> = parting.iter().map(|known| known.lead.clone()).collect();
-        let last = gone::last(state, &leads).await?;
+        let last = lead_record::find(state, &leads).await?;
         let mut told = VecDeque::new();
         for known in parting {
-            let Some((last, stop)) = last.get(&known.lead).and_then(|last| Some((last, last.stop()?))) else {
+            let Some((last, stop)) = last.get(&known.lead).and_then(|last| Some((last, last.stop_content()?))) else {
                 continue;
             };
-            let changes = changes(&last.body.as_deref().map(object).unwrap_or_default(), &object(&stop));
+            let changes = changes(&last.last_content().map(object).unwrap_or_default(), &object(&stop));
             let mut reasons = vec!["no longer in the source".to_owned()];
-            reasons.extend(known.hold_reason.map(|reason| format!("held: {reason}")));
+            reasons.extend(known.hold_reason.map(|reason| format!("held: {}", reason.name())));
             let LeadId { id, client_id } = known.lead;
             let mut lead = PlannedLead { id, client_id, action: PlannedAction::Stop, changes, reasons };
             self.counts.changed(lead.changes.keys());
@@ -226,8 +226,8 @@ impl PlanBuilder {
                 }
                 RowDifference::None | RowDifference::Reread(..) | RowDifference::Returned => {
                     let reason =
-                        known.as_ref().filter(|known| !known.is_withheld()).and_then(|k| k.hold_reason.clone());
-                    self.would_hold = self.would_hold.take().or(reason);
+                        known.as_ref().filter(|known| !known.is_withheld()).and_then(|known| known.hold_reason);
+                    self.would_hold = self.would_hold.or(reason);
                     let waiting = mapped.desired.as_deref().unwrap_or_default();
                     stops |= withdraws_consent(delivered.unwrap_or_default(), waiting);
                 }
@@ -238,8 +238,8 @@ impl PlanBuilder {
             let mut planned = planned(mapped, known.as_ref(), stops, &old);
             planned.lead.reasons.extend(asides);
             if let Some(reason) = holds {
-                planned.lead.reasons.push(format!("held as soon as a pass sees it: {reason}"));
-                self.would_hold.get_or_insert_with(|| reason.to_owned());
+                planned.lead.reasons.push(format!("held as soon as a pass sees it: {}", reason.name()));
+                self.would_hold.get_or_insert(reason);
             }
             self.count(&planned);
             self.hide_token(&mut planned.lead);
@@ -328,7 +328,7 @@ fn planned(mapped: MappedRow, known: Option<&KnownLead>, stops: bool, old: &Map<
     match known.map(|known| known.status) {
         None => reasons.push("not known to Conversica".to_owned()),
         Some(LeadStatus::Held) => {
-            let why = known.and_then(|known| known.hold_reason.as_deref()).unwrap_or("held");
+            let why = known.and_then(|known| known.hold_reason).map_or("held", HoldReason::name);
             reasons.push(format!("held: {why}"));
         }
         Some(LeadStatus::Retrying) => reasons.push("waiting for its next try".to_owned()),
@@ -362,8 +362,8 @@ async fn hold(
     state: &StateDb,
     settings: &ServiceSettings,
     new_sends: u64,
-    ends: impl Fn(&str) -> bool,
-) -> anyhow::Result<(Option<String>, bool)> {
+    ends: impl Fn(HoldReason) -> bool,
+) -> anyhow::Result<(Option<HoldReason>, bool)> {
     let in_use = control::read::<MappingInUse>(state).await?;
     let fingerprint = crm.mapping.fingerprint().to_string();
     let history = PollHistory {
@@ -372,14 +372,14 @@ async fn hold(
         restored: control::read::<RestoredState>(state).await?.is_some(),
     };
     let standing = match control::read::<StandingHold>(state).await? {
-        Some(hold) if !ends(&hold.reason) && held::any(state, Some(&hold.reason)).await? => Some(hold),
+        Some(hold) if !ends(hold.reason) && held::any(state, Some(hold.reason)).await? => Some(hold),
         _ => None,
     };
     let admission = guard::admission(&settings.safety, history, standing.as_ref());
     let baseline = admission == SendPolicy::Baseline;
     let reason = match admission {
-        SendPolicy::Hold(reason) if new_sends > 0 => Some(reason.to_owned()),
-        SendPolicy::UpTo { limit, reason } if new_sends > limit as u64 => Some(reason.to_owned()),
+        SendPolicy::Hold(reason) if new_sends > 0 => Some(reason),
+        SendPolicy::UpTo { limit, reason } if new_sends > limit as u64 => Some(reason),
         SendPolicy::Hold(_) | SendPolicy::UpTo { .. } | SendPolicy::Send | SendPolicy::Baseline => None,
     };
     Ok((reason, baseline))
@@ -430,13 +430,13 @@ async fn too_many_tests(
     totals: &PlanTotals,
     state: &StateDb,
     settings: &ServiceSettings,
-) -> anyhow::Result<Option<String>> {
+) -> anyhow::Result<Option<HoldReason>> {
     if settings.conversica.test_lead_token.is_none() {
         return Ok(None);
     }
     let left = due::test_leads_left(state, settings.conversica.test_lead_limit).await?;
     let sends = i64::try_from(totals.create).unwrap_or(i64::MAX);
-    Ok((sends > left).then(|| TEST_LEAD_LIMIT.to_owned()))
+    Ok((sends > left).then(|| HoldReason::TestLeadLimit))
 }
 
 #[cfg(test)]

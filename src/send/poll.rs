@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::db::discreet::{in_words, split_cure};
 use crate::histogram::DurationHistogram;
@@ -15,6 +15,7 @@ use crate::send::poll_rows::read_and_write;
 pub use crate::send::polled::PollOutcome;
 use crate::send::reach::{PollReach, ReadExtent};
 use crate::send::tally::PollKind;
+use crate::store::bulk_decision;
 use crate::store::control::{self, CompareAsked};
 
 /// Reads the source, writes the differences, and records the result.
@@ -25,6 +26,13 @@ use crate::store::control::{self, CompareAsked};
 pub async fn poll(context: PollContext<'_>, reach: PollReach) -> anyhow::Result<PollOutcome> {
     let PollContext { crm, state, settings, tally, now } = context;
     let started = Instant::now();
+    let resumed = bulk_decision::resume(state, now).await?;
+    if resumed > 0 {
+        info!(
+            decisions = resumed,
+            "a decision about many leads was carried out to its end; the process that began it had ended"
+        );
+    }
     let mut extent = ReadExtent::Full;
     let result = match &crm.log {
         Some(log) => drain::drain(context, log, reach, &mut extent).await,

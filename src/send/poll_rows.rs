@@ -8,7 +8,7 @@ use chrono::Utc;
 use crate::config::{FirstRun, ServiceSettings, SourceSettings};
 use crate::rules::cursor::{NewestStamp, PollCursor};
 use crate::rules::guard::{self, MissingLeadPolicy, PollHistory, SendPolicy, StandingHold};
-use crate::rules::hold_reason::{FIRST_RUN, MAPPING_CHANGED, RESTORED, SOURCE_SHRANK, TOO_MANY_CHANGES};
+use crate::rules::hold_reason::HoldReason;
 use crate::rules::odd_opt_out::{MappingChange, OptOutColumns};
 use crate::rules::quiet_source::StampPolicy;
 use crate::rules::read_scope::ReadScope;
@@ -163,19 +163,21 @@ pub(crate) async fn standing_hold(
     let mut hold = facts.get::<StandingHold>()?;
     let any_held = held::any(state, None).await?;
     if let Some(standing) = &hold
-        && !(any_held && held::any(state, Some(&standing.reason)).await?)
+        && !(any_held && held::any(state, Some(standing.reason)).await?)
     {
         control::clear::<StandingHold>(state).await?;
         hold = None;
     }
     if hold.is_none() && any_held {
-        for reason in [SOURCE_SHRANK, TOO_MANY_CHANGES, MAPPING_CHANGED, RESTORED] {
+        for reason in
+            [HoldReason::SourceShrank, HoldReason::TooManyChanges, HoldReason::MappingChanged, HoldReason::Restored]
+        {
             // Sends that a crashed poll left undecided; they are no hold yet.
             if kept_back.as_ref().is_some_and(|kept| kept.reason == reason) {
                 continue;
             }
             if held::any(state, Some(reason)).await? {
-                let hold = StandingHold { reason: reason.to_owned(), since: now };
+                let hold = StandingHold { reason, since: now };
                 control::write(state, &hold, now).await?;
                 return Ok(Some(hold));
             }
@@ -194,11 +196,11 @@ pub(crate) async fn decide_first_run(
 ) -> anyhow::Result<()> {
     let by = match decided {
         Some(FirstRun::Send) => {
-            held::release_all(state, &HeldSelection::reason(FIRST_RUN), ReleaseKind::Send, now).await?;
+            held::release_all(state, &HeldSelection::reason(HoldReason::FirstRun), ReleaseKind::Send, now).await?;
             "send"
         }
         Some(FirstRun::Baseline) => {
-            held::release_all(state, &HeldSelection::reason(FIRST_RUN), ReleaseKind::Baseline, now).await?;
+            held::release_all(state, &HeldSelection::reason(HoldReason::FirstRun), ReleaseKind::Baseline, now).await?;
             "baseline"
         }
         // There were no sends to decide about.

@@ -11,7 +11,7 @@ use crate::config::ServiceSettings;
 use crate::conversica::lead::{LeadId, RowHash};
 use crate::rules::diff::{self, ChangeKind, RowDifference};
 use crate::rules::guard::{ExpectedCount, MissingLeadPolicy, MissingVerdict, SendPolicy, StandingHold};
-use crate::rules::hold_reason::{FIRST_RUN, SOURCE_SHRANK, TOO_MANY_CHANGES};
+use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_change::{KnownLead, LeadChange};
 use crate::rules::mapping::MappedRow;
 use crate::send::fence::PollerFence;
@@ -46,7 +46,7 @@ pub(crate) struct PollWriter<'a> {
     /// Further undecided sends that are held in the state, and since when; released if the poll decides to send.
     provisional: Option<(usize, DateTime<Utc>)>,
     /// Why and since when this poll holds undecided sends.
-    kept_back: Option<(&'static str, DateTime<Utc>)>,
+    kept_back: Option<(HoldReason, DateTime<Utc>)>,
     /// The hold of this poll, or an earlier one, is on the disk.
     hold_stands: bool,
     /// Sends held because the source shrank.
@@ -105,16 +105,16 @@ impl<'a> PollWriter<'a> {
     pub(crate) async fn take_over(&mut self, kept: &KeptBack) -> anyhow::Result<()> {
         let reason = match self.admission {
             SendPolicy::Send => {
-                held::release_since(self.state, &kept.reason, kept.since, self.now).await?;
+                held::release_since(self.state, kept.reason, kept.since, self.now).await?;
                 control::clear::<KeptBack>(self.state).await?;
                 return Ok(());
             }
             SendPolicy::UpTo { reason, .. } | SendPolicy::Hold(reason) => reason,
-            SendPolicy::Baseline => FIRST_RUN,
+            SendPolicy::Baseline => HoldReason::FirstRun,
         };
         if kept.reason != reason {
-            held::rename(self.state, &kept.reason, Some(kept.since), reason).await?;
-            let renamed = KeptBack { reason: reason.to_owned(), since: kept.since };
+            held::rename(self.state, kept.reason, Some(kept.since), reason, self.now).await?;
+            let renamed = KeptBack { reason, since: kept.since };
             control::write(self.state, &renamed, self.now).await?;
         }
         if let SendPolicy::UpTo { limit, .. } = self.admission {
@@ -237,11 +237,11 @@ impl<'a> PollWriter<'a> {
         match &self.admission {
             SendPolicy::Send => self.write(change).await,
             SendPolicy::Hold(reason) => {
-                change.hold_reason = Some(reason);
+                change.hold_reason = Some(*reason);
                 self.hold(change).await
             }
             SendPolicy::Baseline => {
-                change.hold_reason = Some(FIRST_RUN);
+                change.hold_reason = Some(HoldReason::FirstRun);
                 self.write(change).await
             }
             SendPolicy::UpTo { limit, reason } => {
@@ -255,7 +255,7 @@ impl<'a> PollWriter<'a> {
                         Some(provisional) => provisional,
                         None => {
                             let since = self.written_at();
-                            let kept = KeptBack { reason: reason.to_owned(), since };
+                            let kept = KeptBack { reason, since };
                             control::write(self.state, &kept, self.now).await?;
                             (0, since)
                         }
@@ -273,7 +273,7 @@ impl<'a> PollWriter<'a> {
     }
 
     /// Holds all undecided sends if they exceed the limit; returns whether it did.
-    async fn hold_surplus(&mut self, limit: usize, reason: &'static str) -> anyhow::Result<bool> {
+    async fn hold_surplus(&mut self, limit: usize, reason: HoldReason) -> anyhow::Result<bool> {
         let provisional = self.provisional.map_or(0, |(leads, _)| leads);
         if provisional + self.undecided.len() <= limit {
             return Ok(false);
@@ -287,7 +287,7 @@ impl<'a> PollWriter<'a> {
         Ok(true)
     }
 
-    async fn hold_undecided(&mut self, reason: &'static str) -> anyhow::Result<()> {
+    async fn hold_undecided(&mut self, reason: HoldReason) -> anyhow::Result<()> {
         for mut change in std::mem::take(&mut self.undecided) {
             change.hold_reason = Some(reason);
             self.hold(change).await?;
@@ -295,9 +295,9 @@ impl<'a> PollWriter<'a> {
         Ok(())
     }
 
-    async fn begin_hold(&mut self, reason: &'static str) -> anyhow::Result<()> {
+    async fn begin_hold(&mut self, reason: HoldReason) -> anyhow::Result<()> {
         if !self.hold_stands && control::read::<StandingHold>(self.state).await?.is_none() {
-            control::write(self.state, &StandingHold { reason: reason.to_owned(), since: self.now }, self.now).await?;
+            control::write(self.state, &StandingHold { reason, since: self.now }, self.now).await?;
         }
         self.hold_stands = true;
         Ok(())
@@ -305,9 +305,9 @@ impl<'a> PollWriter<'a> {
 
     /// The hold is written before the first lead that it holds.
     async fn hold(&mut self, change: LeadChange) -> anyhow::Result<()> {
-        self.begin_hold(change.hold_reason.unwrap_or(TOO_MANY_CHANGES)).await?;
+        self.begin_hold(change.hold_reason.unwrap_or(HoldReason::TooManyChanges)).await?;
         self.polled.held += 1;
-        self.joined += u64::from(change.hold_reason == Some(SOURCE_SHRANK));
+        self.joined += u64::from(change.hold_reason == Some(HoldReason::SourceShrank));
         self.write(change).await
     }
 
@@ -386,7 +386,7 @@ impl<'a> PollWriter<'a> {
     /// Finishes decisions about missing leads that a crash interrupted.
     pub(crate) async fn settle(&mut self) -> anyhow::Result<()> {
         let on_delete = self.settings.source.on_delete;
-        self.polled.stopped += gone::settle(self.state, on_delete, self.now, self.written_at()).await?;
+        self.polled.stopped += gone::settle(self.state, on_delete, self.written_at()).await?;
         Ok(())
     }
 
@@ -425,7 +425,7 @@ impl<'a> PollWriter<'a> {
             }
         }
         if let (SendPolicy::UpTo { reason, .. }, Some((_, since))) = (&self.admission, self.provisional) {
-            held::release_since(self.state, reason, since, self.now).await?;
+            held::release_since(self.state, *reason, since, self.now).await?;
         }
         if self.provisional.is_some() {
             // The decision is made either way.

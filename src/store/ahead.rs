@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::db::trusted;
 use crate::horizon::{self, TOLERANCE};
 use crate::rules::guard::StandingHold;
 use crate::rules::poll_record::LastPoll;
@@ -13,7 +12,8 @@ use crate::store::control::{
     self, CompareAsked, ControlFact, ControlFacts, KeptBack, ResumedAt, UnaskedLosses, UnaskedSends,
 };
 use crate::store::lead::locking;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::StateStatement;
 use crate::store::{due, micros, operator_pause};
 
 /// The latest due time over all groups. Each group has an index that answers this.
@@ -42,7 +42,7 @@ pub async fn correct_waits(
              update lead set due_at = $2 from late where lead.id = late_id and lead.client_id = late_client_id",
             locking(db)
         );
-        on_state!(db, pool => sqlx::query(trusted(sql)).bind(latest).bind(micros(now)).execute(pool).await.map(drop))?;
+        db.execute(StateStatement::new(sql).bind(latest).bind(micros(now))).await?;
     }
     let latest = micros(horizon::latest(TOLERANCE, now));
     if count_introductions && newest(db, LATEST_INTRODUCED).await? > Some(latest) {
@@ -51,15 +51,16 @@ pub async fn correct_waits(
              update lead set introduced_at = $2 from early where lead.id = early_id and lead.client_id = early_client_id",
             locking(db)
         );
-        on_state!(db, pool => sqlx::query(trusted(sql)).bind(latest).bind(micros(now)).execute(pool).await.map(drop))?;
+        db.execute(StateStatement::new(sql).bind(latest).bind(micros(now))).await?;
         let sql = "update tombstone set introduced_at = $2 where introduced_at > $1";
-        on_state!(db, pool => sqlx::query(sql).bind(latest).bind(micros(now)).execute(pool).await.map(drop))?;
+        db.execute(StateStatement::new(sql).bind(latest).bind(micros(now))).await?;
     }
     Ok(())
 }
 
 async fn newest(db: &StateDb, sql: &str) -> Result<Option<i64>, sqlx::Error> {
-    on_state!(db, pool => sqlx::query_scalar(trusted(sql.to_owned())).fetch_one(pool).await)
+    let (newest,) = db.fetch_one(sql.to_owned()).await?;
+    Ok(newest)
 }
 
 /// A fact that carries the moment since which it holds, or at which it happened.
@@ -144,26 +145,29 @@ pub async fn correct_facts(db: &StateDb, facts: ControlFacts, now: DateTime<Utc>
     ];
     // The poll that kept sends back marks its leads by their hold time, so they must stay later than leads held before it.
     let kept_since = facts.get::<KeptBack>()?.map_or(i64::MAX, |kept| micros(kept.since));
-    let held = format!(
-        "with ahead (ahead_id, ahead_client_id) as (select id, client_id from lead \
-         where status <> 'in_sync' and (held_at > $1 or status = 'held' and gone_at > $1){}) \
-         update lead set held_at = case when held_at > $1 then case when held_at >= $2 then $3 else $4 end else held_at end, \
-         gone_at = case when gone_at > $1 then $4 else gone_at end \
-         from ahead where lead.id = ahead_id and lead.client_id = ahead_client_id",
-        locking(db)
-    );
     let [first, second] = control::WITHOUT_MOMENT;
-    on_state!(db, pool => {
-        let mut transaction = pool.begin_with(db.begin_write()).await?;
-        sqlx::query(trusted(held))
-            .bind(micros(latest)).bind(kept_since).bind(micros(now)).bind(micros(now) - 1).execute(&mut *transaction).await?;
-        for (name, text, before) in corrections.into_iter().flatten() {
-            sqlx::query("update control set body = $2 where name = $1 and body = $3")
-                .bind(name).bind(text).bind(before).execute(&mut *transaction).await?;
-        }
-        sqlx::query("update control set at = $2 where at > $1 and name not in ($3, $4) and name not like $5")
-            .bind(micros(latest)).bind(micros(now)).bind(first).bind(second).bind(operator_pause::ROWS).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-    });
+    let mut transaction = db.begin().await?;
+    for (column, condition, to) in [
+        ("held_at", format!("held_at >= {kept_since}"), now),
+        ("held_at", format!("held_at < {kept_since}"), now - TimeDelta::microseconds(1)),
+        ("gone_at", "status = 'held'".to_owned(), now),
+    ] {
+        let correct = format!(
+            "with ahead (ahead_id, ahead_client_id) as (select id, client_id from lead \
+             where status <> 'in_sync' and {column} > $1 and {condition}{}) \
+             update lead set {column} = $2 from ahead where lead.id = ahead_id and lead.client_id = ahead_client_id",
+            locking(db)
+        );
+        transaction.execute(StateStatement::new(correct).bind(micros(latest)).bind(micros(to))).await?;
+    }
+    for (name, text, before) in corrections.into_iter().flatten() {
+        let correct = StateStatement::new("update control set body = $2 where name = $1 and body = $3");
+        transaction.execute(correct.bind(name).bind(text).bind(before)).await?;
+    }
+    let facts =
+        StateStatement::new("update control set at = $2 where at > $1 and name not in ($3, $4) and name not like $5");
+    let facts = facts.bind(micros(latest)).bind(micros(now)).bind(first).bind(second).bind(operator_pause::ROWS);
+    transaction.execute(facts).await?;
+    transaction.commit().await?;
     ControlFacts::read(db).await
 }

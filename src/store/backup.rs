@@ -6,14 +6,16 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use rusqlite::OpenFlags;
 use serde::{Deserialize, Serialize};
-use sqlx::QueryBuilder;
 
+use crate::conversica::lead::LeadId;
 use crate::db::{self, LOCK_TIMEOUT};
-use crate::rules::hold_reason::RESTORED;
+use crate::rules::lead_event::LeadEvent;
+use crate::rules::lead_record::LeadRecord;
 use crate::store::control::{CompareAsked, ControlFact};
 use crate::store::decision::{self, DecisionAction, DecisionMaker};
-use crate::store::micros;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::StateStatement;
+use crate::store::{lead_record, micros};
 
 /// Copies an SQLite state, as it is at one moment, into an empty file. Writers are not disturbed.
 ///
@@ -50,27 +52,29 @@ impl ControlFact for RestoredState {
 pub async fn mark_restored(db: &StateDb, who: &DecisionMaker, now: DateTime<Utc>) -> anyhow::Result<u64> {
     let (restored, asked) =
         (serde_json::to_string(&RestoredState { at: now })?, serde_json::to_string(&CompareAsked { at: now })?);
-    Ok(on_state!(db, pool => {
-        let mut transaction = pool.begin_with(db.begin_write()).await?;
-        let mut hold = QueryBuilder::new("update lead set hold_reason = ");
-        hold.push_bind(RESTORED).push(", held_at = ").push_bind(micros(now));
-        // A lead in flight is held when its outcome is recorded, or when its claim expires.
-        hold.push(
-            ", status = case when status = 'in_flight' then status else 'held' end \
-             where status <> 'in_sync' and hold_reason is null \
-             and status in ('pending', 'in_flight', 'retrying') and urgent = 0");
-        let leads = hold.build().execute(&mut *transaction).await?.rows_affected();
-        let mut facts = QueryBuilder::new("insert into control (name, body, at) ");
-        facts.push_values([(RestoredState::NAME, restored), (CompareAsked::NAME, asked)], |mut row, (name, body)| {
-            row.push_bind(name).push_bind(body).push_bind(micros(now));
-        });
-        facts.push(" on conflict (name) do update set body = excluded.body, at = excluded.at");
-        facts.build().execute(&mut *transaction).await?;
-        for statement in db.accept_statements() {
-            sqlx::query(*statement).execute(&mut *transaction).await?;
-        }
-        decision::begin_query(DecisionAction::Restored, who, None, now).build().execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        leads
-    }))
+    let waiting = || {
+        let mut waiting = lead_record::choose();
+        waiting.push(
+            "status <> 'in_sync' and hold_reason is null and status in ('pending', 'in_flight', 'retrying') and urgent = 0",
+        );
+        waiting
+    };
+    let mut transaction = db.begin().await?;
+    let (mut leads, mut after) = (0, LeadId::default());
+    let event = |_: &LeadRecord| Some(LeadEvent::Restored);
+    while let Some(held) = lead_record::apply_to_some(&mut transaction, waiting(), &mut after, now, event).await? {
+        leads += held.len() as u64;
+    }
+    let mut facts = StateStatement::new("insert into control (name, body, at) ");
+    facts.push_values([(RestoredState::NAME, restored), (CompareAsked::NAME, asked)], |row, (name, body)| {
+        row.push_bind(name).push_bind(body).push_bind(micros(now));
+    });
+    facts.push(" on conflict (name) do update set body = excluded.body, at = excluded.at");
+    transaction.execute(facts).await?;
+    for statement in db.accept_statements() {
+        transaction.execute(*statement).await?;
+    }
+    transaction.execute(decision::begin_statement(DecisionAction::Restored, who, None, now)).await?;
+    transaction.commit().await?;
+    Ok(leads)
 }

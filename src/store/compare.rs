@@ -3,16 +3,15 @@
 use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, Utc};
-use sqlx::QueryBuilder;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::conversica::lead::{IdOrder, LeadId, RowHash};
-use crate::db::trusted;
 use crate::store::micros;
 use crate::store::packed::ComparedLead;
 use crate::store::packed::{self, PackedLeads};
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::StateStatement;
 
 /// Leads in one page.
 const PAGE: i64 = 2000;
@@ -111,9 +110,8 @@ pub async fn page(
     );
     let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
     let length = i64::try_from(id.len()).unwrap_or(i64::MAX);
-    let page: PackedLeads = on_state!(db, pool => {
-        sqlx::query_as(trusted(sql)).bind(id).bind(client_id).bind(length).bind(limit).bind(since).fetch_one(pool).await
-    })?;
+    let page = StateStatement::new(sql).bind(id).bind(client_id).bind(length).bind(limit).bind(since);
+    let page: PackedLeads = db.fetch_one(page).await?;
     Ok(page.0)
 }
 
@@ -122,15 +120,13 @@ pub async fn hashes(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Ro
     if leads.is_empty() {
         return Ok(HashMap::new());
     }
-    let leads: PackedLeads = on_state!(db, pool => {
-        let mut query = QueryBuilder::new("with asked (asked_id, asked_client_id) as (");
-        query.push_values(leads, |mut row, lead| {
-            row.push_bind(&lead.id).push_bind(&lead.client_id);
-        });
-        query.push(") select ").push(packed::column(db));
-        query.push(" from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
-        query.build_query_as().persistent(db.keeps_plans()).fetch_one(pool).await
-    })?;
+    let mut hashes = StateStatement::new("with asked (asked_id, asked_client_id) as (");
+    hashes.push_values(leads, |row, lead| {
+        row.push_bind(&lead.id).push_bind(&lead.client_id);
+    });
+    hashes.push(") select ").push(&packed::column(db));
+    hashes.push(" from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
+    let leads: PackedLeads = db.fetch_one(hashes.plan_anew()).await?;
     Ok(leads.0.into_iter().filter_map(|known| Some((known.lead, known.row_hash?))).collect())
 }
 
@@ -143,21 +139,19 @@ const fn order_columns(order: IdOrder) -> &'static str {
 
 /// Invalid leads with these words in their reasons, at most `limit`.
 pub async fn invalid_because(db: &StateDb, words: &str, limit: i64) -> Result<Vec<LeadId>, sqlx::Error> {
-    let leads: Vec<(String, String)> = on_state!(db, pool => {
-        sqlx::query_as(
-            "select id, client_id from lead where status = 'invalid' and status <> 'in_sync' and invalid_reasons like $1 \
-             order by id, client_id limit $2")
-            .bind(format!("%{words}%")).bind(limit).fetch_all(pool).await
-    })?;
+    let invalid = StateStatement::new(
+        "select id, client_id from lead where status = 'invalid' and status <> 'in_sync' and invalid_reasons like $1 \
+         order by id, client_id limit $2",
+    );
+    let leads: Vec<(String, String)> = db.fetch_all(invalid.bind(format!("%{words}%")).bind(limit)).await?;
     Ok(leads.into_iter().map(|(id, client_id)| LeadId { id, client_id }).collect())
 }
 
 /// Whether any lead has a name that ends in `.0`. Earlier versions wrote whole numbers of floating-point columns this way.
 pub async fn has_decimal_names(db: &StateDb) -> Result<bool, sqlx::Error> {
-    on_state!(db, pool => {
-        sqlx::query_scalar("select exists (select 1 from lead where id like '%.0' or client_id like '%.0')")
-            .fetch_one(pool).await
-    })
+    let named =
+        "select cast(1 as bigint) where exists (select 1 from lead where id like '%.0' or client_id like '%.0')";
+    Ok(db.fetch_optional::<(i64,)>(named).await?.is_some())
 }
 
 /// Stores the hashes of rows whose leads have not changed: one statement for any number of rows (at most 5,000).
@@ -169,14 +163,11 @@ pub async fn remember(db: &StateDb, rows: &[(LeadId, RowHash)]) -> Result<(), sq
     let mut rows: Vec<&(LeadId, RowHash)> = rows.iter().collect();
     rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     let order = super::lead::InOrder::of(db, "select row_id, row_client_id from read");
-    on_state!(db, pool => {
-        let mut query = QueryBuilder::new("with read (row_id, row_client_id, hash) as (");
-        query.push_values(&rows, |mut row, (lead, hash)| {
-            row.push_bind(&lead.id).push_bind(&lead.client_id).push_bind(hash.0);
-        });
-        query.push(")").push(&order.cte).push(" update lead set row_hash = hash from read").push(order.from);
-        query.push(" where lead.id = row_id and lead.client_id = row_client_id").push(order.condition);
-        query.build().execute(pool).await?;
-        Ok(())
-    })
+    let mut statement = StateStatement::new("with read (row_id, row_client_id, hash) as (");
+    statement.push_values(&rows, |row, (lead, hash)| {
+        row.push_bind(&lead.id).push_bind(&lead.client_id).push_bind(hash.0);
+    });
+    statement.push(")").push(&order.cte).push(" update lead set row_hash = hash from read").push(order.from);
+    statement.push(" where lead.id = row_id and lead.client_id = row_client_id").push(order.condition);
+    db.execute(statement).await.map(drop)
 }

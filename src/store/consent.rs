@@ -4,16 +4,15 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::QueryBuilder;
 
 use crate::conversica::consent::{HeardWord, WithdrawnConsent, WordSource};
 use crate::conversica::consent_word::{ChannelWord, ConsentChannel};
 use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash};
 use crate::rules::lead_change::LeadChange;
-use crate::store::lead::InOrder;
+use crate::store::lead::{InOrder, write_changes};
 use crate::store::state_db::StateDb;
-use crate::store::statement::{BuilderEngine, StateStatement, StateTransaction};
-use crate::store::{instant, micros, tombstone};
+use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::{instant, lead_record, micros, tombstone};
 
 /// Returns a row if the ledger has any entry, or any post may be an opt-out. If not, no further query is needed.
 pub(crate) const ANY: &str =
@@ -25,34 +24,6 @@ pub(crate) async fn withdrawn_of(
     leads: &[LeadId],
 ) -> Result<HashMap<LeadId, WithdrawnConsent>, sqlx::Error> {
     Ok(standing_of(transaction.fetch_all(standing_statement(leads)).await?))
-}
-
-/// Over a connection of one engine: whether the consent of any lead may be withdrawn.
-macro_rules! any {
-    ($executor:expr) => {
-        sqlx::query_scalar::<_, i64>($crate::store::consent::ANY)
-            .fetch_optional($executor)
-            .await
-            .map(|found| found.is_some())
-    };
-}
-pub(crate) use any;
-
-/// As [`withdrawn_of`], for a transaction of one engine.
-macro_rules! standing {
-    ($executor:expr, $leads:expr) => {
-        $crate::store::consent::standing_query($leads)
-            .build_query_as()
-            .fetch_all($executor)
-            .await
-            .map($crate::store::consent::standing_of)
-    };
-}
-pub(crate) use standing;
-
-/// The query behind `standing!`.
-pub(crate) fn standing_query<DB: BuilderEngine>(leads: &[LeadId]) -> QueryBuilder<DB> {
-    DB::builder_of(standing_statement(leads))
 }
 
 fn standing_statement(leads: &[LeadId]) -> StateStatement {
@@ -80,7 +51,7 @@ fn standing_statement(leads: &[LeadId]) -> StateStatement {
 /// A channel of a lead, when its consent was withdrawn, and 1 if an operator has to decide.
 type StandingRow = (String, String, String, i64, i64);
 
-pub(crate) fn standing_of(rows: Vec<StandingRow>) -> HashMap<LeadId, WithdrawnConsent> {
+fn standing_of(rows: Vec<StandingRow>) -> HashMap<LeadId, WithdrawnConsent> {
     let mut standing: HashMap<LeadId, WithdrawnConsent> = HashMap::new();
     for (id, client_id, channel, at, unsettled) in rows {
         let Some(channel) = ConsentChannel::from_name(&channel) else { continue };
@@ -188,48 +159,12 @@ pub(crate) async fn keep(
     leads: &[LeadId],
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
-    let locked = locked_statement(transaction, leads);
-    let locked: Vec<(String, String, String)> = transaction.fetch_all(locked).await?;
-    let desired = locked.into_iter().map(|(id, client_id, desired)| (LeadId { id, client_id }, desired));
+    let mut records = lead_record::lock(transaction, leads).await?;
+    records.retain(|record| record.gone_at.is_none());
+    let desired = records.iter().filter_map(|record| Some((record.lead.clone(), record.desired.clone()?)));
     let changes = changes(desired.collect(), &withdrawn_of(transaction, leads).await?);
-    if !changes.is_empty() {
-        write_changes(transaction, &changes, now, now).await?;
-    }
+    write_changes(transaction, &changes, now, now).await?;
     Ok(changes.len() as u64)
-}
-
-/// The statement of [`super::lead::upsert`], in a transaction of either engine.
-async fn write_changes(
-    transaction: &mut StateTransaction,
-    changes: &[LeadChange],
-    now: DateTime<Utc>,
-    written_at: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
-    use super::lead::upsert_query;
-    match transaction {
-        StateTransaction::Sqlite(connection) => {
-            upsert_query(changes, now, written_at).build().execute(&mut **connection).await.map(drop)
-        }
-        StateTransaction::Postgres(connection) => {
-            upsert_query(changes, now, written_at).build().execute(&mut **connection).await.map(drop)
-        }
-    }
-}
-
-fn locked_statement(transaction: &StateTransaction, leads: &[LeadId]) -> StateStatement {
-    let mut statement = StateStatement::new(
-        "select id, client_id, desired from lead where gone_at is null and desired is not null and (id, client_id) in (",
-    );
-    statement.push_values(leads, |row, lead| {
-        row.push_bind(&lead.id).push_bind(&lead.client_id);
-    });
-    statement.push(") order by id, client_id");
-    // See `InOrder`. SQLite needs no row locks, because it has one writer at a time.
-    statement.push(match transaction {
-        StateTransaction::Sqlite(_) => "",
-        StateTransaction::Postgres(_) => " for update",
-    });
-    statement
 }
 
 /// The changes that make desired contents agree with the opt-outs in force.

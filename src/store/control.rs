@@ -10,6 +10,7 @@ use crate::conversica::lead::IdOrder;
 use crate::conversica::outcome::HaltReason;
 use crate::rules::cursor::{NewestStamp, PollCursor};
 use crate::rules::guard::StandingHold;
+use crate::rules::hold_reason::HoldReason;
 use crate::rules::odd_opt_out::OptOutColumns;
 use crate::rules::poll_record::LastPoll;
 use crate::rules::settled::SettledMoment;
@@ -116,7 +117,7 @@ pub struct CompareMark {
 /// this reason since this moment. If it crashes before it decides, the next poll compares everything and decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptBack {
-    pub reason: String,
+    pub reason: HoldReason,
     pub since: DateTime<Utc>,
 }
 

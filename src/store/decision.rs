@@ -3,10 +3,9 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::QueryBuilder;
 
 use crate::store::state_db::StateDb;
-use crate::store::statement::{BuilderEngine, StateStatement};
+use crate::store::statement::StateStatement;
 use crate::store::{instant, micros};
 
 /// The operator who decides, as far as is known: the account at the command line, or the dashboard. It is only a hint.
@@ -68,19 +67,6 @@ pub(crate) fn begin_statement(
     .bind(who.as_str())
     .bind(reason)
 }
-
-/// As [`begin_statement`], for a transaction of one engine.
-pub(crate) fn begin_query<DB: BuilderEngine>(
-    action: DecisionAction,
-    who: &DecisionMaker,
-    reason: Option<&str>,
-    now: DateTime<Utc>,
-) -> QueryBuilder<DB> {
-    DB::builder_of(begin_statement(action, who, reason, now))
-}
-
-/// Stores how many leads the decision concerned.
-pub(crate) const COUNT: &str = "update decision set leads = $1 where seq = $2";
 
 /// A decision that concerns no lead in particular.
 pub async fn note(

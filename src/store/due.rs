@@ -3,15 +3,14 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::db::trusted;
 use crate::rules::admission::{ClaimFilter, NewPeopleCap};
-use crate::rules::hold_reason::TEST_LEAD_LIMIT;
+use crate::rules::lead_event::{ClaimCounting, LeadEvent};
 use crate::store::control::{self, TestLeadSent};
-use crate::store::lead::locking;
 use crate::store::operator_pause::{self, PAUSED_BEFORE};
 use crate::store::possible_opt_out::NOT_HELD;
-use crate::store::state_db::{StateDb, on_state};
-use crate::store::{instant, micros};
+use crate::store::state_db::StateDb;
+use crate::store::statement::StateStatement;
+use crate::store::{instant, lead_record, micros};
 
 /// A group of due leads, and how many of them may be claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,12 +72,13 @@ impl ClaimFilter {
         arms.map(|(condition, limit)| ClaimArm { condition, limit }).collect()
     }
 
-    pub(crate) fn counts_introductions(&self) -> bool {
-        matches!(self, ClaimFilter::Capped(_))
-    }
-
-    pub(crate) fn counts_test_leads(&self) -> bool {
-        matches!(self, ClaimFilter::TestLeads(_))
+    /// What a claim counts towards.
+    pub(crate) fn counting(&self) -> ClaimCounting {
+        match self {
+            ClaimFilter::Everybody | ClaimFilter::Withdrawals => ClaimCounting::Nothing,
+            ClaimFilter::Capped(_) => ClaimCounting::NewPeople,
+            ClaimFilter::TestLeads(_) => ClaimCounting::TestLeads,
+        }
     }
 }
 
@@ -100,8 +100,7 @@ pub async fn next_due_at(db: &StateDb, admit: &ClaimFilter, now: DateTime<Utc>) 
             arm.condition,
             unless_paused(db, arm.condition)
         );
-        let due: Option<i64> =
-            on_state!(db, pool => sqlx::query_scalar(trusted(sql)).bind(micros(now)).fetch_one(pool).await)?;
+        let (due,): (Option<i64>,) = db.fetch_one(StateStatement::new(sql).bind(micros(now))).await?;
         let Some(due) = due.map(instant) else { continue };
         let mut at = due;
         if let ClaimFilter::Capped(caps) = admit
@@ -130,25 +129,25 @@ async fn free_at(
     let mut free = None;
     for cap in caps {
         // The cap is full while its `people`-th newest introduction lies within the window.
-        let full: Option<i64> = on_state!(db, pool => {
-            sqlx::query_scalar(
-                "select introduced_at from lead where introduced_at > $1 \
-                 union all select introduced_at from tombstone where introduced_at > $1 \
-                 order by introduced_at desc limit 1 offset $2")
-                .bind(micros(now - cap.within)).bind(i64::from(cap.people) - 1).fetch_optional(pool).await
-        })?;
-        free = free.max(full.map(|oldest| instant(oldest) + cap.within));
+        let full = StateStatement::new(
+            "select introduced_at from lead where introduced_at > $1 \
+             union all select introduced_at from tombstone where introduced_at > $1 \
+             order by introduced_at desc limit 1 offset $2",
+        );
+        let full = full.bind(micros(now - cap.within)).bind(i64::from(cap.people) - 1);
+        let full: Option<(i64,)> = db.fetch_optional(full).await?;
+        free = free.max(full.map(|(oldest,)| instant(oldest) + cap.within));
     }
     Ok(free)
 }
 
 /// With the Test Lead Token: how many more leads it may send.
 pub async fn test_leads_left(db: &StateDb, limit: u32) -> Result<i64, sqlx::Error> {
-    let used: i64 = on_state!(db, pool => {
-        sqlx::query_scalar(
-            "select (select count(*) from lead where test_lead_at is not null) + (select count(test_lead_at) from tombstone)")
-            .fetch_one(pool).await
-    })?;
+    let (used,): (i64,) = db
+        .fetch_one(
+            "select (select count(*) from lead where test_lead_at is not null) + (select count(test_lead_at) from tombstone)",
+        )
+        .await?;
     Ok((i64::from(test_leads_for_the_crm(db, limit).await?) - used).max(0))
 }
 
@@ -160,35 +159,30 @@ pub async fn test_leads_for_the_crm(db: &StateDb, limit: u32) -> Result<u32, sql
 /// With the Test Lead Token: once it has sent `limit` distinct leads, holds the other waiting leads, a few thousand at a time.
 /// Returns how many leads it held.
 pub async fn hold_surplus_tests(db: &StateDb, limit: u32, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    const AT_ONCE: i64 = 2000;
     let quota = ClaimFilter::TestLeads(limit).quotas(now).remove(0);
-    on_state!(db, pool => {
-        let mut transaction = pool.begin_with(db.begin_write()).await?;
-        let used: i64 = sqlx::query_scalar(quota.sql).bind(quota.since).bind(quota.at_most).fetch_one(&mut *transaction).await?;
-        if used < quota.at_most {
-            return Ok(0);
-        }
-        let sql = format!(
-            "with surplus (surplus_id, surplus_client_id) as (select id, client_id from lead \
-             where status in ('pending', 'retrying') and {UNTESTED} order by id, client_id limit $1 {}) \
-             update lead set status = 'held', hold_reason = '{}', held_at = $2 \
-             from surplus where lead.id = surplus_id and lead.client_id = surplus_client_id",
-            db.skip_locked(), TEST_LEAD_LIMIT);
-        let held = sqlx::query(trusted(sql)).bind(AT_ONCE).bind(micros(now)).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(held.rows_affected())
-    })
+    let mut transaction = db.begin().await?;
+    let used = StateStatement::new(quota.sql).bind(quota.since).bind(quota.at_most);
+    let (used,): (i64,) = transaction.fetch_one(used).await?;
+    if used < quota.at_most {
+        return Ok(0);
+    }
+    let mut surplus = lead_record::choose();
+    surplus.push("status in ('pending', 'retrying') and ").push(UNTESTED).push(" order by id, client_id limit ");
+    surplus.push_bind(lead_record::AT_ONCE).push(transaction.skip_locked());
+    let surplus = lead_record::read(&mut transaction, surplus).await?;
+    let held = lead_record::apply(&mut transaction, surplus, now, |_| Some(LeadEvent::TestLeadsUsedUp)).await?;
+    transaction.commit().await?;
+    Ok(held.len() as u64)
 }
 
 /// Makes withdrawals of consent that wait for a retry due at once: Conversica answers again, and they go first.
 pub async fn hurry_withdrawals(db: &StateDb, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    let sql = format!(
-        "with late (late_id, late_client_id) as (select id, client_id from lead \
-         where status = 'retrying' and urgent = 1 and due_at > $1{}) \
-         update lead set due_at = $1 from late where lead.id = late_id and lead.client_id = late_client_id",
-        locking(db)
-    );
-    Ok(on_state!(db, pool => sqlx::query(trusted(sql)).bind(micros(now)).execute(pool).await?.rows_affected()))
+    let choice = || {
+        let mut late = lead_record::choose();
+        late.push("status = 'retrying' and urgent = 1 and due_at > ").push_bind(micros(now));
+        late
+    };
+    lead_record::apply_to_all(db, choice, now, |_| Some(LeadEvent::ConversicaBack)).await
 }
 
 /// Since when the lead that has waited longest waits: due, or failed and waiting for its retry. Leads that an operator has paused
@@ -216,10 +210,9 @@ pub async fn longest_wait(db: &StateDb, now: DateTime<Utc>) -> Result<LongestWai
             "{PAUSED_BEFORE}$1) select min(due_at) from lead where status in ('pending', 'retrying') and {waits} union all \
              select min(first_failed_at) from lead where status = 'retrying' and status <> 'in_sync' and {waits}"
         );
-        let found: Vec<Option<i64>> =
-            on_state!(db, pool => sqlx::query_scalar(trusted(sql)).bind(micros(now)).fetch_all(pool).await)?;
+        let found: Vec<(Option<i64>,)> = db.fetch_all(StateStatement::new(sql).bind(micros(now))).await?;
         let since = if is_new { &mut longest.new } else { &mut longest.known };
-        *since = since.iter().copied().chain(found.into_iter().flatten().map(instant)).min();
+        *since = since.iter().copied().chain(found.into_iter().filter_map(|(at,)| at).map(instant)).min();
     }
     Ok(longest)
 }
@@ -229,18 +222,17 @@ pub async fn longest_wait(db: &StateDb, now: DateTime<Utc>) -> Result<LongestWai
 pub async fn backlog(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
     let sql =
         format!("select count(*) from lead where status in ('pending', 'retrying') and status <> 'in_sync'{NOT_HELD}");
-    on_state!(db, pool => {
-        let waiting = sqlx::query_scalar(trusted(sql)).fetch_one(pool).await?;
-        let in_flight = sqlx::query_scalar("select count(*) from lead where status = 'in_flight' and status <> 'in_sync'")
-            .fetch_one(pool).await?;
-        Ok((waiting, in_flight))
-    })
+    let (waiting,) = db.fetch_one(sql).await?;
+    let (in_flight,) =
+        db.fetch_one("select count(*) from lead where status = 'in_flight' and status <> 'in_sync'").await?;
+    Ok((waiting, in_flight))
 }
 
 /// How many people wait for their first contact without a try so far. A cap may delay them.
 pub async fn count_untried_people(db: &StateDb) -> Result<i64, sqlx::Error> {
     let sql = format!("select count(*) from lead where status = 'pending' and status <> 'in_sync' and {NEW}");
-    on_state!(db, pool => sqlx::query_scalar(trusted(sql)).fetch_one(pool).await)
+    let (people,) = db.fetch_one(sql).await?;
+    Ok(people)
 }
 
 /// The earliest due time in the backlog, without paused leads; `None` if no lead waits. Each part has an index.
@@ -251,7 +243,6 @@ pub async fn oldest(db: &StateDb, now: DateTime<Utc>) -> Result<Option<DateTime<
          ({WAITS} and {URGENT} union all {WAITS} and {KNOWN}{sent} union all {WAITS} and {NEW}{sent}) parts",
         sent = operator_pause::is_not_paused(db)
     );
-    let at: Option<i64> =
-        on_state!(db, pool => sqlx::query_scalar(trusted(sql)).bind(micros(now)).fetch_one(pool).await)?;
+    let (at,): (Option<i64>,) = db.fetch_one(StateStatement::new(sql).bind(micros(now))).await?;
     Ok(at.map(instant))
 }

@@ -336,7 +336,7 @@ fn without(lead: &LeadId, quoted: &[String], name: &str, body: &str) -> ErasedFa
 /// nothing else is sent to them, whatever their row says. Returns `false` if another session changed the lead in between.
 pub async fn stop_first(db: &StateDb, lead: &LeadId, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     if reach_of(db, lead).await? == ErasureReach::MayWrite {
-        gone::stop(db, std::slice::from_ref(lead), now, now).await?;
+        gone::stop(db, std::slice::from_ref(lead), now).await?;
     }
     match bury_who_stops(db, lead, now).await {
         Err(error) if matches!(db, StateDb::Postgres(_)) && is_busy(&error) => Ok(false),

@@ -17,16 +17,18 @@ use crate::conversica::conversation::HeardConversation;
 use crate::conversica::lead::LeadId;
 use crate::conversica::post::PostKind;
 use crate::db;
+use crate::rules::lead_event::LeadEvent;
+use crate::rules::lead_record::LeadRecord;
 use crate::store::delivery::OptOuts;
 use crate::store::event::lane;
 use crate::store::heard::candidate::{AT_ONCE, EventCandidates, begin_with_waiting, next_candidates};
 use crate::store::heard::fold::{ExaminedEvent, FoldedConversation, FoldedEvents, PendingEvent, RaisedAlert};
 use crate::store::heard::similar::find_similar_ids;
 use crate::store::heard::withdraw::{WithdrawalBatch, withdraw};
-use crate::store::lead::{DELIVERED, InOrder};
+use crate::store::lead::DELIVERED;
 use crate::store::state_db::StateDb;
-use crate::store::statement::StateStatement;
-use crate::store::{instant, micros, possible_opt_out};
+use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::{instant, lead_record, micros, possible_opt_out};
 
 /// The counts of one step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -166,7 +168,7 @@ async fn apply_some(
         applied.due += withdraw(db, &mut transaction, batch, now).await?;
     }
     if consequences.ends_wait && !folded.conversations.is_empty() {
-        applied.due += transaction.execute(end_wait_statement(db, &events, now)).await?;
+        applied.due += end_wait(&mut transaction, &events, now).await?;
     }
     if consequences.writeback {
         let effects = events.iter().zip(&folded.effects);
@@ -274,25 +276,21 @@ fn upsert_statement(folded: &FoldedEvents) -> StateStatement {
 
 /// Conversica knows every lead that it posts about. So a lead that waits because an earlier outcome was ambiguous waits no
 /// longer.
-fn end_wait_statement(db: &StateDb, events: &[&PendingEvent], now: DateTime<Utc>) -> StateStatement {
-    let order = InOrder::of(db, "select heard_id, heard_client_id from spoken");
-    let mut newest: BTreeMap<&LeadId, DateTime<Utc>> = BTreeMap::new();
+async fn end_wait(
+    transaction: &mut StateTransaction,
+    events: &[&PendingEvent],
+    now: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
+    let mut newest: BTreeMap<LeadId, DateTime<Utc>> = BTreeMap::new();
     for event in events.iter().filter(|event| event.kind != PostKind::ChatLead) {
-        let at = newest.entry(&event.lead).or_insert(event.received_at);
+        let at = newest.entry(event.lead.clone()).or_insert(event.received_at);
         *at = event.received_at.max(*at);
     }
-    let mut statement = StateStatement::new("with spoken (heard_id, heard_client_id, heard_at) as (");
-    statement.push_values(newest, |row, (lead, at)| {
-        row.push_bind(&lead.id).push_bind(&lead.client_id).push_bind(micros(at));
-    });
-    statement.push(")").push(&order.cte).push(" update lead set due_at = ").push_bind(micros(now));
-    statement.push(" from spoken").push(order.from);
-    statement.push(
-        " where lead.id = heard_id and lead.client_id = heard_client_id and lead.status = 'retrying' \
-         and lead.last_outcome = 'ambiguous' and lead.last_outcome_at <= heard_at and lead.due_at > ",
-    );
-    statement.push_bind(micros(now)).push(order.condition);
-    statement
+    let leads: Vec<LeadId> = newest.keys().cloned().collect();
+    let records = lead_record::lock(transaction, &leads).await?;
+    let heard = |record: &LeadRecord| Some(LeadEvent::Heard { heard_at: *newest.get(&record.lead)? });
+    let heard = lead_record::apply(transaction, records, now, heard).await?;
+    Ok(heard.iter().filter(|lead| lead.has_changed()).count() as u64)
 }
 
 fn set_aside_statement(events: &[ExaminedEvent], now: DateTime<Utc>) -> StateStatement {

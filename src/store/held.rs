@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::{QueryBuilder, Row as _};
 
-use crate::db::trusted;
-use crate::store::decision::{self, DecisionAction, DecisionMaker};
-use crate::store::lead::locking;
-use crate::store::state_db::{StateDb, on_state};
-use crate::store::{instant, micros};
+use crate::rules::hold_reason::HoldReason;
+use crate::rules::lead_event::LeadEvent;
+use crate::store::decision::{DecisionAction, DecisionMaker};
+use crate::store::state_db::StateDb;
+use crate::store::statement::StateStatement;
+use crate::store::{bulk_decision, instant, lead_record, micros};
 
 /// Selects held leads; with no ids and no reason it selects all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub struct HeldSelection {
 
 impl HeldSelection {
     /// All leads that are held for this reason.
-    pub fn reason(reason: &str) -> Self {
-        Self { ids: Vec::new(), reason: Some(reason.to_owned()) }
+    pub fn reason(reason: HoldReason) -> Self {
+        Self { ids: Vec::new(), reason: Some(reason.name().to_owned()) }
     }
 
     pub fn is_everything(&self) -> bool {
@@ -112,105 +112,89 @@ pub enum ReleaseOutcome {
 
 /// A condition for the selected leads that were held up to and including an instant. Their newest content is held; an older
 /// content may be in flight, or the row may be gone.
-macro_rules! push_held {
-    ($query:expr, $selection:expr, $until:expr) => {
-        $query.push("hold_reason is not null and status <> 'invalid' and status <> 'in_sync'");
-        if let Some(until) = $until {
-            $query.push(" and held_at <= ").push_bind(micros(until));
-        }
-        if let Some(reason) = &$selection.reason {
-            $query.push(" and hold_reason = ").push_bind(reason.as_str());
-        }
-        if !$selection.ids.is_empty() {
-            $query.push(" and id in (");
-            let mut list = $query.separated(", ");
-            for id in &$selection.ids {
-                list.push_bind(id.as_str());
-            }
-            $query.push(")");
-        }
-    };
+fn push_held(statement: &mut StateStatement, selection: &HeldSelection, until: Option<DateTime<Utc>>) {
+    statement.push("hold_reason is not null and status <> 'invalid' and status <> 'in_sync'");
+    if let Some(until) = until {
+        statement.push(" and held_at <= ").push_bind(micros(until));
+    }
+    if let Some(reason) = &selection.reason {
+        statement.push(" and hold_reason = ").push_bind(reason);
+    }
+    if !selection.ids.is_empty() {
+        statement.push(" and id in (").push_list(&selection.ids).push(")");
+    }
 }
 
-/// As [`push_held`], for the leads that a release up to `newest` changes.
-macro_rules! push_released {
-    ($query:expr, $selection:expr, $newest:expr, $release:expr) => {
-        if $release == ReleaseKind::Baseline {
-            // A lead that is gone is included: if its row returned, it would be in sync.
-            $query.push("status in ('held', 'gone') and ");
-        }
-        push_held!($query, $selection, Some($newest));
-    };
-}
-
-/// Leads whose content a baseline does not touch: they are held only for their missing row, or their last row was invalid.
-macro_rules! nothing_taken {
-    () => {
-        "gone_at is not null and hold_reason = 'source_shrank' or desired is null"
-    };
+/// As [`push_held`], for the leads that a release changes. A baseline includes leads that are gone: if their rows returned, they
+/// would be in sync.
+fn push_released(
+    statement: &mut StateStatement,
+    selection: &HeldSelection,
+    until: Option<DateTime<Utc>>,
+    release: ReleaseKind,
+) {
+    if release == ReleaseKind::Baseline {
+        statement.push("status in ('held', 'gone') and ");
+    }
+    push_held(statement, selection, until);
 }
 
 /// Counts over held leads: people never sent from here, those among them who are assumed known, and missing rows.
-const PEOPLE: &str = "count(case when status = 'held' and gone_at is null and (first_contact_at is null or assumed_at is not null) \
-     then 1 end), count(case when status = 'held' and gone_at is null then assumed_at end), \
-     count(case when status in ('held', 'gone') then gone_at end)";
+const PEOPLE: &str = "count(*) filter (where status = 'held' and gone_at is null \
+     and (first_contact_at is null or assumed_at is not null)), \
+     count(assumed_at) filter (where status = 'held' and gone_at is null), \
+     count(gone_at) filter (where status in ('held', 'gone'))";
 
 /// The leads that are held now.
 pub async fn look(db: &StateDb, selection: &HeldSelection) -> Result<HeldLeads, sqlx::Error> {
     let mut held = HeldLeads::default();
-    on_state!(db, pool => {
-        let mut query = QueryBuilder::new("select hold_reason, count(*), max(held_at), ");
-        query.push(PEOPLE).push(" from lead where ");
-        push_held!(query, selection, None::<DateTime<Utc>>);
-        query.push(" group by hold_reason");
-        for row in query.build().fetch_all(pool).await? {
-            let leads: i64 = row.try_get(1)?;
-            held.leads += leads;
-            held.newest = held.newest.max(row.try_get::<Option<i64>, _>(2)?.map(instant));
-            held.new_people += row.try_get::<i64, _>(3)?;
-            held.assumed_known += row.try_get::<i64, _>(4)?;
-            held.missing += row.try_get::<i64, _>(5)?;
-            held.reasons.insert(row.try_get(0)?, leads);
-        }
-        Ok(held)
-    })
+    let mut statement =
+        StateStatement::new(format!("select hold_reason, count(*), max(held_at), {PEOPLE} from lead where "));
+    push_held(&mut statement, selection, None);
+    statement.push(" group by hold_reason");
+    let rows: Vec<(String, i64, Option<i64>, i64, i64, i64)> = db.fetch_all(statement).await?;
+    for (reason, leads, newest, new_people, assumed_known, missing) in rows {
+        held.leads += leads;
+        held.newest = held.newest.max(newest.map(instant));
+        held.new_people += new_people;
+        held.assumed_known += assumed_known;
+        held.missing += missing;
+        held.reasons.insert(reason, leads);
+    }
+    Ok(held)
 }
 
 /// Whether any lead waits for approval, for that reason or for any.
-pub async fn any(db: &StateDb, reason: Option<&str>) -> Result<bool, sqlx::Error> {
-    let selection = HeldSelection { ids: Vec::new(), reason: reason.map(str::to_owned) };
-    on_state!(db, pool => {
-        let mut query = QueryBuilder::new("select cast(1 as bigint) from lead where status = 'held' and ");
-        push_held!(query, selection, None::<DateTime<Utc>>);
-        query.push(" limit 1");
-        let found: Option<i64> = query.build_query_scalar().fetch_optional(pool).await?;
-        Ok(found.is_some())
-    })
+pub async fn any(db: &StateDb, reason: Option<HoldReason>) -> Result<bool, sqlx::Error> {
+    let selection = HeldSelection { ids: Vec::new(), reason: reason.map(|reason| reason.name().to_owned()) };
+    let mut statement = StateStatement::new("select cast(1 as bigint) from lead where status = 'held' and ");
+    push_held(&mut statement, &selection, None);
+    statement.push(" limit 1");
+    Ok(db.fetch_optional::<(i64,)>(statement).await?.is_some())
 }
 
 /// The number of leads that wait for approval.
 pub async fn count(db: &StateDb) -> Result<i64, sqlx::Error> {
-    on_state!(db, pool => {
-        sqlx::query_scalar("select count(*) from lead where status = 'held' and status <> 'in_sync'").fetch_one(pool).await
-    })
+    let (count,) = db.fetch_one("select count(*) from lead where status = 'held' and status <> 'in_sync'").await?;
+    Ok(count)
 }
 
 /// The reason and the beginning of the longest hold; `None` if no lead is held for a reason.
 pub async fn longest_held(db: &StateDb) -> Result<Option<(String, DateTime<Utc>)>, sqlx::Error> {
     let sql = "select hold_reason, changed_at from lead where status = 'held' and status <> 'in_sync' and hold_reason is not null \
                order by changed_at limit 1";
-    let first: Option<(String, i64)> = on_state!(db, pool => sqlx::query_as(sql).fetch_optional(pool).await)?;
+    let first: Option<(String, i64)> = db.fetch_optional(sql).await?;
     Ok(first.map(|(reason, changed_at)| (reason, instant(changed_at))))
 }
 
 /// How many of the held leads are people never sent from here, and how many of those are assumed known. It reads an index only,
 /// because it is called often.
 pub async fn first_contacts(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
-    on_state!(db, pool => {
-        sqlx::query_as(
-            "select count(*), count(assumed_at) from lead where status = 'held' and gone_at is null \
-             and (first_contact_at is null or assumed_at is not null)").fetch_one(pool).await
-    })
+    db.fetch_one(
+        "select count(*), count(assumed_at) from lead where status = 'held' and gone_at is null \
+         and (first_contact_at is null or assumed_at is not null)",
+    )
+    .await
 }
 
 /// Which held leads are released, and how.
@@ -220,102 +204,40 @@ pub struct ReleaseOrder<'a> {
     /// What the operator was shown.
     pub shown: &'a HeldLeads,
     pub release: ReleaseKind,
-    /// The person who decided, and `None` for a setting that has.
-    pub who: Option<&'a DecisionMaker>,
+    /// The person who decided.
+    pub who: &'a DecisionMaker,
 }
 
-/// Releases the leads that were shown, in one transaction; nothing if `shown` has been outgrown. Leads whose row is missing are
-/// marked gone either way; after [`ReleaseKind::Send`], [`super::gone::settle`] queues their stops.
-pub async fn release(db: &StateDb, order: ReleaseOrder<'_>, now: DateTime<Utc>) -> Result<ReleaseOutcome, sqlx::Error> {
+/// Releases the leads that were shown; nothing if `shown` has been outgrown. Leads whose row is missing are marked gone either
+/// way; after [`ReleaseKind::Send`], [`super::gone::settle`] queues their stops. `done` is told how many leads each part had.
+pub async fn release(
+    db: &StateDb,
+    order: ReleaseOrder<'_>,
+    now: DateTime<Utc>,
+    done: impl FnMut(u64),
+) -> Result<ReleaseOutcome, sqlx::Error> {
     let ReleaseOrder { selection, shown, release, who } = order;
     let Some(newest) = shown.newest else { return Ok(ReleaseOutcome::Leads(ReleasedLeads::default())) };
-    on_state!(db, pool => {
-        let mut transaction = pool.begin_with(db.begin_write()).await?;
-        let mut noted: Option<i64> = None;
-        if let Some(who) = who {
-            let mut begin = decision::begin_query(release.action(), who, shown.only_reason(), now);
-            let seq = begin.build_query_scalar().fetch_one(&mut *transaction).await?;
-            let mut note = QueryBuilder::new(
-                "insert into decided (id, client_id, decision_seq) \
-                 with meant (meant_id, meant_client_id) as (select id, client_id from lead where ");
-            push_released!(note, selection, newest, release);
-            note.push(locking(db)).push(") select meant_id, meant_client_id, ").push_bind(seq).push(" from meant");
-            note.build().execute(&mut *transaction).await?;
-            noted = Some(seq);
-        }
-        // The update below changes exactly the leads counted here: PostgreSQL has locked them, and SQLite has one writer.
-        let mut count = QueryBuilder::new("select ");
-        count.push(PEOPLE).push(" from lead where ");
-        match noted {
-            Some(seq) => {
-                count.push("(id, client_id) in (select id, client_id from decided where decision_seq = ").push_bind(seq);
-                count.push(")");
-            }
-            None => {
-                push_released!(count, selection, newest, release);
-            }
-        }
-        let (new_people, assumed_known, missing): (i64, i64, i64) =
-            count.build_query_as().fetch_one(&mut *transaction).await?;
-        let mut update = QueryBuilder::new("with meant (meant_id, meant_client_id) as (select id, client_id from ");
-        match noted {
-            // Exactly the leads that are locked already, because locks are taken in one order.
-            Some(seq) => _ = update.push("decided where decision_seq = ").push_bind(seq),
-            None => {
-                update.push("lead where ");
-                push_released!(update, selection, newest, release);
-                update.push(locking(db));
-            }
-        }
-        update.push(") update lead set hold_reason = null, held_at = null, status_before = null, ");
-        update.push(match release {
-            ReleaseKind::Send => {
-                "attempts = case when status = 'in_flight' then attempts else 0 end, \
-                 first_failed_at = case when status = 'in_flight' then first_failed_at end, \
-                 urgent = case when status = 'held' and gone_at is not null \
-                          then case when first_contact_at is null then 0 else 1 end else urgent end, \
-                 status = case when status = 'held' and gone_at is not null then 'gone' \
-                          when status = 'held' then 'pending' else status end, due_at = "
-            }
-            ReleaseKind::Baseline => concat!(
-                "status = case when status = 'held' and gone_at is null then 'in_sync' else 'gone' end, urgent = 0, \
-                 delivered = case when ",
-                nothing_taken!(),
-                " then delivered end, delivered_hash = case when ",
-                nothing_taken!(),
-                " then delivered_hash else desired_hash end, delivered_at = case when ",
-                nothing_taken!(),
-                // Only an answer of Conversica sets the time of acceptance.
-                " then delivered_at end, assumed_at = case when ",
-                nothing_taken!(),
-                " or first_contact_at is not null then assumed_at else "
-            ),
-        });
-        update.push_bind(micros(now));
-        if release == ReleaseKind::Baseline {
-            // These leads count as known from now on, so withdrawals of consent and stops are sent for them.
-            update.push(concat!(" end, first_contact_at = case when ", nothing_taken!(), " then first_contact_at"));
-            update.push(" else coalesce(first_contact_at, ").push_bind(micros(now)).push(") end");
-        }
-        update.push(" from meant where lead.id = meant_id and lead.client_id = meant_client_id");
-        let released = update.build().execute(&mut *transaction).await?.rows_affected();
-        if i64::try_from(released).is_ok_and(|released| released > shown.leads) {
-            // More leads are held than the operator was shown: some joined after the count was read.
-            return Ok(ReleaseOutcome::Grown);
-        }
-        if let Some(seq) = noted {
-            let leads = i64::try_from(released).unwrap_or(i64::MAX);
-            sqlx::query(decision::COUNT).bind(leads).bind(seq).execute(&mut *transaction).await?;
-        }
-        transaction.commit().await?;
-        let number = |of: i64| u64::try_from(of).unwrap_or(0);
-        Ok(ReleaseOutcome::Leads(ReleasedLeads {
-            leads: released,
-            new_people: number(new_people),
-            assumed_known: number(assumed_known),
-            missing: number(missing),
-        }))
-    })
+    let mut transaction = db.begin().await?;
+    let mut chosen = StateStatement::new("select id, client_id from lead where ");
+    push_released(&mut chosen, selection, Some(newest), release);
+    let listed = bulk_decision::list(&mut transaction, release.action(), who, shown.only_reason(), chosen, now).await?;
+    if i64::try_from(listed.leads).is_ok_and(|leads| leads > shown.leads) {
+        // More leads are held than the operator was shown: some joined after the count was read.
+        return Ok(ReleaseOutcome::Grown);
+    }
+    let mut people = StateStatement::new(format!("select {PEOPLE} from lead where "));
+    push_released(&mut people, selection, Some(newest), release);
+    let (new_people, assumed_known, missing): (i64, i64, i64) = transaction.fetch_one(people).await?;
+    transaction.commit().await?;
+    bulk_decision::finish(db, listed, now, done).await?;
+    let number = |of: i64| u64::try_from(of).unwrap_or(0);
+    Ok(ReleaseOutcome::Leads(ReleasedLeads {
+        leads: listed.leads,
+        new_people: number(new_people),
+        assumed_known: number(assumed_known),
+        missing: number(missing),
+    }))
 }
 
 /// Releases all held leads of the selection, because a setting decided so. Returns how many leads it released.
@@ -325,55 +247,64 @@ pub async fn release_all(
     release: ReleaseKind,
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
-    loop {
-        let held = look(db, selection).await?;
-        let order = ReleaseOrder { selection, shown: &held, release, who: None };
-        if let ReleaseOutcome::Leads(leads) = self::release(db, order, now).await? {
-            return Ok(leads.leads);
-        }
-    }
+    let choice = || {
+        let mut held = lead_record::choose();
+        push_released(&mut held, selection, None, release);
+        held
+    };
+    let event = match release {
+        ReleaseKind::Send => LeadEvent::Approved,
+        ReleaseKind::Baseline => LeadEvent::Baselined,
+    };
+    lead_record::apply_to_all(db, choice, now, |_| Some(event.clone())).await
+}
+
+/// A condition for leads with existing rows that a poll holds for this reason since that moment.
+fn push_kept(statement: &mut StateStatement, reason: HoldReason, since: DateTime<Utc>) {
+    statement
+        .push("status = 'held' and status <> 'in_sync' and gone_at is null and hold_reason = ")
+        .push_bind(reason.name());
+    statement.push(" and held_at >= ").push_bind(micros(since));
 }
 
 /// Releases leads that a poll held for this reason since that moment, until it knew that no approval is needed.
 pub async fn release_since(
     db: &StateDb,
-    reason: &str,
+    reason: HoldReason,
     since: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
-    on_state!(db, pool => {
-        let mut update = QueryBuilder::new(
-            "with free (free_id, free_client_id) as (select id, client_id from lead \
-             where status = 'held' and status <> 'in_sync' and gone_at is null and hold_reason = ");
-        update.push_bind(reason).push(" and held_at >= ").push_bind(micros(since)).push(locking(db));
-        update.push(") update lead set hold_reason = null, held_at = null, status = 'pending', due_at = ");
-        update.push_bind(micros(now)).push(" from free where lead.id = free_id and lead.client_id = free_client_id");
-        Ok(update.build().execute(pool).await?.rows_affected())
-    })
+    let choice = || {
+        let mut kept = lead_record::choose();
+        push_kept(&mut kept, reason, since);
+        kept
+    };
+    lead_record::apply_to_all(db, choice, now, |_| Some(LeadEvent::HoldLifted)).await
 }
 
 /// How many leads with existing rows are held for that reason since that moment.
-pub async fn kept_since(db: &StateDb, reason: &str, since: DateTime<Utc>) -> Result<i64, sqlx::Error> {
-    on_state!(db, pool => {
-        sqlx::query_scalar(
-            "select count(*) from lead where status = 'held' and status <> 'in_sync' and gone_at is null \
-             and hold_reason = $1 and held_at >= $2")
-            .bind(reason).bind(micros(since)).fetch_one(pool).await
-    })
+pub async fn kept_since(db: &StateDb, reason: HoldReason, since: DateTime<Utc>) -> Result<i64, sqlx::Error> {
+    let mut count = StateStatement::new("select count(*) from lead where ");
+    push_kept(&mut count, reason, since);
+    let (count,) = db.fetch_one(count).await?;
+    Ok(count)
 }
 
 /// Replaces the reason of leads held since that moment. Returns how many leads it changed.
-pub async fn rename(db: &StateDb, reason: &str, since: Option<DateTime<Utc>>, to: &str) -> Result<u64, sqlx::Error> {
-    let sql = format!(
-        "with meant (meant_id, meant_client_id) as (select id, client_id from lead \
-         where status <> 'in_sync' and gone_at is null and hold_reason = $1 and held_at >= $2{}) \
-         update lead set hold_reason = $3 from meant where lead.id = meant_id and lead.client_id = meant_client_id",
-        locking(db)
-    );
-    let since = since.map_or(i64::MIN, micros);
-    Ok(on_state!(db, pool => {
-        sqlx::query(trusted(sql)).bind(reason).bind(since).bind(to).execute(pool).await?.rows_affected()
-    }))
+pub async fn rename(
+    db: &StateDb,
+    reason: HoldReason,
+    since: Option<DateTime<Utc>>,
+    to: HoldReason,
+    now: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
+    let choice = || {
+        let mut meant = lead_record::choose();
+        meant.push("status <> 'in_sync' and gone_at is null and hold_reason = ").push_bind(reason.name());
+        meant.push(" and held_at >= ").push_bind(since.map_or(i64::MIN, micros));
+        meant
+    };
+    lead_record::apply_to_all(db, choice, now, |_| Some(LeadEvent::HoldRenamed(to))).await
 }
 
 #[cfg(test)]

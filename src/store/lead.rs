@@ -1,39 +1,56 @@
 //! Table `lead`: one row a lead. This file has the reads and writes of the poll; [`super::delivery`] has the deliverer's.
-//!
-//! Poll, deliverer and operator commands run at the same time. So every statement decides by the current row and not by what was
-//! read earlier, and the last branch of each `case` is right whichever of them came first.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
-use sqlx::{Database, Encode, QueryBuilder, Row as _, Type};
 
-use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash, WITHDRAWALS};
-use crate::db::trusted;
+use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash};
 use crate::rules::lead_change::{KnownLead, LeadChange};
+use crate::rules::lead_event::LeadEvent;
+use crate::rules::lead_record::LeadRecord;
+use crate::store::lead_record::{self, fingerprint, reason_named};
 use crate::store::lead_status::{IS_ASSUMED, SHOWN_STATUS, status_named};
-use crate::store::micros;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::{StateStatement, StateTransaction};
 use crate::store::tombstone::{self, ErasedPeople};
 
 pub use crate::rules::lead_status::LeadStatus;
 
-/// Reads a [`KnownLead`] from a row of either engine.
-macro_rules! known_of {
-    ($row:expr) => {
-        Ok::<KnownLead, sqlx::Error>(KnownLead {
-            lead: LeadId { id: $row.try_get(0)?, client_id: $row.try_get(1)? },
-            status: status_named($row.try_get(2)?)?,
-            desired_hash: fingerprint_of($row.try_get(3)?)?,
-            delivered_hash: $row.try_get::<Option<&[u8]>, _>(4)?.map(fingerprint_of).transpose()?,
-            contacted: $row.try_get::<Option<i64>, _>(5)?.is_some(),
-            hold_reason: $row.try_get(6)?,
-            gone: $row.try_get::<Option<i64>, _>(7)?.is_some(),
-            row_hash: $row.try_get::<Option<i64>, _>(8)?.map(RowHash),
-            assumed: $row.try_get::<Option<i64>, _>(9)?.is_some(),
-        })
-    };
+/// The columns that [`KnownRow`] reads.
+fn known_columns() -> String {
+    format!(
+        "id, client_id, {SHOWN_STATUS} as status, desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at, row_hash, \
+         assumed_at"
+    )
+}
+
+#[derive(sqlx::FromRow)]
+struct KnownRow {
+    id: String,
+    client_id: String,
+    status: String,
+    desired_hash: Vec<u8>,
+    delivered_hash: Option<Vec<u8>>,
+    first_contact_at: Option<i64>,
+    hold_reason: Option<String>,
+    gone_at: Option<i64>,
+    row_hash: Option<i64>,
+    assumed_at: Option<i64>,
+}
+
+fn known_lead(row: KnownRow) -> Result<KnownLead, sqlx::Error> {
+    Ok(KnownLead {
+        lead: LeadId { id: row.id, client_id: row.client_id },
+        status: status_named(&row.status)?,
+        desired_hash: fingerprint(row.desired_hash)?,
+        delivered_hash: row.delivered_hash.map(fingerprint).transpose()?,
+        contacted: row.first_contact_at.is_some(),
+        hold_reason: row.hold_reason.as_deref().map(reason_named).transpose()?,
+        gone: row.gone_at.is_some(),
+        row_hash: row.row_hash.map(RowHash),
+        assumed: row.assumed_at.is_some(),
+    })
 }
 
 /// Leads known to the state in byte order of (id, client), after `after`, at most `limit`.
@@ -41,16 +58,11 @@ pub async fn page(db: &StateDb, after: Option<&LeadId>, limit: i64) -> Result<Ve
     let (id, client_id) = after.map_or(("", ""), |lead| (&lead.id, &lead.client_id));
     // Without `after`, blank keys are included: a lead with a blank key is invalid, but it is a lead.
     let beyond = if after.is_some() { ">" } else { ">=" };
-    let sql = format!(
-        "select id, client_id, {SHOWN_STATUS}, desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at, row_hash, \
-         assumed_at from lead \
-         where (id, client_id) {beyond} ($1, $2) order by id, client_id limit $3"
-    );
-    on_state!(db, pool => {
-        let rows = sqlx::query(trusted(sql))
-            .bind(id).bind(client_id).bind(limit).fetch_all(pool).await?;
-        rows.iter().map(|row| known_of!(row)).collect()
-    })
+    let mut page =
+        StateStatement::new(format!("select {} from lead where (id, client_id) {beyond} (", known_columns()));
+    page.push_bind(id).push(", ").push_bind(client_id).push(") order by id, client_id limit ").push_bind(limit);
+    let rows: Vec<KnownRow> = db.fetch_all(page).await?;
+    rows.into_iter().map(known_lead).collect()
 }
 
 /// The stored facts of these leads: one statement for any number of leads (at most 5,000).
@@ -58,18 +70,15 @@ pub async fn known(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Kno
     if leads.is_empty() {
         return Ok(HashMap::new());
     }
-    on_state!(db, pool => {
-        let mut query = QueryBuilder::new(
-            "with asked (asked_id, asked_client_id) as (");
-        query.push_values(leads, |mut row, lead| {
-            row.push_bind(&lead.id).push_bind(&lead.client_id);
-        });
-        query.push(") select id, client_id, ").push(SHOWN_STATUS).push(
-            ", desired_hash, delivered_hash, first_contact_at, hold_reason, gone_at, row_hash, assumed_at from asked join \
-             lead on lead.id = asked_id and lead.client_id = asked_client_id");
-        let rows = query.build().persistent(db.keeps_plans()).fetch_all(pool).await?;
-        rows.iter().map(|row| known_of!(row).map(|known: KnownLead| (known.lead.clone(), known))).collect()
-    })
+    let mut known = StateStatement::new("with asked (asked_id, asked_client_id) as (");
+    known.push_values(leads, |row, lead| {
+        row.push_bind(&lead.id).push_bind(&lead.client_id);
+    });
+    known.push(") select ").push(&known_columns());
+    known.push(" from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
+    let rows: Vec<KnownRow> = db.fetch_all(known.plan_anew()).await?;
+    let known = rows.into_iter().map(known_lead);
+    known.map(|known| known.map(|known| (known.lead.clone(), known))).collect()
 }
 
 /// Parts of an update that make PostgreSQL lock its rows in byte order, as `upsert` does. Poll and deliverer write at the same
@@ -117,35 +126,7 @@ pub(crate) const DELIVERED: &str = "case when lead.delivered is null and lead.de
 /// The content in flight.
 pub(crate) const SENT: &str = "coalesce(lead.sent, case when lead.desired_hash = lead.sent_hash then lead.desired end)";
 
-/// In an upsert: whether the new content withdraws consent, 1 or 0. The poll read the lead some time ago. If the lead was claimed
-/// since, Conversica knows the person by now, and a content that seemed to withdraw nothing is a withdrawal. During a request,
-/// consent counts as already withdrawn only if the content in flight withdraws it too.
-fn urgent_by_now() -> String {
-    let withdrawn = WITHDRAWALS.map(|key| {
-        let said = format!("like '%\"{}\":true%'", key.name());
-        format!(
-            "(excluded.desired {said} and not (\
-             coalesce(case when lead.delivered_hash is not null then {DELIVERED} end, '') {said} \
-             and (lead.status <> 'in_flight' or coalesce({SENT}, '') {said})))"
-        )
-    });
-    format!(
-        "case when excluded.urgent = 1 or (lead.first_contact_at is not null or lead.status = 'in_flight') and ({}) \
-         then 1 else 0 end",
-        withdrawn.join(" or ")
-    )
-}
-
-/// In an upsert: the hold reason of the new content. A hold of the old content goes on, except `conversation_changed`, which each
-/// content decides for itself. A hold of a single lead goes before a hold of the whole poll, because the latter is released
-/// without a check of single leads.
-const WAITS_FOR: &str = "coalesce(case when lead.hold_reason in ('ambiguous', 'test_lead_limit') then lead.hold_reason end, \
-     excluded.hold_reason, case when lead.hold_reason <> 'conversation_changed' then lead.hold_reason end)";
-
-/// Writes the changes that a poll found: one statement for any number of leads (at most 2,000).
-///
-/// A lead in flight stays in flight; its newest content waits for the outcome. A lead that waits for its retry keeps its time, so
-/// that a change does not hurry an endpoint that asked for patience.
+/// Writes the changes that a poll found (at most 2,000).
 ///
 /// `now` is the poll's own time, from which the leads are due. `written_at` is the present moment; by it an approval can tell
 /// which leads the operator was shown.
@@ -158,15 +139,11 @@ pub async fn upsert(
     if changes.is_empty() {
         return Ok(());
     }
-    on_state!(db, pool => {
-        let mut transaction = pool.begin_with(db.begin_write()).await?;
-        let erased = tombstone::erased!(db, transaction, changes.iter().map(|change| change.lead.clone()));
-        let changes = spared(changes, &erased);
-        if !changes.is_empty() {
-            upsert_query(&changes, now, written_at).build().execute(&mut *transaction).await?;
-        }
-        transaction.commit().await
-    })
+    let mut transaction = db.begin().await?;
+    let leads = changes.iter().map(|change| change.lead.clone());
+    let erased = tombstone::erased_among(&mut transaction, leads).await?;
+    write_changes(&mut transaction, &spared(changes, &erased), now, written_at).await?;
+    transaction.commit().await
 }
 
 /// Drops the changes of erased people, whatever their rows say.
@@ -177,176 +154,50 @@ pub(crate) fn spared<'c>(changes: &'c [LeadChange], erased: &ErasedPeople) -> Co
     Cow::Owned(changes.iter().filter(|change| !erased.has(&change.lead)).cloned().collect())
 }
 
-/// The statement of [`upsert`], for a caller that has a transaction and has checked for erased people.
-pub(crate) fn upsert_query<DB: Database>(
+/// As [`upsert`], for a caller that has a transaction and has checked for erased people.
+pub(crate) async fn write_changes(
+    transaction: &mut StateTransaction,
     changes: &[LeadChange],
-    now: DateTime<Utc>,
+    due_at: DateTime<Utc>,
     written_at: DateTime<Utc>,
-) -> QueryBuilder<DB>
-where
-    for<'e> &'e str: Encode<'e, DB> + Type<DB>,
-    for<'e> Option<&'e str>: Encode<'e, DB> + Type<DB>,
-    for<'e> Option<String>: Encode<'e, DB> + Type<DB>,
-    for<'e> Vec<u8>: Encode<'e, DB> + Type<DB>,
-    for<'e> i64: Encode<'e, DB> + Type<DB>,
-    for<'e> Option<i64>: Encode<'e, DB> + Type<DB>,
-{
-    // See `InOrder`.
-    let mut changes: Vec<&LeadChange> = changes.iter().collect();
-    changes.sort_unstable_by(|a, b| a.lead.cmp(&b.lead));
-    let urgent = urgent_by_now();
-    // The new content needs no approval, whatever held the old one. An invalid row can be fixed, but an ambiguous outcome stays
-    // unknown.
-    let free = format!(
-        "excluded.invalid_reasons is not null and coalesce(lead.hold_reason, '') <> 'ambiguous' or {urgent} = 1 \
-         or excluded.desired_hash = lead.delivered_hash"
-    );
-    let mut query = QueryBuilder::new(
-        "insert into lead (id, client_id, status, desired, desired_hash, invalid_reasons, hold_reason, held_at, \
-         urgent, due_at, attempts, changed_at, row_hash) ",
-    );
-    query.push_values(changes, |mut row, change| {
-        let status = match (&change.desired, change.hold_reason) {
-            (Err(_), _) => LeadStatus::Invalid,
-            (Ok(_), Some(_)) => LeadStatus::Held,
-            (Ok(_), None) => LeadStatus::Pending,
-        };
-        row.push_bind(change.lead.id.as_str())
-            .push_bind(change.lead.client_id.as_str())
-            .push_bind(status.name())
-            .push_bind(change.desired.as_deref().ok())
-            .push_bind(change.desired_hash.as_bytes().to_vec())
-            .push_bind(change.desired.as_ref().err().map(|reasons| serde_json::json!(reasons).to_string()))
-            .push_bind(change.hold_reason)
-            .push_bind(change.hold_reason.map(|_| micros(written_at)))
-            .push_bind(i64::from(change.urgent))
-            .push_bind(micros(now))
-            .push_bind(0_i64)
-            .push_bind(micros(written_at))
-            .push_bind(change.row_hash.map(|hash| hash.0));
-    });
-    query
-        .push(" on conflict (id, client_id) do update set delivered = ")
-        .push(DELIVERED)
-        .push(
-            ", \
-         sent = case when lead.status = 'in_flight' and lead.sent is null and lead.desired_hash = lead.sent_hash \
-                then lead.desired else lead.sent end, \
-         desired = excluded.desired, desired_hash = excluded.desired_hash, \
-         invalid_reasons = excluded.invalid_reasons, \
-         hold_reason = case when ",
-        )
-        .push(&free)
-        .push(" then null else ")
-        .push(WAITS_FOR)
-        .push(
-            " end, \
-         held_at = case when ",
-        )
-        .push(&free)
-        .push(" then null when ")
-        .push(WAITS_FOR)
-        .push(
-            " is not null then excluded.changed_at end, \
-         changed_at = excluded.changed_at, gone_at = null, status_before = null, row_hash = excluded.row_hash, \
-         urgent = ",
-        )
-        .push(&urgent)
-        .push(
-            ", \
-         attempts = case when lead.status in ('retrying', 'in_flight') then lead.attempts else 0 end, \
-         first_failed_at = case when lead.status in ('retrying', 'in_flight') then lead.first_failed_at end, \
-         due_at = case when lead.status = 'retrying' and ",
-        )
-        .push(&urgent)
-        .push(
-            " = 0 then lead.due_at \
-                else excluded.due_at end, \
-         status = case when lead.status = 'in_flight' then 'in_flight' \
-                when excluded.invalid_reasons is not null then 'invalid' \
-                when excluded.desired_hash = lead.delivered_hash then 'in_sync' \
-                when ",
-        )
-        .push(&urgent)
-        .push(" = 0 and ")
-        .push(WAITS_FOR)
-        .push(
-            " is not null then 'held' \
-                when lead.status = 'retrying' then 'retrying' \
-                else 'pending' end",
-        );
-    query
+) -> Result<(), sqlx::Error> {
+    let of: BTreeMap<&LeadId, &LeadChange> = changes.iter().map(|change| (&change.lead, change)).collect();
+    let leads: Vec<LeadId> = changes.iter().map(|change| change.lead.clone()).collect();
+    let known = lead_record::lock(transaction, &leads).await?;
+    let mut new = of.clone();
+    for record in &known {
+        new.remove(&record.lead);
+    }
+    let row_changed = |record: &LeadRecord| {
+        let change = of.get(&record.lead).copied()?.clone();
+        Some(LeadEvent::RowChanged { change, due_at })
+    };
+    lead_record::apply(transaction, known, written_at, row_changed).await?;
+    let new: Vec<LeadRecord> =
+        new.into_values().map(|change| LeadRecord::first_seen(change, due_at, written_at)).collect();
+    let inserted_by_others = lead_record::insert(transaction, &new).await?;
+    let known = lead_record::lock(transaction, &inserted_by_others).await?;
+    lead_record::apply(transaction, known, written_at, row_changed).await.map(drop)
 }
 
 /// Marks leads whose rows are no longer in the source. Requests in flight end first, and withdrawals of consent are still sent.
 pub async fn mark_gone(db: &StateDb, leads: &[LeadId], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    if leads.is_empty() {
-        return Ok(());
-    }
-    let order = InOrder::of(db, "select missing_id, missing_client_id from missing");
-    on_state!(db, pool => {
-        let mut query = QueryBuilder::new("with missing (missing_id, missing_client_id) as (");
-        query.push_values(leads, |mut row, lead| {
-            row.push_bind(&lead.id).push_bind(&lead.client_id);
-        });
-        query.push(")").push(&order.cte).push(" update lead set gone_at = ");
-        query.push_bind(micros(now));
-        query.push(
-            ", status = case when lead.status = 'in_flight' \
-             or lead.urgent = 1 and lead.status in ('pending', 'retrying') then lead.status else 'gone' end, \
-             held_at = case when lead.hold_reason <> 'source_shrank' then lead.held_at end, \
-             hold_reason = case when lead.hold_reason <> 'source_shrank' then lead.hold_reason end from missing",
-        );
-        query.push(order.from);
-        query.push(" where lead.id = missing.missing_id and lead.client_id = missing.missing_client_id");
-        query.push(order.condition);
-        query.build().execute(pool).await?;
-        Ok(())
-    })
+    let mut transaction = db.begin().await?;
+    let records = lead_record::lock(&mut transaction, leads).await?;
+    lead_record::apply(&mut transaction, records, now, |_| Some(LeadEvent::RowMissing)).await?;
+    transaction.commit().await
 }
 
-/// A lead whose row is back still waits for approval: it was held for another reason than the missing row, or it was first seen
-/// while most others were missing. A withdrawal of consent is not held.
-const STILL_WAITS: &str = "lead.hold_reason is not null and lead.urgent = 0 and (lead.hold_reason <> 'source_shrank' or lead.status <> 'in_flight' \
-     and lead.status_before is null and lead.invalid_reasons is null and coalesce(lead.desired_hash <> lead.delivered_hash, true))";
-
-/// Gives leads whose rows have returned unchanged the status that follows from their content. Leads that were held for their
-/// missing row get their earlier status back. A lead is skipped if its content has changed: its stop was queued meanwhile, and
-/// the next compare finds that the row differs.
+/// Gives leads whose rows have returned unchanged the status that follows from their content.
 pub async fn mark_returned(db: &StateDb, leads: &[KnownLead], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    if leads.is_empty() {
-        return Ok(());
-    }
-    let order = InOrder::of(db, "select back_id, back_client_id from back");
-    on_state!(db, pool => {
-        let mut query = QueryBuilder::new("with back (back_id, back_client_id, back_hash) as (");
-        query.push_values(leads, |mut row, known| {
-            row.push_bind(&known.lead.id).push_bind(&known.lead.client_id).push_bind(known.desired_hash.as_bytes().to_vec());
-        });
-        query.push(")").push(&order.cte).push(" update lead set gone_at = null, status_before = null, \
-             due_at = case when lead.status_before = 'retrying' then lead.due_at else ");
-        query.push_bind(micros(now));
-        query.push(
-            " end, urgent = case when lead.desired_hash = lead.delivered_hash then 0 else lead.urgent end, held_at = case when ",
-        );
-        query.push(STILL_WAITS).push(" then lead.held_at end, hold_reason = case when ").push(STILL_WAITS);
-        query.push(
-            " then lead.hold_reason end, \
-             status = case when lead.status = 'in_flight' then lead.status \
-             when lead.status_before <> 'in_sync' or lead.status_before = 'in_sync' and lead.desired_hash = lead.delivered_hash \
-                  then lead.status_before \
-             when lead.invalid_reasons is not null then 'invalid' \
-             when lead.desired_hash = lead.delivered_hash then 'in_sync' \
-             when ");
-        query.push(STILL_WAITS).push(" then 'held' else 'pending' end from back");
-        query.push(order.from);
-        query.push(
-            " where lead.id = back.back_id and lead.client_id = back.back_client_id and lead.desired_hash = back.back_hash \
-             and lead.gone_at is not null");
-        query.push(order.condition);
-        query.build().execute(pool).await?;
-        Ok(())
-    })
+    let contents: HashMap<&LeadId, ContentFingerprint> =
+        leads.iter().map(|known| (&known.lead, known.desired_hash)).collect();
+    let mut transaction = db.begin().await?;
+    let leads: Vec<LeadId> = leads.iter().map(|known| known.lead.clone()).collect();
+    let records = lead_record::lock(&mut transaction, &leads).await?;
+    let row_back = |record: &LeadRecord| Some(LeadEvent::RowBack { content: *contents.get(&record.lead)? });
+    lead_record::apply(&mut transaction, records, now, row_back).await?;
+    transaction.commit().await
 }
 
 /// The number of leads of each status; all statuses are present.
@@ -359,7 +210,7 @@ pub async fn counts(db: &StateDb) -> Result<BTreeMap<LeadStatus, i64>, sqlx::Err
          (select count(*) from lead where {IS_ASSUMED}) \
          union all select 'assumed', count(*) from lead where {IS_ASSUMED}"
     );
-    let rows: Vec<(String, i64)> = on_state!(db, pool => sqlx::query_as(trusted(sql)).fetch_all(pool).await)?;
+    let rows: Vec<(String, i64)> = db.fetch_all(sql).await?;
     for (name, count) in rows {
         counts.insert(status_named(&name)?, count);
     }
@@ -368,11 +219,11 @@ pub async fn counts(db: &StateDb) -> Result<BTreeMap<LeadStatus, i64>, sqlx::Err
 
 /// How many leads Conversica rejected, and how many are exhausted.
 pub async fn failed(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
-    on_state!(db, pool => {
-        sqlx::query_as(
-            "select (select count(*) from lead where status = 'rejected' and status <> 'in_sync'), \
-             (select count(*) from lead where status = 'exhausted' and status <> 'in_sync')").fetch_one(pool).await
-    })
+    db.fetch_one(
+        "select (select count(*) from lead where status = 'rejected' and status <> 'in_sync'), \
+         (select count(*) from lead where status = 'exhausted' and status <> 'in_sync')",
+    )
+    .await
 }
 
 /// The content that Conversica accepted last, for a page of leads; `plan` compares with it. Without an acceptance it is the
@@ -381,20 +232,14 @@ pub async fn delivered(db: &StateDb, leads: &[LeadId]) -> Result<BTreeMap<LeadId
     if leads.is_empty() {
         return Ok(BTreeMap::new());
     }
-    on_state!(db, pool => {
-        let mut query = QueryBuilder::new("select id, client_id, ");
-        query.push(format!("coalesce({DELIVERED}, {SENT})"));
-        query.push(" from lead where (delivered is not null or delivered_hash = desired_hash or status = 'in_flight') and (id, client_id) in (");
-        query.push_values(leads, |mut row, lead| {
-            row.push_bind(&lead.id).push_bind(&lead.client_id);
-        });
-        query.push(")");
-        let rows: Vec<(String, String, String)> = query.build_query_as().fetch_all(pool).await?;
-        Ok(rows.into_iter().map(|(id, client_id, body)| (LeadId { id, client_id }, body)).collect())
-    })
-}
-
-fn fingerprint_of(bytes: &[u8]) -> Result<ContentFingerprint, sqlx::Error> {
-    let bytes = bytes.try_into().map_err(|_| sqlx::Error::Decode("a fingerprint has 16 bytes".into()))?;
-    Ok(ContentFingerprint(bytes))
+    let mut delivered = StateStatement::new(format!(
+        "select id, client_id, coalesce({DELIVERED}, {SENT}) from lead \
+         where (delivered is not null or delivered_hash = desired_hash or status = 'in_flight') and (id, client_id) in ("
+    ));
+    delivered.push_values(leads, |row, lead| {
+        row.push_bind(&lead.id).push_bind(&lead.client_id);
+    });
+    delivered.push(")");
+    let rows: Vec<(String, String, String)> = db.fetch_all(delivered).await?;
+    Ok(rows.into_iter().map(|(id, client_id, body)| (LeadId { id, client_id }, body)).collect())
 }

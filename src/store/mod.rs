@@ -4,6 +4,7 @@
 pub mod ahead;
 pub mod alert;
 pub mod backup;
+pub mod bulk_decision;
 pub mod compare;
 pub mod consent;
 pub mod control;

@@ -149,7 +149,8 @@ async fn record(
     what: String,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
-    let insert = StateStatement::new("insert into decision (at, action, who, reason, leads) values ($1, $2, $3, $4, 0)");
+    let insert =
+        StateStatement::new("insert into decision (at, action, who, reason, leads) values ($1, $2, $3, $4, 0)");
     let insert = insert.bind(micros(now)).bind(action.name()).bind(who.as_str()).bind(what);
     transaction.execute(insert).await.map(drop)
 }

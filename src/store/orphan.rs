@@ -3,27 +3,27 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::Row as _;
 
 use crate::config::{DeliverySettings, OnAmbiguous};
-use crate::conversica::lead::{ContentFingerprint, LeadId};
+use crate::conversica::lead::ContentFingerprint;
 use crate::conversica::outcome::OutcomeClass;
-use crate::db::trusted;
 use crate::horizon::{self, TOLERANCE};
 use crate::rules::lead_claim::FinishedAttempt;
+use crate::rules::lead_record::LeadRecord;
 use crate::rules::retry::NextStep;
-use crate::store::lead::{InOrder, SENT, locking};
-use crate::store::state_db::{StateDb, on_state};
-use crate::store::{delivery, instant, late, micros, outcome};
+use crate::store::lead::locking;
+use crate::store::state_db::StateDb;
+use crate::store::statement::StateStatement;
+use crate::store::{delivery, lead_record, micros, outcome};
 
 /// Whether any claim with an expired lease has to be recovered.
 pub async fn any_expired(db: &StateDb, settings: &DeliverySettings, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let latest = horizon::latest(longest_lease(settings), now);
-    let found: Option<i64> = on_state!(db, pool => {
-        sqlx::query_scalar(
-            "select cast(1 as bigint) from lead where status = 'in_flight' and status <> 'in_sync' and (lease_until <= $1 or lease_until > $2) limit 1")
-            .bind(micros(now)).bind(micros(latest)).fetch_optional(pool).await
-    })?;
+    let expired = StateStatement::new(
+        "select cast(1 as bigint) from lead where status = 'in_flight' and status <> 'in_sync' \
+         and (lease_until <= $1 or lease_until > $2) limit 1",
+    );
+    let found: Option<(i64,)> = db.fetch_optional(expired.bind(micros(now)).bind(micros(latest))).await?;
     Ok(found.is_some())
 }
 
@@ -45,10 +45,7 @@ async fn shorten_leases(db: &StateDb, settings: &DeliverySettings, now: DateTime
          update lead set lease_until = $2 from ahead where lead.id = ahead_id and lead.client_id = ahead_client_id",
         locking(db)
     );
-    on_state!(db, pool => {
-        sqlx::query(trusted(sql)).bind(micros(latest)).bind(micros(now + left))
-            .execute(pool).await.map(drop)
-    })
+    db.execute(StateStatement::new(sql).bind(micros(latest)).bind(micros(now + left))).await.map(drop)
 }
 
 /// Which claims have lost their worker.
@@ -92,46 +89,39 @@ async fn recover_some(
         OrphanScope::All => i64::MAX,
         OrphanScope::Expired => micros(now),
     };
-    let order = InOrder::of(db, "select f_id, f_client_id from f");
-    // The statement locks the claims that it finds: if several instances recover at once, one gets each claim.
-    let find = format!(
-        "select id, client_id, claimed_at, attempts, sent_hash, urgent, \
-         case when sent_hash = $3 then {SENT} end from lead \
-         where status = 'in_flight' and status <> 'in_sync' and lease_until <= $1 order by id, client_id limit $2 {}",
-        db.skip_locked()
-    );
-    on_state!(db, pool => {
-        let mut transaction = pool.begin_with(db.begin_write()).await?;
-        let rows = sqlx::query(crate::db::trusted(find))
-            .bind(before).bind(ORPHANS_AT_ONCE).bind(late::OTHER_CONTENT.to_vec()).fetch_all(&mut *transaction).await?;
-        let mut finished = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let overtaken: Option<String> = row.try_get(6)?;
-            let sent_hash = match overtaken {
-                Some(sent) => ContentFingerprint::of(sent.as_bytes()).as_bytes().to_vec(),
-                None => row.try_get(4)?,
-            };
-            finished.push(FinishedAttempt {
-                lead: LeadId { id: row.try_get(0)?, client_id: row.try_get(1)? },
-                claimed_at: instant(row.try_get(2)?),
-                attempt: row.try_get(3)?,
-                class: OutcomeClass::Ambiguous,
-                http_status: None,
-                detail: Some("the program ended while this request was on its way".to_owned()),
-                duration: None,
-                at: now,
-                sent_hash,
-                next: after_crash(settings, row.try_get::<i64, _>(5)? == 1, now),
-            });
-        }
-        if !finished.is_empty() {
-            outcome::insert_query(&finished).build().execute(&mut *transaction).await?;
-            delivery::finished_query(&finished, &order).build().execute(&mut *transaction).await?;
-            outcome::minute_query(&finished).build().execute(&mut *transaction).await?;
-            outcome::count_query(&finished).build().execute(&mut *transaction).await?;
-            transaction.commit().await?;
-        }
-        Ok(finished.len() as u64)
+    let mut transaction = db.begin().await?;
+    let mut find = lead_record::choose();
+    find.push("status = 'in_flight' and status <> 'in_sync' and lease_until <= ").push_bind(before);
+    find.push(" order by id, client_id limit ").push_bind(ORPHANS_AT_ONCE);
+    // If several instances recover at once, one gets each claim.
+    find.push(transaction.skip_locked());
+    let records = lead_record::read(&mut transaction, find).await?;
+    let finished: Vec<FinishedAttempt> = records.iter().filter_map(|record| lost(record, settings, now)).collect();
+    if finished.is_empty() {
+        return Ok(0);
+    }
+    let journal = delivery::record(&mut transaction, &finished).await?;
+    transaction.execute(outcome::minute_statement(&journal)).await?;
+    transaction.execute(outcome::count_statement(&journal)).await?;
+    transaction.commit().await?;
+    Ok(finished.len() as u64)
+}
+
+/// The end of a claim whose instance does not finish it.
+fn lost(record: &LeadRecord, settings: &DeliverySettings, now: DateTime<Utc>) -> Option<FinishedAttempt> {
+    let overtaken = record.sent_hash == Some(LeadRecord::OTHER_CONTENT);
+    let sent = record.content_in_flight().filter(|_| overtaken).map(|sent| ContentFingerprint::of(sent.as_bytes()));
+    Some(FinishedAttempt {
+        lead: record.lead.clone(),
+        claimed_at: record.claimed_at?,
+        attempt: record.attempts,
+        class: OutcomeClass::Ambiguous,
+        http_status: None,
+        detail: Some("the program ended while this request was on its way".to_owned()),
+        duration: None,
+        at: now,
+        sent_hash: sent.or(record.sent_hash)?.as_bytes().to_vec(),
+        next: after_crash(settings, record.urgent, now),
     })
 }
 

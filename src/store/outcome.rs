@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sqlx::QueryBuilder;
 
 use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::OutcomeClass;
 use crate::rules::lead_claim::FinishedAttempt;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{BuilderEngine, StateStatement};
+use crate::store::statement::StateStatement;
 use crate::store::{instant, micros};
 
 /// In microseconds.
@@ -72,21 +71,6 @@ pub fn minute_statement(finished: &[FinishedAttempt]) -> StateStatement {
     });
     statement.push(" on conflict (minute, class) do update set count = outcome_minute.count + excluded.count");
     statement
-}
-
-/// As [`insert_statement`], for a transaction of one engine.
-pub fn insert_query<DB: BuilderEngine>(finished: &[FinishedAttempt]) -> QueryBuilder<DB> {
-    DB::builder_of(insert_statement(finished))
-}
-
-/// As [`count_statement`], for a transaction of one engine.
-pub fn count_query<DB: BuilderEngine>(finished: &[FinishedAttempt]) -> QueryBuilder<DB> {
-    DB::builder_of(count_statement(finished))
-}
-
-/// As [`minute_statement`], for a transaction of one engine.
-pub fn minute_query<DB: BuilderEngine>(finished: &[FinishedAttempt]) -> QueryBuilder<DB> {
-    DB::builder_of(minute_statement(finished))
 }
 
 /// The number of outcomes of each class; all classes are present.

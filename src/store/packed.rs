@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
 use crate::conversica::lead::{LeadId, RowHash};
-use crate::rules::hold_reason::SOURCE_SHRANK;
+use crate::rules::hold_reason::HoldReason;
 use crate::store::state_db::StateDb;
 
 /// Leads in the format of [`column()`].
@@ -18,7 +18,7 @@ pub(crate) struct PackedLeads(pub VecDeque<ComparedLead>);
 /// The expression to select from rows that have `id`, `client_id`, `row_hash`, `gone_at` and `hold_reason`. It leaves the hash
 /// out if an operator or a later compare has to check the lead.
 pub(crate) fn column(db: &StateDb) -> String {
-    let shrank = format!("coalesce(hold_reason, '') = '{SOURCE_SHRANK}'");
+    let shrank = format!("coalesce(hold_reason, '') = '{}'", HoldReason::SourceShrank.name());
     let hash = format!("case when gone_at is null and not ({shrank}) then row_hash end");
     let gone = format!("gone_at is not null and not ({shrank})");
     match db {

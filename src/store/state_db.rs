@@ -26,17 +26,6 @@ pub enum StateDb {
     Postgres(PgPool),
 }
 
-/// Runs the same expression on the pool of either engine: `on_state!(db, pool => query("…").execute(pool).await)`.
-macro_rules! on_state {
-    ($db:expr, $pool:ident => $body:expr) => {
-        match $db {
-            $crate::store::state_db::StateDb::Sqlite($pool) => $body,
-            $crate::store::state_db::StateDb::Postgres($pool) => $body,
-        }
-    };
-}
-pub(crate) use on_state;
-
 /// SQLite's write-ahead log is cut to this many bytes after a long transaction has been copied into the file; a batch needs less.
 const LOG_KEPT: u64 = 64 << 20;
 /// How long another process may take to create or migrate a state before the state counts as an old one.
@@ -179,12 +168,6 @@ impl StateDb {
             Box::pin(async move { SQLITE_MIGRATIONS.run_direct(None, connection, false).await.map_err(Into::into) })
         });
         Ok(StateDb::Sqlite(pool.connect_with(options).await?))
-    }
-
-    /// Whether a statement that looks up many leads may be kept with its plan. PostgreSQL would keep a plan made while the table
-    /// was empty, and with it each look-up reads the whole table until the table is analysed.
-    pub const fn keeps_plans(&self) -> bool {
-        matches!(self, StateDb::Sqlite(_))
     }
 
     /// How a writing transaction begins. On SQLite it takes the write lock at once: a transaction that reads first and writes

@@ -9,7 +9,7 @@ use std::ops::Range;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments as _, Database, FromRow, Postgres, QueryBuilder, Sqlite, Transaction};
+use sqlx::{Arguments as _, FromRow, Postgres, Sqlite, Transaction};
 
 use crate::db::trusted;
 use crate::store::state_db::StateDb;
@@ -111,6 +111,16 @@ impl StateStatement {
         self
     }
 
+    /// Appends a statement whose values were all pushed.
+    pub fn append(&mut self, other: StateStatement) -> &mut Self {
+        let mut written = 0;
+        for (place, value) in other.pushed.into_iter().zip(other.arguments) {
+            self.push(&other.text[written..place.start]).push_bind(value);
+            written = place.end;
+        }
+        self.push(&other.text[written..])
+    }
+
     /// The text, for tests that prepare every statement.
     pub fn text(&self) -> &str {
         &self.text
@@ -202,25 +212,6 @@ impl From<String> for StateStatement {
     }
 }
 
-/// A statement for a caller whose transaction has the type of one engine, and not [`StateTransaction`].
-pub trait BuilderEngine: Database {
-    fn builder_of(statement: StateStatement) -> QueryBuilder<Self>;
-}
-
-impl BuilderEngine for Sqlite {
-    fn builder_of(statement: StateStatement) -> QueryBuilder<Self> {
-        let (text, arguments) = statement.for_sqlite();
-        QueryBuilder::with_arguments(text.as_str(), arguments)
-    }
-}
-
-impl BuilderEngine for Postgres {
-    fn builder_of(statement: StateStatement) -> QueryBuilder<Self> {
-        let (text, arguments) = statement.for_postgres();
-        QueryBuilder::with_arguments(text.as_str(), arguments)
-    }
-}
-
 /// The values of one row of [`StateStatement::push_values`].
 pub struct StatementRow<'s> {
     statement: &'s mut StateStatement,
@@ -291,6 +282,23 @@ impl StateDb {
 }
 
 impl StateTransaction {
+    /// Goes after a `select` whose rows no other session is to change before this transaction ends. SQLite has one writer at a
+    /// time.
+    pub(crate) fn for_update(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "",
+            Self::Postgres(_) => " for update",
+        }
+    }
+
+    /// As [`Self::for_update`], without the rows that another session has locked.
+    pub(crate) fn skip_locked(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "",
+            Self::Postgres(_) => " for update skip locked",
+        }
+    }
+
     /// Returns how many rows the statement changed.
     pub async fn execute(&mut self, statement: impl Into<StateStatement>) -> Result<u64, sqlx::Error> {
         let statement = statement.into();

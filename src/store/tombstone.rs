@@ -13,17 +13,16 @@ use std::collections::{HashMap, HashSet};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
-use sqlx::QueryBuilder;
 
 use crate::conversica::lead::LeadId;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{BuilderEngine, StateStatement, StateTransaction};
+use crate::store::statement::{StateStatement, StateTransaction};
 
 /// The fact that holds the key.
 pub(crate) const KEY_NAME: &str = "erasure_key";
 
 /// The key, or no row if no person was ever erased, so that no further query is needed.
-pub(crate) const KEY: &str = "select body from control where name = 'erasure_key' and exists (select 1 from tombstone)";
+const KEY: &str = "select body from control where name = 'erasure_key' and exists (select 1 from tombstone)";
 
 /// Writes to a tombstone since when the person does not want e-mails, and text messages, as far as either is known.
 pub(crate) const WITHDRAW: &str = "update tombstone set email_withdrawn_at = coalesce($2, email_withdrawn_at), \
@@ -74,7 +73,7 @@ impl TombstoneKey {
 pub struct ErasedPeople(HashMap<LeadId, Vec<u8>>);
 
 impl ErasedPeople {
-    pub(crate) fn of(asked: Vec<(Vec<u8>, LeadId)>, found: Vec<Vec<u8>>) -> Self {
+    fn of(asked: Vec<(Vec<u8>, LeadId)>, found: Vec<Vec<u8>>) -> Self {
         let found: HashSet<Vec<u8>> = found.into_iter().collect();
         Self(asked.into_iter().filter(|(tag, _)| found.contains(tag)).map(|(tag, lead)| (lead, tag)).collect())
     }
@@ -126,44 +125,6 @@ fn among_statement(asked: &[(Vec<u8>, LeadId)]) -> StateStatement {
     let mut statement = StateStatement::new("select tag from tombstone where tag in (");
     statement.push_list(asked.iter().map(|(tag, _)| tag)).push(")");
     statement
-}
-
-/// As [`erased_among`], for a transaction of one engine.
-macro_rules! erased {
-    ($db:expr, $transaction:expr, $leads:expr) => {{
-        if let Some(lock) = $crate::store::tombstone::shared_lock($db) {
-            sqlx::query(lock).execute(&mut *$transaction).await?;
-        }
-        let key: Option<String> =
-            sqlx::query_scalar($crate::store::tombstone::KEY).fetch_optional(&mut *$transaction).await?;
-        match key {
-            None => $crate::store::tombstone::ErasedPeople::default(),
-            Some(key) => {
-                let key = $crate::store::tombstone::TombstoneKey::parse(&key)?;
-                let asked: Vec<(Vec<u8>, LeadId)> = $leads.map(|lead: LeadId| (key.tag(&lead), lead)).collect();
-                let mut found = Vec::new();
-                for some in asked.chunks(2000) {
-                    let mut query = $crate::store::tombstone::among_query(some);
-                    found.extend(query.build_query_scalar().fetch_all(&mut *$transaction).await?);
-                }
-                $crate::store::tombstone::ErasedPeople::of(asked, found)
-            }
-        }
-    }};
-}
-pub(crate) use erased;
-
-/// Makes erasures wait until the transaction ends. SQLite has one writer at a time.
-pub(crate) fn shared_lock(db: &StateDb) -> Option<&'static str> {
-    match db {
-        StateDb::Sqlite(_) => None,
-        StateDb::Postgres(_) => Some(SHARED_LOCK),
-    }
-}
-
-/// As [`among_statement`], for a transaction of one engine.
-pub(crate) fn among_query<DB: BuilderEngine>(asked: &[(Vec<u8>, LeadId)]) -> QueryBuilder<DB> {
-    DB::builder_of(among_statement(asked))
 }
 
 /// The key, if any person was ever erased. A caller that reads it once and then uses [`among`] saves a query for each batch while

@@ -9,13 +9,13 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::engine::{Engine, blocking_on_both_engines};
-use crate::support::lead_row::{LEASE, at, desired, finished, urgent, write};
+use crate::support::lead_row::{LEASE, at, desired, finished, tester, urgent, write};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
 use conversica_sync::conversica::outcome::OutcomeClass;
 use conversica_sync::rules::admission::ClaimFilter;
-use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
+use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::lead_change::LeadChange;
 use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::retry::NextStep;
@@ -175,7 +175,7 @@ async fn decisions_polls_and_deliveries_at_the_same_time_end_without_a_deadlock(
     let poll = async {
         for round in 1..=ROUNDS {
             write(&db, &changes(round), round).await;
-            held::release_since(&db, TOO_MANY_CHANGES, at(round), at(round)).await.unwrap();
+            held::release_since(&db, HoldReason::TooManyChanges, at(round), at(round)).await.unwrap();
         }
     };
     let decide = async {
@@ -185,12 +185,15 @@ async fn decisions_polls_and_deliveries_at_the_same_time_end_without_a_deadlock(
             let held = held::look(&db, &everything).await.unwrap();
             held::release(
                 &db,
-                ReleaseOrder { selection: &everything, shown: &held, release, who: Some(&DecisionMaker::new("tests")) },
+                ReleaseOrder { selection: &everything, shown: &held, release, who: &DecisionMaker::new("tests") },
                 at(round),
+                |_| (),
             )
             .await
             .unwrap();
-            stuck::requeue(&db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, None, at(round)).await.unwrap();
+            stuck::requeue(&db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, &tester(), at(round), |_| ())
+                .await
+                .unwrap();
         }
     };
     let others = async {

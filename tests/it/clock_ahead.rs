@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
 use crate::support::hearing::{apply_all, store, update};
-use crate::support::lead_row::{at, claim_one, desired, held as held_change, id, row, write};
+use crate::support::lead_row::{at, claim_one, desired, held as held_change, id, row, tester, write};
 use crate::support::reading::{open, settings};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
@@ -19,7 +19,7 @@ use conversica_sync::conversica::consent::{HeardWord, WithdrawnConsent};
 use conversica_sync::conversica::consent_word::{ChannelWord, ConsentChannel};
 use conversica_sync::conversica::post::PostKind;
 use conversica_sync::rules::guard::StandingHold;
-use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
+use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::fence::{InstanceId, NewestPoller};
 use conversica_sync::send::poll::poll;
@@ -139,7 +139,7 @@ mod of_the_state {
         control::write(db, &CompareAsked { at: year }, year).await.unwrap();
         control::write(db, &UnaskedSends { since: year, leads: 3, lost: 1 }, year).await.unwrap();
         control::write(db, &UnaskedLosses { since: year, leads: 2 }, year).await.unwrap();
-        control::write(db, &StandingHold { reason: "first_run".to_owned(), since: year }, year).await.unwrap();
+        control::write(db, &StandingHold { reason: HoldReason::FirstRun, since: year }, year).await.unwrap();
         control::write(db, &ResumedAt { at: year }, year).await.unwrap();
     }
 
@@ -172,14 +172,14 @@ mod of_the_state {
         let db = place.state().await;
         write(&db, &[held_change("before", "a")], YEAR).await;
         write(&db, &[held_change("kept 1", "a"), held_change("kept 2", "a")], YEAR + 60).await;
-        let kept = KeptBack { reason: TOO_MANY_CHANGES.to_owned(), since: at(YEAR + 60) };
+        let kept = KeptBack { reason: HoldReason::TooManyChanges.to_owned(), since: at(YEAR + 60) };
         control::write(&db, &kept, at(YEAR + 60)).await.unwrap();
         let facts = ahead::correct_facts(&db, ControlFacts::read(&db).await.unwrap(), at(0)).await.unwrap();
         let kept = facts.get::<KeptBack>().unwrap().unwrap();
         // The continued poll holds one more, and then finds that all of these may be sent.
         write(&db, &[held_change("kept 3", "a")], 3).await;
-        assert_eq!(held::kept_since(&db, TOO_MANY_CHANGES, kept.since).await.unwrap(), 3);
-        assert_eq!(held::release_since(&db, TOO_MANY_CHANGES, kept.since, at(4)).await.unwrap(), 3);
+        assert_eq!(held::kept_since(&db, HoldReason::TooManyChanges, kept.since).await.unwrap(), 3);
+        assert_eq!(held::release_since(&db, HoldReason::TooManyChanges, kept.since, at(4)).await.unwrap(), 3);
         assert_eq!(row(&db, "before").await.status, "held");
     }
 
@@ -187,7 +187,7 @@ mod of_the_state {
         let place = engine.place();
         let db = place.state().await;
         write(&db, &[held_change("1", "a"), held_change("2", "a")], YEAR).await;
-        control::write(&db, &StandingHold { reason: TOO_MANY_CHANGES.to_owned(), since: at(YEAR) }, at(YEAR))
+        control::write(&db, &StandingHold { reason: HoldReason::TooManyChanges.to_owned(), since: at(YEAR) }, at(YEAR))
             .await
             .unwrap();
         ahead::correct_facts(&db, ControlFacts::read(&db).await.unwrap(), at(0)).await.unwrap();
@@ -196,8 +196,9 @@ mod of_the_state {
         write(&db, &[held_change("1", "not shown")], 10).await;
         held::release(
             &db,
-            ReleaseOrder { selection: &everything, shown: &shown, release: ReleaseKind::Send, who: None },
+            ReleaseOrder { selection: &everything, shown: &shown, release: ReleaseKind::Send, who: &tester() },
             at(20),
+            |_| (),
         )
         .await
         .unwrap();

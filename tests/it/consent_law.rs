@@ -8,13 +8,13 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::support::hearing::{apply_all, store};
-use crate::support::lead_row::{at, finished, id, record, row, unknown_is};
+use crate::support::lead_row::{at, finished, id, record, row, tester, unknown_is};
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
 use conversica_sync::conversica::consent::{HeardWord, WithdrawnConsent, WordSource, words};
 use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::OutcomeClass;
 use conversica_sync::rules::diff::{self, RowDifference};
-use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
+use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::lead_change::{KnownLead, LeadChange};
 use conversica_sync::rules::lead_claim::LeadClaim;
 use conversica_sync::rules::lead_status::LeadStatus;
@@ -166,7 +166,7 @@ impl Play {
                 held::release_all(&self.db, &HeldSelection::default(), release, now).await.unwrap();
             }
             Event::Requeue => {
-                stuck::requeue(&self.db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, None, now)
+                stuck::requeue(&self.db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, &tester(), now, |_| ())
                     .await
                     .unwrap();
             }
@@ -211,7 +211,7 @@ impl Play {
             RowDifference::Reread(lead, hash) => ledger::remember(&self.db, &[(lead, hash)], words).await.unwrap(),
             RowDifference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
             RowDifference::Changed(change, kind) => {
-                let hold_reason = (holds && kind.sends() && !change.urgent).then_some(TOO_MANY_CHANGES);
+                let hold_reason = (holds && kind.sends() && !change.urgent).then_some(HoldReason::TooManyChanges);
                 ledger::upsert(&self.db, &[LeadChange { hold_reason, ..change }], words, now, now).await.unwrap();
             }
         }

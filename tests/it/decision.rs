@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::lead_row::{
-    at, claim, claim_one, deliver, desired, finished, held, id, invalid, record, returned, row, statuses, write,
+    at, claim, claim_one, deliver, desired, finished, held, id, invalid, record, returned, row, statuses, tester, write,
 };
 use conversica_sync::config::OnDelete;
 use conversica_sync::conversica::lead::{IdOrder, RowHash};
 use conversica_sync::conversica::outcome::OutcomeClass;
 use conversica_sync::db::trusted;
+use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::lead_change::LeadChange;
 use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::retry::NextStep;
@@ -134,10 +135,17 @@ async fn rejected_and_exhausted_leads_are_put_back_and_no_others(engine: Engine)
     for status in
         LeadStatus::ALL.into_iter().filter(|status| !matches!(status, LeadStatus::Rejected | LeadStatus::Exhausted))
     {
-        assert_eq!(stuck::requeue(&db, &[status], None, None, at(4)).await.unwrap(), 0, "{}", status.name());
+        assert_eq!(
+            stuck::requeue(&db, &[status], None, &tester(), at(4), |_| ()).await.unwrap(),
+            0,
+            "{}",
+            status.name()
+        );
     }
     assert_eq!(
-        stuck::requeue(&db, &[LeadStatus::Rejected], Some(&["nobody".to_owned()]), None, at(4)).await.unwrap(),
+        stuck::requeue(&db, &[LeadStatus::Rejected], Some(&["nobody".to_owned()]), &tester(), at(4), |_| ())
+            .await
+            .unwrap(),
         0
     );
     assert_eq!(
@@ -145,15 +153,16 @@ async fn rejected_and_exhausted_leads_are_put_back_and_no_others(engine: Engine)
             &db,
             &[LeadStatus::Rejected],
             Some(&["rejected 1".to_owned()]),
-            Some(&DecisionMaker::new("tests")),
-            at(4)
+            &DecisionMaker::new("tests"),
+            at(4),
+            |_| ()
         )
         .await
         .unwrap(),
         1
     );
     assert_eq!(claim_one(&db, 4).await.lead, id("rejected 1"));
-    assert_eq!(stuck::requeue(&db, &[LeadStatus::Exhausted], None, None, at(5)).await.unwrap(), 1);
+    assert_eq!(stuck::requeue(&db, &[LeadStatus::Exhausted], None, &tester(), at(5), |_| ()).await.unwrap(), 1);
     let claim = claim_one(&db, 5).await;
     assert_eq!((claim.lead, claim.attempt, claim.first_failed_at), (id("exhausted"), 1, None), "a new series");
     let expected = [
@@ -199,7 +208,7 @@ async fn a_row_that_was_seen_again_before_its_lead_was_let_go_does_not_hide_that
     assert_eq!(gone::withhold(&db, &[id("1")], at(2), at(2)).await.unwrap(), 1);
     let read: Vec<_> = lead::known(&db, &[id("1")]).await.unwrap().into_values().collect();
     held::release_all(&db, &HeldSelection::default(), ReleaseKind::Send, at(3)).await.unwrap();
-    assert_eq!(gone::settle(&db, OnDelete::StopMessaging, at(3), at(3)).await.unwrap(), 1);
+    assert_eq!(gone::settle(&db, OnDelete::StopMessaging, at(3)).await.unwrap(), 1);
     lead::mark_returned(&db, &read, at(4)).await.unwrap();
     let after = row(&db, "1").await;
     assert!(after.status == "pending" && after.gone_at.is_some(), "Conversica is still told");
@@ -222,8 +231,9 @@ async fn who_decided_what_about_whom_is_written_down(engine: Engine) {
     let shown = held::look(&db, &two).await.unwrap();
     let released = held::release(
         &db,
-        ReleaseOrder { selection: &two, shown: &shown, release: ReleaseKind::Send, who: Some(&ann) },
+        ReleaseOrder { selection: &two, shown: &shown, release: ReleaseKind::Send, who: &ann },
         at(1),
+        |_| (),
     )
     .await
     .unwrap();
@@ -233,10 +243,10 @@ async fn who_decided_what_about_whom_is_written_down(engine: Engine) {
     for claim in &claims {
         record(&db, &[finished(claim, OutcomeClass::Rejected, NextStep::Rejected, 3)]).await;
     }
-    stuck::requeue(&db, &[LeadStatus::Rejected], Some(&["2".to_owned()]), Some(&DecisionMaker::new("Bob")), at(4))
+    stuck::requeue(&db, &[LeadStatus::Rejected], Some(&["2".to_owned()]), &DecisionMaker::new("Bob"), at(4), |_| ())
         .await
         .unwrap();
-    stuck::requeue(&db, &[LeadStatus::Exhausted], None, Some(&DecisionMaker::new("nobody")), at(5)).await.unwrap();
+    stuck::requeue(&db, &[LeadStatus::Exhausted], None, &DecisionMaker::new("nobody"), at(5), |_| ()).await.unwrap();
     let told = async |lead: &str| -> Vec<(String, String, i64)> {
         let decisions = decision::of_lead(&db, lead, "").await.unwrap();
         decisions.into_iter().map(|decided| (decided.action, decided.who, decided.leads)).collect()
@@ -265,13 +275,17 @@ async fn a_decision_about_many_leads_that_have_just_come_does_not_compare_each_w
         on_state!(&db, pool => sqlx::query(trusted(sql)).execute(pool).await.map(drop)).unwrap();
     };
     let decide = async {
-        assert_eq!(held::rename(&db, "too_many_changes", None, "mapping_changed").await.unwrap(), MANY);
+        assert_eq!(
+            held::rename(&db, HoldReason::TooManyChanges, None, HoldReason::MappingChanged, at(1)).await.unwrap(),
+            MANY
+        );
         let (all, ann) = (HeldSelection::default(), DecisionMaker::new("Ann"));
         let shown = held::look(&db, &all).await.unwrap();
         let released = held::release(
             &db,
-            ReleaseOrder { selection: &all, shown: &shown, release: ReleaseKind::Send, who: Some(&ann) },
+            ReleaseOrder { selection: &all, shown: &shown, release: ReleaseKind::Send, who: &ann },
             at(1),
+            |_| (),
         )
         .await
         .unwrap();
@@ -279,12 +293,12 @@ async fn a_decision_about_many_leads_that_have_just_come_does_not_compare_each_w
         assert_eq!(released, ReleaseOutcome::Leads(ReleasedLeads { leads, new_people, ..Default::default() }));
         set("status = 'held', hold_reason = 'too_many_changes', held_at = 1").await;
         let long_ago = chrono::DateTime::UNIX_EPOCH;
-        assert_eq!(held::release_since(&db, "too_many_changes", long_ago, at(2)).await.unwrap(), MANY);
+        assert_eq!(held::release_since(&db, HoldReason::TooManyChanges, long_ago, at(2)).await.unwrap(), MANY);
         set("status = 'rejected'").await;
-        assert_eq!(stuck::requeue(&db, &[LeadStatus::Rejected], None, Some(&ann), at(3)).await.unwrap(), MANY);
+        assert_eq!(stuck::requeue(&db, &[LeadStatus::Rejected], None, &ann, at(3), |_| ()).await.unwrap(), MANY);
         set("status = 'held', hold_reason = 'source_shrank', gone_at = 1, first_contact_at = 1").await;
-        assert_eq!(gone::let_go(&db, None).await.unwrap(), MANY);
-        assert_eq!(gone::settle(&db, OnDelete::Ignore, at(4), at(4)).await.unwrap(), 0, "nobody is told");
+        assert_eq!(gone::let_go(&db, None, at(4)).await.unwrap(), MANY);
+        assert_eq!(gone::settle(&db, OnDelete::Ignore, at(4)).await.unwrap(), 0, "nobody is told");
     };
     tokio::time::timeout(Duration::from_secs(120), decide).await.expect("each lead is looked at once");
     statuses(&db, &[(LeadStatus::Gone, i64::try_from(MANY).unwrap())]).await;

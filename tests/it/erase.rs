@@ -6,7 +6,7 @@ use crate::support::engine::{Engine, on_both_engines};
 use crate::support::everything::{dump, hex, tables};
 use crate::support::hearing::{apply_all, update};
 use crate::support::lead_row::{
-    LEASE, at, claim, claim_one, deliver, desired, finished, held, id, record, returned, write,
+    LEASE, at, claim, claim_one, deliver, desired, finished, held, id, record, returned, tester, write,
 };
 use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::conversica::outcome::OutcomeClass;
@@ -95,8 +95,8 @@ async fn full(db: &StateDb, who: &str) {
     write(db, &[held(who, &body(who, "Ulm")), held("other", r#"{"id":"other","email":"o@mail.example"}"#)], 0).await;
     let shown = held::look(db, &HeldSelection::default()).await.unwrap();
     let (selection, operator) = (HeldSelection::default(), somebody());
-    let order = ReleaseOrder { selection: &selection, shown: &shown, release: ReleaseKind::Send, who: Some(&operator) };
-    held::release(db, order, at(1)).await.unwrap();
+    let order = ReleaseOrder { selection: &selection, shown: &shown, release: ReleaseKind::Send, who: &operator };
+    held::release(db, order, at(1), |_| ()).await.unwrap();
     for claim in claim(db, 10, 2).await {
         record(db, &[finished(&claim, OutcomeClass::Accepted, NextStep::Done, 3)]).await;
     }
@@ -356,7 +356,7 @@ async fn told_to_stop_first_nothing_else_leaves_and_polls_do_not_take_it_back(en
     record(&db, &[finished(&stop, OutcomeClass::Rejected, NextStep::Rejected, 7)]).await;
     let by_now = erase::erase(&db, &id("1"), ToldFact::AsFarAsIsKnown, &somebody(), at(8)).await.unwrap();
     assert_eq!(by_now, ErasureOutcome::Refused(ErasureReach::StopFailed));
-    conversica_sync::store::stuck::requeue(&db, &[LeadStatus::Rejected], None, None, at(9)).await.unwrap();
+    conversica_sync::store::stuck::requeue(&db, &[LeadStatus::Rejected], None, &tester(), at(9), |_| ()).await.unwrap();
     let stop = claim_one(&db, 10).await;
     record(&db, &[finished(&stop, OutcomeClass::Accepted, NextStep::Done, 11)]).await;
     let by_now = erase::erase(&db, &id("1"), ToldFact::AsFarAsIsKnown, &somebody(), at(12)).await.unwrap();

@@ -16,7 +16,7 @@ use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::OutcomeClass;
 use conversica_sync::conversica::post::PostKind;
 use conversica_sync::rules::diff::{self, RowDifference};
-use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
+use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::lead_change::{KnownLead, LeadChange};
 use conversica_sync::rules::lead_claim::LeadClaim;
 use conversica_sync::rules::lead_status::LeadStatus;
@@ -130,9 +130,16 @@ impl Play {
                 let _ = held::release_all(&self.db, &HeldSelection::default(), release, now).await.unwrap();
             }
             Event::Requeue => {
-                stuck::requeue(&self.db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, Some(&somebody()), now)
-                    .await
-                    .unwrap();
+                stuck::requeue(
+                    &self.db,
+                    &[LeadStatus::Rejected, LeadStatus::Exhausted],
+                    None,
+                    &somebody(),
+                    now,
+                    |_| (),
+                )
+                .await
+                .unwrap();
             }
             Event::Erase(by_hand) => self.erase(by_hand).await,
             Event::StopFirst => {
@@ -192,7 +199,7 @@ impl Play {
             RowDifference::Reread(lead, hash) => ledger::remember(&self.db, &[(lead, hash)], words).await.unwrap(),
             RowDifference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
             RowDifference::Changed(change, kind) => {
-                let hold_reason = (holds && kind.sends() && !change.urgent).then_some(TOO_MANY_CHANGES);
+                let hold_reason = (holds && kind.sends() && !change.urgent).then_some(HoldReason::TooManyChanges);
                 let change = LeadChange { hold_reason, ..change };
                 if self.seconds % 2 == 0 {
                     ledger::upsert(&self.db, &[change], words, now, now).await.unwrap();

@@ -34,7 +34,7 @@ on_both_engines!(
 );
 
 async fn stop(db: &StateDb, seconds: i64) -> gone::StopOutcome {
-    gone::stop(db, &[id("1")], at(seconds), at(seconds)).await.unwrap()
+    gone::stop(db, &[id("1")], at(seconds)).await.unwrap()
 }
 
 /// Claims the stop with that body and records its acceptance; then nothing more is due.
@@ -194,8 +194,8 @@ async fn the_word_owed_to_leads_that_were_let_go_is_settled_by_whoever_comes_nex
         held::release_all(&db, &HeldSelection::default(), ReleaseKind::Send, at(3)).await.unwrap();
         assert!(claim(&db, 9, 4).await.is_empty(), "nothing of what the rows said is sent");
         // A kill after the release left this step undone.
-        assert_eq!(gone::settle(&db, on_delete, at(5), at(5)).await.unwrap(), told);
-        assert_eq!(gone::settle(&db, OnDelete::StopMessaging, at(6), at(6)).await.unwrap(), 0, "settled once");
+        assert_eq!(gone::settle(&db, on_delete, at(5)).await.unwrap(), told);
+        assert_eq!(gone::settle(&db, OnDelete::StopMessaging, at(6)).await.unwrap(), 0, "settled once");
         if told == 1 {
             expect_stop(&db, A_STOPPED, "owed").await;
         }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::support::lead_row::{at, finished, id, record, unknown_is};
+use crate::support::lead_row::{at, finished, id, record, tester, unknown_is};
 use conversica_sync::config::{ConversationChanges, OnAmbiguous, OnDelete};
 use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::OutcomeClass;
 use conversica_sync::rules::diff::{self, RowDifference};
-use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
+use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::lead_change::KnownLead;
 use conversica_sync::rules::lead_claim::LeadClaim;
 use conversica_sync::rules::lead_status::LeadStatus;
@@ -90,7 +90,7 @@ impl Play {
                 // Does the same as the merge: skips an unchanged row, unless the source had lost it.
                 if known.as_ref().is_some_and(|known| {
                     !known.gone
-                        && known.hold_reason.as_deref() != Some(SOURCE_SHRANK)
+                        && known.hold_reason != Some(HoldReason::SourceShrank)
                         && known.row_hash == mapped.row_hash
                 }) {
                     return;
@@ -109,7 +109,7 @@ impl Play {
             Event::Vanish => {
                 self.row = None;
                 if self.known().await.is_some_and(|known| !known.gone) {
-                    gone::stop(&self.db, &[id("1")], now, now).await.unwrap();
+                    gone::stop(&self.db, &[id("1")], now).await.unwrap();
                 }
             }
             Event::Shrink => {
@@ -117,8 +117,8 @@ impl Play {
                 gone::withhold(&self.db, &[id("1")], now, now).await.unwrap();
             }
             Event::LetGo => {
-                gone::let_go(&self.db, None).await.unwrap();
-                gone::settle(&self.db, OnDelete::StopMessaging, now, now).await.unwrap();
+                gone::let_go(&self.db, None, now).await.unwrap();
+                gone::settle(&self.db, OnDelete::StopMessaging, now).await.unwrap();
             }
             Event::Claim => {
                 let wanted = ClaimRequest::up_to(5);
@@ -162,9 +162,16 @@ impl Play {
         self.step(last).await;
         self.step(Event::LetGo).await;
         for _ in 0..3 {
-            stuck::requeue(&self.db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, None, at(self.seconds))
-                .await
-                .unwrap();
+            stuck::requeue(
+                &self.db,
+                &[LeadStatus::Rejected, LeadStatus::Exhausted],
+                None,
+                &tester(),
+                at(self.seconds),
+                |_| (),
+            )
+            .await
+            .unwrap();
             self.step(Event::Claim).await;
             self.step(Event::Answer(OutcomeClass::Accepted, true)).await;
         }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::support::lead_row::{LeadRow, at, finished, id, record, row, unknown_is};
+use crate::support::lead_row::{LeadRow, at, finished, id, record, row, tester, unknown_is};
 use conversica_sync::config::{ConversationChanges, OnAmbiguous};
 use conversica_sync::conversica::lead::{ContentFingerprint, RowHash};
 use conversica_sync::conversica::outcome::OutcomeClass;
 use conversica_sync::rules::diff::{self, RowDifference};
-use conversica_sync::rules::hold_reason::TOO_MANY_CHANGES;
+use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::lead_claim::LeadClaim;
 use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::mapping::MappedRow;
@@ -142,7 +142,7 @@ impl Play {
             }
             Event::Requeue => {
                 for status in [LeadStatus::Rejected, LeadStatus::Exhausted] {
-                    stuck::requeue(&self.db, &[status], None, None, at(self.seconds)).await.unwrap();
+                    stuck::requeue(&self.db, &[status], None, &tester(), at(self.seconds), |_| ()).await.unwrap();
                 }
             }
         }
@@ -182,7 +182,7 @@ impl Play {
             RowDifference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),
             RowDifference::Changed(mut change, kind) => {
                 if holds && kind.sends() && !change.urgent {
-                    change.hold_reason = Some(TOO_MANY_CHANGES);
+                    change.hold_reason = Some(HoldReason::TooManyChanges);
                 }
                 lead::upsert(&self.db, &[change], now, now).await.unwrap();
             }

@@ -6,7 +6,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
 use crate::support::engine::{Engine, on_both_engines};
-use crate::support::lead_row::{at, finished, id, resend};
+use crate::support::lead_row::{at, finished, id, resend, tester};
 use conversica_sync::config::OnDelete;
 use conversica_sync::conversica::lead::{ContentFingerprint, RowHash};
 use conversica_sync::conversica::outcome::OutcomeClass;
@@ -160,7 +160,7 @@ impl Life {
                 self.apply(&LeadEvent::RowMissing);
             }
             Step::MissingStop => {
-                gone::stop(&self.db, &[id("1")], now, now).await.unwrap();
+                gone::stop(&self.db, &[id("1")], now).await.unwrap();
                 self.apply(&LeadEvent::RowMissingStop);
             }
             Step::MissingWithMost => {
@@ -174,11 +174,11 @@ impl Life {
                 self.apply(&LeadEvent::RowBack { content });
             }
             Step::LossAccepted => {
-                gone::let_go(&self.db, None).await.unwrap();
+                gone::let_go(&self.db, None, now).await.unwrap();
                 self.apply(&LeadEvent::LossAccepted);
             }
             Step::StopDropped => {
-                gone::settle(&self.db, OnDelete::Ignore, now, now).await.unwrap();
+                gone::settle(&self.db, OnDelete::Ignore, now).await.unwrap();
                 self.apply(&LeadEvent::StopDropped);
             }
             Step::Claim(counting) => self.claim(*counting).await,
@@ -189,12 +189,12 @@ impl Life {
             Step::Baseline => self.release(ReleaseKind::Baseline, &LeadEvent::Baselined).await,
             Step::LiftHold => {
                 let Some(reason) = self.record.as_ref().and_then(|record| record.hold_reason) else { return };
-                held::release_since(&self.db, reason.name(), at(0), now).await.unwrap();
+                held::release_since(&self.db, reason, at(0), now).await.unwrap();
                 self.apply(&LeadEvent::HoldLifted);
             }
             Step::RenameHold => {
                 let Some(reason) = self.record.as_ref().and_then(|record| record.hold_reason) else { return };
-                held::rename(&self.db, reason.name(), Some(at(0)), HoldReason::TooManyChanges.name()).await.unwrap();
+                held::rename(&self.db, reason, Some(at(0)), HoldReason::TooManyChanges, now).await.unwrap();
                 self.apply(&LeadEvent::HoldRenamed(HoldReason::TooManyChanges));
             }
             Step::UseUpTestLeads => {
@@ -203,7 +203,7 @@ impl Life {
             }
             Step::Retry => {
                 let stuck = [LeadStatus::Rejected, LeadStatus::Exhausted];
-                stuck::requeue(&self.db, &stuck, None, None, now).await.unwrap();
+                stuck::requeue(&self.db, &stuck, None, &tester(), now, |_| ()).await.unwrap();
                 self.apply(&LeadEvent::RetryAsked);
             }
             Step::Resend => {
@@ -229,7 +229,7 @@ impl Life {
         let change = LeadChange {
             lead: id("1"),
             desired_hash: ContentFingerprint::of(fingerprinted.as_bytes()),
-            hold_reason: hold.filter(|_| desired.is_ok()).map(HoldReason::name),
+            hold_reason: hold.filter(|_| desired.is_ok()).map(|reason| reason),
             urgent: false,
             row_hash: Some(RowHash(self.seconds)),
             desired,

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::engine::Engine;
 use crate::support::hearing::update;
-use crate::support::lead_row::{at, desired, finished, held, id, invalid, record, unknown_is};
+use crate::support::lead_row::{at, desired, finished, held, id, invalid, record, tester, unknown_is};
 use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::lead::ContentFingerprint;
 use conversica_sync::conversica::outcome::OutcomeClass;
@@ -79,7 +79,7 @@ impl Play<'_> {
             Event::HeldRow(k) => lead::upsert(db, &[held("1", &content(k))], now, now).await.unwrap(),
             Event::Invalid => lead::upsert(db, &[invalid("1", "no address")], now, now).await.unwrap(),
             Event::Vanish => lead::mark_gone(db, &[id("1")], now).await.unwrap(),
-            Event::Stop => drop(gone::stop(db, &[id("1")], now, now).await.unwrap()),
+            Event::Stop => drop(gone::stop(db, &[id("1")], now).await.unwrap()),
             Event::OptOut => drop(update(db, json!({"id": "1", "doNotEmail": true, "n": self.seconds}), now).await),
             Event::Claim => {
                 let claims =
@@ -106,7 +106,9 @@ impl Play<'_> {
                 let _ = held::release_all(db, &HeldSelection::default(), release, now).await.unwrap();
             }
             Event::Requeue => {
-                stuck::requeue(db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, None, now).await.unwrap();
+                stuck::requeue(db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, &tester(), now, |_| ())
+                    .await
+                    .unwrap();
             }
         }
         self.check().await;

@@ -17,7 +17,7 @@ use conversica_sync::config::ServiceSettings;
 use conversica_sync::conversica::outcome::OutcomeClass;
 use conversica_sync::rules::admission::ClaimFilter;
 use conversica_sync::rules::guard::StandingHold;
-use conversica_sync::rules::hold_reason::{SOURCE_SHRANK, TOO_MANY_CHANGES};
+use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::rules::retry::NextStep;
@@ -156,7 +156,7 @@ async fn a_poll_that_died_before_it_knew_how_much_there_is_holds_what_the_next_o
     refuse_lead(&place, "82").await;
     polled(&crm, &state, &settings, 1).await.expect_err("the state does not take one of the leads");
     assert!(claim(&state, 10, 120).await.is_empty(), "nothing leaves unasked");
-    assert!(held::any(&state, Some(TOO_MANY_CHANGES)).await.unwrap());
+    assert!(held::any(&state, Some(HoldReason::TooManyChanges)).await.unwrap());
     accept_leads(&place).await;
     add(&crm, 20_000, 22_000).await;
     polled(&crm, &state, &settings, 2).await.unwrap();
@@ -168,7 +168,7 @@ async fn a_poll_that_died_before_it_knew_how_much_there_is_holds_what_the_next_o
 }
 
 async fn what_a_poll_that_died_has_kept_back_goes_when_the_next_one_finds_it_allowed(engine: Engine) {
-    for (allowed, reason) in [(12_000, TOO_MANY_CHANGES), (0, SOURCE_SHRANK)] {
+    for (allowed, reason) in [(12_000, HoldReason::TooManyChanges), (0, HoldReason::SourceShrank)] {
         let crm = crm(engine, 11_500).await;
         let place = engine.place();
         let state = place.state().await;
@@ -195,7 +195,7 @@ async fn what_a_poll_that_died_has_kept_back_goes_when_the_next_one_finds_it_all
         polled(&crm, &state, &mapped(&crm, "Ulm", 9000), 3 * day + 1).await.unwrap();
         statuses(&state, &[(LeadStatus::Held, 11_500)]).await;
         let hold = control::read::<StandingHold>(&state).await.unwrap().unwrap();
-        assert_eq!(hold.reason, TOO_MANY_CHANGES);
+        assert_eq!(hold.reason, HoldReason::TooManyChanges);
         assert!(control::read::<KeptBack>(&state).await.unwrap().is_none());
     }
 }
@@ -210,7 +210,7 @@ async fn what_holds_a_single_lead_is_not_let_go_with_a_poll(engine: Engine) {
     // A poll that holds leads until its end, and then releases them.
     let provisional = crate::support::lead_row::held;
     write(&state, &[provisional("1", "c"), provisional("2", "a")], 4).await;
-    assert_eq!(held::release_since(&state, TOO_MANY_CHANGES, at(4), at(5)).await.unwrap(), 1);
+    assert_eq!(held::release_since(&state, HoldReason::TooManyChanges, at(4), at(5)).await.unwrap(), 1);
     assert_eq!(row(&state, "1").await.hold_reason.as_deref(), Some("ambiguous"));
     assert_eq!(claim_one(&state, 6).await.lead, id("2"));
     // A first run with a configured decision does not mention it either.

@@ -8,7 +8,7 @@ use crate::support::reading::settings;
 use conversica_sync::config::{OnDelete, ServiceSettings};
 use conversica_sync::rules::cursor::PollCursor;
 use conversica_sync::rules::guard::StandingHold;
-use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
+use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::send::poll::{self, PollOutcome};
 use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
@@ -131,7 +131,7 @@ async fn a_table_that_was_emptied_behind_the_mark_is_held_as_a_whole_and_nobody_
     crm.sql("delete from leads").await;
     let rest = polled(&settings, &state, PollReach::AsDue, 26 * 60).await.unwrap();
     assert_eq!((rest.gone, rest.stopped, rest.held), (0, 0, 10), "what was met before the mark is no longer there");
-    assert_eq!(control::read::<StandingHold>(&state).await.unwrap().unwrap().reason, SOURCE_SHRANK);
+    assert_eq!(control::read::<StandingHold>(&state).await.unwrap().unwrap().reason, HoldReason::SourceShrank);
     assert_eq!(control::read::<CompareMark>(&state).await.unwrap(), None);
 
     // While the hold is open, no compare continues: it would let go unread leads before the mark.

@@ -348,8 +348,8 @@ async fn while_it_is_shrunk_everything_is_compared_every_five_minutes(engine: En
 }
 
 async fn held_for_it(state: &StateDb) -> i64 {
-    use conversica_sync::rules::hold_reason::SOURCE_SHRANK;
+    use conversica_sync::rules::hold_reason::HoldReason;
     use conversica_sync::store::held::HeldSelection;
     use conversica_sync::store::held::look;
-    look(state, &HeldSelection::reason(SOURCE_SHRANK)).await.unwrap().leads
+    look(state, &HeldSelection::reason(HoldReason::SourceShrank)).await.unwrap().leads
 }

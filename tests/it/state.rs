@@ -16,7 +16,7 @@ use conversica_sync::rules::retry::NextStep;
 use conversica_sync::store::delivery::{self, ClaimRequest};
 use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
-use conversica_sync::store::{compare, due, facts, gone, lead, outcome};
+use conversica_sync::store::{compare, due, facts, lead, lead_record, outcome};
 
 on_both_engines!(
     claims_are_disjoint_and_never_more_than_wanted,
@@ -42,7 +42,7 @@ async fn postgres_keeps_no_plan_for_looking_up_many_leads() {
     for _ in 0..2 {
         lead::known(&db, &leads).await.unwrap();
         facts::of(&db, &leads).await.unwrap();
-        gone::last(&db, &leads).await.unwrap();
+        lead_record::find(&db, &leads).await.unwrap();
         compare::hashes(&db, &leads).await.unwrap();
     }
     let StateDb::Postgres(pool) = &db else { panic!("a PostgreSQL state") };

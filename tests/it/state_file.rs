@@ -9,6 +9,7 @@ use conversica_sync::conversica::outcome::{HaltReason, OutcomeClass};
 use conversica_sync::db;
 use conversica_sync::error::SetupError;
 use conversica_sync::rules::guard::StandingHold;
+use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::store::control::{self, StoredHalt};
 use conversica_sync::store::held::{self, HeldSelection};
 use conversica_sync::store::state_db::StateDb;
@@ -43,7 +44,7 @@ async fn the_disk_that_a_long_transaction_took_for_its_log_is_given_back() {
     })
     .unwrap();
     assert!(mebibytes() >= 80, "all of it goes through the log: {} MiB", mebibytes());
-    control::write(&db, &StandingHold { reason: "first_run".to_owned(), since: at(1) }, at(1)).await.unwrap();
+    control::write(&db, &StandingHold { reason: HoldReason::FirstRun, since: at(1) }, at(1)).await.unwrap();
     assert!(mebibytes() <= 64, "{} MiB", mebibytes());
 }
 
@@ -59,7 +60,7 @@ async fn facts_are_replaced_and_taken_away(engine: Engine) {
     };
     control::write(&db, &halt("first"), at(1)).await.unwrap();
     control::write(&db, &halt("second — naïve \"quoted\""), at(2)).await.unwrap();
-    control::write(&db, &StandingHold { reason: "first_run".to_owned(), since: at(1) }, at(1)).await.unwrap();
+    control::write(&db, &StandingHold { reason: HoldReason::FirstRun, since: at(1) }, at(1)).await.unwrap();
     assert_eq!(control::read::<StoredHalt>(&db).await.unwrap(), Some(halt("second — naïve \"quoted\"")));
     assert!(control::clear::<StoredHalt>(&db).await.unwrap());
     assert!(!control::clear::<StoredHalt>(&db).await.unwrap());

@@ -9,7 +9,7 @@ use crate::support::engine::{Engine, Place, on_both_engines};
 use crate::support::lead_row::at;
 use crate::support::reading;
 use conversica_sync::config::{FirstRun, OnDelete, ServiceSettings};
-use conversica_sync::rules::hold_reason::{SOURCE_SHRANK, TOO_MANY_CHANGES};
+use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::poll::{PollOutcome, poll};
 use conversica_sync::send::poll_context::PollContext;
@@ -99,8 +99,8 @@ impl Source {
     }
 }
 
-fn reason(reason: &str, leads: i64) -> BTreeMap<String, i64> {
-    BTreeMap::from([(reason.to_owned(), leads)])
+fn reason(reason: HoldReason, leads: i64) -> BTreeMap<String, i64> {
+    BTreeMap::from([(reason.name().to_owned(), leads)])
 }
 
 async fn leads_that_go_in_one_statement_are_held_however_many_steps_it_takes_to_read_them(engine: Engine) {
@@ -109,14 +109,14 @@ async fn leads_that_go_in_one_statement_are_held_however_many_steps_it_takes_to_
         source.place.sql("delete from leads").await;
         let polled = source.poll(1).await;
         assert_eq!((polled.gone, polled.stopped), (0, 0), "{leads} leads");
-        assert_eq!(source.held().await, reason(SOURCE_SHRANK, leads.into()));
+        assert_eq!(source.held().await, reason(HoldReason::SourceShrank, leads.into()));
     }
     // Many leads are left, and still more go than may go without approval.
     let source = Source::new(engine, 30_000, 8000).await;
     source.place.sql("delete from leads where id <= 12000").await;
     let polled = source.poll(1).await;
     assert_eq!((polled.gone, polled.stopped), (0, 0));
-    assert_eq!(source.held().await, reason(SOURCE_SHRANK, 12_000));
+    assert_eq!(source.held().await, reason(HoldReason::SourceShrank, 12_000));
 }
 
 async fn a_key_that_changes_everywhere_contacts_nobody_anew(engine: Engine) {
@@ -125,7 +125,7 @@ async fn a_key_that_changes_everywhere_contacts_nobody_anew(engine: Engine) {
         source.place.sql("update leads set id = id + 1000000").await;
         let polled = source.poll(1).await;
         assert_eq!((polled.gone, polled.stopped), (0, 0), "{leads} leads");
-        assert_eq!(source.held().await, reason(SOURCE_SHRANK, 2 * i64::from(leads)));
+        assert_eq!(source.held().await, reason(HoldReason::SourceShrank, 2 * i64::from(leads)));
     }
 }
 
@@ -137,7 +137,7 @@ async fn gone_bit_by_bit(source: &Source) -> u64 {
         gone += source.poll(step + 1).await.gone;
     }
     let held = source.held().await;
-    assert_eq!(held, reason(SOURCE_SHRANK, 39 - i64::try_from(gone).unwrap()));
+    assert_eq!(held, reason(HoldReason::SourceShrank, 39 - i64::try_from(gone).unwrap()));
     gone
 }
 
@@ -162,19 +162,19 @@ async fn leads_that_go_now_and_then_are_believed(engine: Engine) {
     assert_eq!(source.poll(7302).await.stopped, 1);
     source.place.sql("delete from leads where id = 4").await;
     assert_eq!(source.poll(7303).await.stopped, 0);
-    assert_eq!(source.held().await, reason(SOURCE_SHRANK, 1));
+    assert_eq!(source.held().await, reason(HoldReason::SourceShrank, 1));
 }
 
 async fn a_bulk_change_is_held_as_one_however_many_steps_it_takes_to_read_it(engine: Engine) {
     let source = Source::new(engine, 12_000, 8000).await;
     source.place.sql("update leads set name = 'Changed'").await;
     source.poll(1).await;
-    assert_eq!(source.held().await, reason(TOO_MANY_CHANGES, 12_000));
+    assert_eq!(source.held().await, reason(HoldReason::TooManyChanges, 12_000));
 
     let source = Source::new(engine, 12_000, 1000).await;
     source.place.sql("update leads set name = case when id > 4200 then 'Changed' else name end").await;
     source.poll(1).await;
-    assert_eq!(source.held().await, reason(TOO_MANY_CHANGES, 7800));
+    assert_eq!(source.held().await, reason(HoldReason::TooManyChanges, 7800));
 }
 
 async fn a_bulk_change_that_needs_no_approval_is_read_row_by_row(engine: Engine) {

@@ -153,8 +153,8 @@ impl OperatorAction {
                 if held.has_outgrown(&shown) {
                     return grown(held.leads);
                 }
-                let order = ReleaseOrder { selection, shown: &held, release: *release, who: Some(who) };
-                match decide::release(db, &board.settings, order, now).await? {
+                let order = ReleaseOrder { selection, shown: &held, release: *release, who };
+                match decide::release(db, &board.settings, order, now, |_| ()).await? {
                     ReleaseOutcome::Grown => grown(held::look(db, selection).await?.leads),
                     ReleaseOutcome::Leads(leads) => {
                         let on_delete = board.settings.source.on_delete;
@@ -173,7 +173,7 @@ impl OperatorAction {
                     let more = format!("More is stuck than was shown: {} then, {} now.", counted(shown), stuck.leads);
                     return Ok(ActionResult::Grown(more));
                 }
-                let requeued = decide::retry(db, statuses, ids.as_deref(), who, now).await?;
+                let requeued = decide::retry(db, statuses, ids.as_deref(), who, now, |_| ()).await?;
                 Ok(ActionResult::Said(wording::requeued(requeued) + if requeued > 0 { TAKEN_UP } else { "" }))
             }
             Self::Resume => {
@@ -394,7 +394,10 @@ mod tests {
         }
         assert_eq!(
             read("approve", "reason=first_run"),
-            Some(OperatorAction::Release(ReleaseKind::Send, HeldSelection::reason("first_run")))
+            Some(OperatorAction::Release(
+                ReleaseKind::Send,
+                HeldSelection::reason(crate::rules::hold_reason::HoldReason::FirstRun)
+            ))
         );
         assert_eq!(
             read("baseline", ""),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::cli::table::{self, number};
 use crate::console::printable;
 use crate::conversica::lead::LeadId;
-use crate::rules::hold_reason::{SOURCE_SHRANK, advice};
+use crate::rules::hold_reason::HoldReason;
 use crate::rules::plan_forecast::PlanForecast;
 use crate::rules::plan_totals::{PlanTotals, RowReason};
 use crate::send::planned_lead::PlannedLead;
@@ -257,12 +257,13 @@ fn held_for_a_person(totals: &PlanTotals) -> String {
             "  to take it as delivered:                           conversica-sync baseline --shown {}",
             held.shown
         );
-    } else if let Some(reason) = totals.hold.as_deref().filter(|reason| *reason == SOURCE_SHRANK) {
-        let _ = writeln!(text, "It would be HELD for a person ({reason}): {}.", advice(reason));
-    } else if let Some(reason) = &totals.hold {
+    } else if let Some(reason) = totals.hold.filter(|reason| *reason == HoldReason::SourceShrank) {
+        let _ = writeln!(text, "It would be HELD for a person ({}): {}.", reason.name(), reason.advice());
+    } else if let Some(reason) = totals.hold {
         let _ = writeln!(
             text,
-            "It would be HELD for a person ({reason}): then `approve` sends it, `baseline` takes it as delivered."
+            "It would be HELD for a person ({}): then `approve` sends it, `baseline` takes it as delivered.",
+            reason.name()
         );
     }
     text

@@ -35,7 +35,10 @@ pub(super) fn claimed(record: LeadRecord, terms: &ClaimTerms, now: DateTime<Utc>
         },
         ..record
     };
-    sent_apart(with_opt_outs_kept(claimed, terms), terms)
+    let desired_hash = claimed.desired_hash;
+    let kept = with_opt_outs_kept(claimed, terms);
+    // A rejection concerns the content that was desired until now.
+    if kept.desired_hash == desired_hash { sent_apart(kept, terms) } else { kept }
 }
 
 /// Lateness counts for a minute only, because it is no failure of Conversica: the program did not run, sending was paused, or the

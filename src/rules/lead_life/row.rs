@@ -22,7 +22,7 @@ pub(super) fn changed(
     // unknown.
     let needs_approval =
         !(change.desired.is_err() && record.hold_reason != Some(HoldReason::Ambiguous) || urgent || is_delivered);
-    let hold_reason = hold_of_new_content(record.hold_reason, change.reason()).filter(|_| needs_approval);
+    let hold_reason = hold_of_new_content(record.hold_reason, change.hold_reason).filter(|_| needs_approval);
     let status = match record.status {
         LeadStatus::InFlight => LeadStatus::InFlight,
         _ if change.desired.is_err() => LeadStatus::Invalid,

@@ -32,7 +32,7 @@ fn change(content: Option<usize>, hold: Option<HoldReason>) -> LeadChange {
     LeadChange {
         lead: LeadId { id: "1".to_owned(), client_id: String::new() },
         desired_hash: ContentFingerprint::of(desired.as_ref().map_or("bad", String::as_str).as_bytes()),
-        hold_reason: hold.filter(|_| desired.is_ok()).map(HoldReason::name),
+        hold_reason: hold.filter(|_| desired.is_ok()),
         desired,
         urgent: false,
         row_hash: None,

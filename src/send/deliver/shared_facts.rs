@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{info, warn};
 
 use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
+use crate::rules::lead_event::ClaimCounting;
 use crate::rules::retry;
 use crate::send::deliver::deliverer::{LeadDeliverer, RECHECK, UnwrittenFact};
 use crate::store::control::{self, MappingInUse, ResumedAt, StoredHalt, VerifiedAccount};
@@ -76,7 +77,7 @@ impl LeadDeliverer {
         self.look_at_pause(now).await?;
         restored_state::recognise_restored(&self.state, &self.tally.memory, now).await?;
         let longest = retry::longest_wait(&self.settings.delivery);
-        ahead::correct_waits(&self.state, longest, self.admit.counts_introductions(), now).await?;
+        ahead::correct_waits(&self.state, longest, self.admit.counting() == ClaimCounting::NewPeople, now).await?;
         let in_use = control::read::<MappingInUse>(&self.state).await?;
         let remapping = in_use.is_some_and(|in_use| in_use.fingerprint != self.mapping);
         if remapping != self.remapping {

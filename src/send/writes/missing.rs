@@ -3,7 +3,7 @@
 use crate::config::OnDelete;
 use crate::conversica::lead::LeadId;
 use crate::rules::guard::{ExpectedCount, MissingVerdict, SendPolicy, StandingHold};
-use crate::rules::hold_reason::{FIRST_RUN, SOURCE_SHRANK, TOO_MANY_CHANGES};
+use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_change::KnownLead;
 use crate::send::odd_values::UNDECIDED;
 use crate::send::writes::PollWriter;
@@ -54,8 +54,8 @@ impl PollWriter<'_> {
     /// otherwise be contacted again.
     pub(crate) async fn hold_missing(&mut self) -> anyhow::Result<()> {
         let standing = control::read::<StandingHold>(self.state).await?;
-        if standing.is_none_or(|hold| hold.reason != FIRST_RUN && hold.reason != SOURCE_SHRANK) {
-            let hold = StandingHold { reason: SOURCE_SHRANK.to_owned(), since: self.now };
+        if standing.is_none_or(|hold| hold.reason != HoldReason::FirstRun && hold.reason != HoldReason::SourceShrank) {
+            let hold = StandingHold { reason: HoldReason::SourceShrank, since: self.now };
             control::write(self.state, &hold, self.now).await?;
         }
         // The operator decides now; losses after that decision count from zero.
@@ -63,14 +63,14 @@ impl PollWriter<'_> {
         self.hold_stands = true;
         self.flush().await?;
         if let Some((reason, since)) = self.kept_back {
-            let renamed = held::rename(self.state, reason, Some(since), SOURCE_SHRANK).await?;
+            let renamed = held::rename(self.state, reason, Some(since), HoldReason::SourceShrank, self.now).await?;
             if matches!(self.admission, SendPolicy::UpTo { .. }) {
                 self.polled.held += renamed;
             }
         }
-        self.hold_undecided(SOURCE_SHRANK).await?;
+        self.hold_undecided(HoldReason::SourceShrank).await?;
         self.flush().await?;
-        self.admission = SendPolicy::Hold(SOURCE_SHRANK);
+        self.admission = SendPolicy::Hold(HoldReason::SourceShrank);
         self.withhold().await?;
         self.polled.changed += self.withheld;
         self.polled.held += self.withheld;
@@ -84,7 +84,7 @@ impl PollWriter<'_> {
                 lead::mark_gone(self.state, leads, self.now).await?;
                 Ok(StopOutcome { stopped: 0, gone: leads.len() as u64 })
             }
-            OnDelete::StopMessaging => Ok(gone::stop(self.state, leads, self.now, self.written_at()).await?),
+            OnDelete::StopMessaging => Ok(gone::stop(self.state, leads, self.written_at()).await?),
         }
     }
 
@@ -98,7 +98,7 @@ impl PollWriter<'_> {
         }
         if self.withheld > 0 || self.found.withheld > 0 {
             let since = Some(self.now).filter(|_| !self.losses.is_of_everything());
-            let gone = gone::let_go(self.state, since).await?;
+            let gone = gone::let_go(self.state, since, self.written_at()).await?;
             self.polled.changed += gone;
             self.polled.gone += gone;
             self.settle().await?;
@@ -108,15 +108,15 @@ impl PollWriter<'_> {
 
     /// The rows are back. Leads that appeared meanwhile are like any others: sent, unless they exceed the limit without approval.
     async fn end_hold(&mut self) -> anyhow::Result<()> {
-        let joined = HeldSelection::reason(SOURCE_SHRANK);
+        let joined = HeldSelection::reason(HoldReason::SourceShrank);
         let leads = held::look(self.state, &joined).await?.leads;
         let limit = i64::from(self.settings.safety.approve_above);
         let standing = control::read::<StandingHold>(self.state).await?;
-        let is_ours = standing.as_ref().is_none_or(|hold| hold.reason == SOURCE_SHRANK);
+        let is_ours = standing.as_ref().is_none_or(|hold| hold.reason == HoldReason::SourceShrank);
         if limit > 0 && leads > limit {
-            held::rename(self.state, SOURCE_SHRANK, None, TOO_MANY_CHANGES).await?;
+            held::rename(self.state, HoldReason::SourceShrank, None, HoldReason::TooManyChanges, self.now).await?;
             if is_ours {
-                let hold = StandingHold { reason: TOO_MANY_CHANGES.to_owned(), since: self.now };
+                let hold = StandingHold { reason: HoldReason::TooManyChanges, since: self.now };
                 control::write(self.state, &hold, self.now).await?;
             }
             return Ok(());

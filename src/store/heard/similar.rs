@@ -3,17 +3,18 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::TryStreamExt as _;
-
 use crate::conversica::lead::LeadId;
 use crate::conversica::lead_name::normal_id;
 use crate::store::heard::fold::FoldedEvents;
 use crate::store::heard::withdraw::{named_ids, unknown_names};
 use crate::store::possible_opt_out;
-use crate::store::state_db::{StateDb, on_state};
+use crate::store::state_db::StateDb;
+use crate::store::statement::StateStatement;
 
 /// More names than this are compared in this process, because the database would compare each name with every id.
 const NAMES_IN_SQL: usize = 10;
+
+const IDS_AT_ONCE: i64 = 10_000;
 
 /// The ids of leads that posts may mean by a name that matches no lead exactly.
 pub(crate) async fn find_similar_ids(db: &StateDb, folded: &FoldedEvents) -> Result<Vec<String>, sqlx::Error> {
@@ -36,15 +37,15 @@ pub(crate) async fn find_similar_ids(db: &StateDb, folded: &FoldedEvents) -> Res
         let rows: Vec<(String, String)> = db.fetch_all(possible_opt_out::similar_statement(&names)).await?;
         similar.extend(rows.into_iter().map(|(id, _)| id).filter(|id| wanted.contains(normal_id(id).as_str())));
     } else {
-        // Row by row, so that a million ids are not in memory at once.
-        on_state!(db, pool => {
-            let mut rows = sqlx::query_scalar::<_, String>("select id from lead").fetch(pool);
-            while let Some(id) = rows.try_next().await? {
-                if wanted.contains(normal_id(&id).as_str()) {
-                    similar.insert(id);
-                }
-            }
-        });
+        // A page at a time, so that a million ids are not in memory at once.
+        let mut page = StateStatement::new("select id from lead order by id limit $1").bind(IDS_AT_ONCE);
+        loop {
+            let ids: Vec<(String,)> = db.fetch_all(page).await?;
+            let Some((last,)) = ids.last() else { break };
+            page = StateStatement::new("select id from lead where id > $1 order by id limit $2");
+            page = page.bind(last).bind(IDS_AT_ONCE);
+            similar.extend(ids.into_iter().map(|(id,)| id).filter(|id| wanted.contains(normal_id(id).as_str())));
+        }
     }
     Ok(similar.into_iter().collect())
 }

@@ -9,10 +9,12 @@ use conversica_sync::config::{self, OnAmbiguous};
 use conversica_sync::conversica::lead::{ContentFingerprint, LeadId};
 use conversica_sync::conversica::outcome::OutcomeClass;
 use conversica_sync::rules::admission::ClaimFilter;
+use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::lead_change::{KnownLead, LeadChange};
 use conversica_sync::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::retry::NextStep;
+use conversica_sync::store::decision::DecisionMaker;
 use conversica_sync::store::delivery::{self, ClaimRequest};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{due, lead};
@@ -67,7 +69,7 @@ pub fn desired(id_: &str, body: &str) -> LeadChange {
 }
 
 pub fn held(id_: &str, body: &str) -> LeadChange {
-    LeadChange { hold_reason: Some("too_many_changes"), ..desired(id_, body) }
+    LeadChange { hold_reason: Some(HoldReason::TooManyChanges), ..desired(id_, body) }
 }
 
 pub fn urgent(id_: &str, body: &str) -> LeadChange {
@@ -190,7 +192,9 @@ pub async fn returned(db: &StateDb, leads: &[LeadId], seconds: i64) {
 pub async fn refuse_lead(place: &Place, id: &str) {
     let sql = match place.engine {
         Engine::Sqlite => format!(
-            "create trigger refused before insert on lead when new.id = '{id}' begin select raise(abort, 'refused'); end"
+            "create trigger refused before insert on lead when new.id = '{id}' begin select raise(abort, 'refused'); end;
+             create trigger refused_change before update on lead when new.id = '{id}'
+             begin select raise(abort, 'refused'); end"
         ),
         Engine::Postgres => {
             format!("alter table conversica_sync.lead add constraint refused check (id <> '{id}') not valid")
@@ -201,6 +205,14 @@ pub async fn refuse_lead(place: &Place, id: &str) {
 
 /// Undoes [`refuse_lead`].
 pub async fn accept_leads(place: &Place) {
-    let sql = place.engine.pick("drop trigger refused", "alter table conversica_sync.lead drop constraint refused");
+    let sql = place.engine.pick(
+        "drop trigger refused; drop trigger refused_change",
+        "alter table conversica_sync.lead drop constraint refused",
+    );
     place.sql(sql).await;
+}
+
+/// Who decides in tests.
+pub fn tester() -> DecisionMaker {
+    DecisionMaker::new("tests")
 }
