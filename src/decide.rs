@@ -7,14 +7,14 @@ use crate::config::ServiceSettings;
 use crate::error::SetupError;
 use crate::rules::guard::StandingHold;
 use crate::rules::hold_reason::HoldReason;
-use crate::rules::lead_status::LeadStatus;
 use crate::rules::operator_pause::{OperatorPause, PauseScope};
 use crate::store::control::{self, CompareAsked, FirstRunDone, ResumedAt, StoredHalt};
 use crate::store::decision::{self, DecisionAction, DecisionMaker};
 use crate::store::held::{self, HeldLeads, ReleaseKind, ReleaseOrder, ReleaseOutcome};
 use crate::store::operator_pause::{self, PauseEnd};
 use crate::store::state_db::StateDb;
-use crate::store::{bulk_decision, due, gone, stuck};
+use crate::store::stuck::{self, RetryOrder};
+use crate::store::{bulk_decision, due, gone};
 use crate::wording;
 
 /// Releases the leads that were shown; [`ReleaseOutcome::Grown`] where more are held by now. `done` is told how many leads each
@@ -100,17 +100,15 @@ async fn settle_hold(
     Ok(())
 }
 
-/// Requeues rejected or exhausted leads, with their newest content: all of them, or those of `ids`. Returns their number.
+/// Requeues rejected or exhausted leads, with their newest content. Returns their number.
 /// `done` is told how many leads each part had.
 pub async fn retry(
     state: &StateDb,
-    statuses: &[LeadStatus],
-    ids: Option<&[String]>,
-    who: &DecisionMaker,
+    order: RetryOrder<'_>,
     now: DateTime<Utc>,
     done: impl FnMut(u64),
 ) -> Result<u64, sqlx::Error> {
-    stuck::requeue(state, statuses, ids, who, now, done).await
+    stuck::requeue(state, order, now, done).await
 }
 
 /// Lifts a halt; returns whether there was one.

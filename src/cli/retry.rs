@@ -9,7 +9,7 @@ use crate::cli::{progress, table};
 use crate::console::say;
 use crate::error::SetupError;
 use crate::rules::lead_status::LeadStatus;
-use crate::store::stuck;
+use crate::store::stuck::{self, RetryOrder};
 use crate::{clock, decide, wording};
 
 #[derive(Debug, clap::Args)]
@@ -52,7 +52,9 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         None => Vec::new(),
     };
     let stuck = stuck::look(&state, statuses, ids).await?.leads;
-    let requeued = decide::retry(&state, statuses, ids, &person(), clock::now(), progress::deciding(stuck)).await?;
+    let requeued =
+        decide::retry(&state, RetryOrder { statuses, ids, who: &person() }, clock::now(), progress::deciding(stuck))
+            .await?;
     match ids {
         Some(ids) if requeued == 0 => Err(nothing_stuck(ids).into()),
         _ => {

@@ -1,12 +1,14 @@
 //! The life of a lead as one function: the record of a lead, an event, and the record after it.
 //!
-//! The statements of the state do the same in SQL: a test plays random events through both and compares the records. An event
-//! that does not concern a lead in its present state leaves the record as it is.
+//! Every writer of the state goes through it: [`crate::store`] chooses the leads that an event concerns, locks their records, and
+//! saves what this function makes of them. An event that does not concern a lead in its present state leaves the record as it is.
 
 mod attempt;
 mod claim;
 mod decision;
 mod row;
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests;
 

@@ -436,7 +436,7 @@ async fn too_many_tests(
     }
     let left = due::test_leads_left(state, settings.conversica.test_lead_limit).await?;
     let sends = i64::try_from(totals.create).unwrap_or(i64::MAX);
-    Ok((sends > left).then(|| HoldReason::TestLeadLimit))
+    Ok((sends > left).then_some(HoldReason::TestLeadLimit))
 }
 
 #[cfg(test)]

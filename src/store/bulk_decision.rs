@@ -53,15 +53,23 @@ impl BulkEvent {
     }
 }
 
+/// A decision that begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewDecision<'a> {
+    pub action: DecisionAction,
+    pub who: &'a DecisionMaker,
+    /// What the leads were held for, if there is one reason.
+    pub reason: Option<&'a str>,
+}
+
 /// Lists the leads that `choose` selects: id and client. The decision is carried out by [`finish`].
 pub(crate) async fn list(
     transaction: &mut StateTransaction,
-    action: DecisionAction,
-    who: &DecisionMaker,
-    reason: Option<&str>,
+    decision: NewDecision<'_>,
     choose: StateStatement,
     now: DateTime<Utc>,
 ) -> Result<ListedDecision, sqlx::Error> {
+    let NewDecision { action, who, reason } = decision;
     let event = BulkEvent::of(action.name()).ok_or(sqlx::Error::RowNotFound)?;
     let (seq,): (i64,) = transaction.fetch_one(decision::begin_statement(action, who, reason, now)).await?;
     let mut list = StateStatement::new("insert into decided (decision_seq, id, client_id) select ");

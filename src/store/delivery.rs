@@ -176,7 +176,8 @@ async fn claim(
         budget = budget.min(quota.at_most - used);
     }
     let arms = admit.arms(count, budget);
-    let due = lead_record::read(transaction, due_statement(db, transaction, &arms, count, opt_outs, now)).await?;
+    let choice = DueChoice { arms, leads: count, opt_outs };
+    let due = lead_record::read(transaction, choice.statement(db, now)).await?;
     if due.is_empty() {
         return Ok(Vec::new());
     }
@@ -203,40 +204,43 @@ async fn claim(
     Ok(claims)
 }
 
-/// Chooses the due leads of these groups, and locks them.
-fn due_statement(
-    db: &StateDb,
-    transaction: &StateTransaction,
-    arms: &[ClaimArm],
-    wanted: usize,
+/// The due leads of these groups, at most `leads`.
+struct DueChoice {
+    arms: Vec<ClaimArm>,
+    leads: usize,
     opt_outs: OptOuts,
-    now: DateTime<Utc>,
-) -> StateStatement {
-    let columns = lead_record::columns();
-    let not_paused = operator_pause::is_not_paused(db);
-    let mut statement = StateStatement::new(operator_pause::PAUSED_BEFORE);
-    statement.push_bind(micros(now)).push(") select ").push(&columns).push(" from (");
-    for (place, arm) in arms.iter().enumerate() {
-        statement.push(if place == 0 { "" } else { " union all " });
-        statement.push("select * from (select ").push(&columns).push(if place == 0 { ", 0" } else { ", 1" });
-        statement.push(" as place from lead where status in ('pending', 'retrying') and ");
-        statement.push(arm.condition).push(" and due_at <= ").push_bind(micros(now));
-        if opt_outs == OptOuts::Keep {
-            statement.push(NOTHING_TO_TAKE_IN).push(possible_opt_out::NOT_HELD);
+}
+
+impl DueChoice {
+    /// Reads the records, and locks them.
+    fn statement(&self, db: &StateDb, now: DateTime<Utc>) -> StateStatement {
+        let columns = lead_record::columns();
+        let not_paused = operator_pause::is_not_paused(db);
+        let mut statement = StateStatement::new(operator_pause::PAUSED_BEFORE);
+        statement.push_bind(micros(now)).push(") select ").push(&columns).push(" from (");
+        for (place, arm) in self.arms.iter().enumerate() {
+            statement.push(if place == 0 { "" } else { " union all " });
+            statement.push("select * from (select ").push(&columns).push(if place == 0 { ", 0" } else { ", 1" });
+            statement.push(" as place from lead where status in ('pending', 'retrying') and ");
+            statement.push(arm.condition).push(" and due_at <= ").push_bind(micros(now));
+            if self.opt_outs == OptOuts::Keep {
+                statement.push(NOTHING_TO_TAKE_IN).push(possible_opt_out::NOT_HELD);
+            }
+            if arm.condition != due::URGENT {
+                statement.push(&not_paused);
+            }
+            statement
+                .push(" order by due_at, id limit ")
+                .push_bind(arm.limit)
+                .push(" ")
+                .push(db.skip_locked())
+                .push(") arm");
         }
-        if arm.condition != due::URGENT {
-            statement.push(&not_paused);
-        }
+        // A halt, or a pause that Conversica asked for, applies at once, whichever instance met it.
+        statement.push(") arms where not exists (select 1 from control where name = 'halt') and not exists (");
+        statement.push(pause::IN_FORCE).push_bind(micros(now)).push(" and at <= ");
+        statement.push_bind(micros(now + RETRY_AFTER_MAX)).push(")").push(db.claim_condition());
+        statement.push(" order by place, due_at, id limit ").push_bind(i64::try_from(self.leads).unwrap_or(i64::MAX));
         statement
-            .push(" order by due_at, id limit ")
-            .push_bind(arm.limit)
-            .push(transaction.skip_locked())
-            .push(") arm");
     }
-    // A halt, or a pause that Conversica asked for, applies at once, whichever instance met it.
-    statement.push(") arms where not exists (select 1 from control where name = 'halt') and not exists (");
-    statement.push(pause::IN_FORCE).push_bind(micros(now)).push(" and at <= ");
-    statement.push_bind(micros(now + RETRY_AFTER_MAX)).push(")").push(db.claim_condition());
-    statement.push(" order by place, due_at, id limit ").push_bind(i64::try_from(wanted).unwrap_or(i64::MAX));
-    statement
 }

@@ -7,10 +7,11 @@ use chrono::{DateTime, Utc};
 
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_event::LeadEvent;
+use crate::store::bulk_decision::{self, NewDecision};
 use crate::store::decision::{DecisionAction, DecisionMaker};
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
-use crate::store::{bulk_decision, instant, lead_record, micros};
+use crate::store::{instant, lead_record, micros};
 
 /// Selects held leads; with no ids and no reason it selects all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -221,7 +222,8 @@ pub async fn release(
     let mut transaction = db.begin().await?;
     let mut chosen = StateStatement::new("select id, client_id from lead where ");
     push_released(&mut chosen, selection, Some(newest), release);
-    let listed = bulk_decision::list(&mut transaction, release.action(), who, shown.only_reason(), chosen, now).await?;
+    let decision = NewDecision { action: release.action(), who, reason: shown.only_reason() };
+    let listed = bulk_decision::list(&mut transaction, decision, chosen, now).await?;
     if i64::try_from(listed.leads).is_ok_and(|leads| leads > shown.leads) {
         // More leads are held than the operator was shown: some joined after the count was read.
         return Ok(ReleaseOutcome::Grown);

@@ -63,7 +63,7 @@ const COLUMNS: [LeadColumn; 29] = [
 ];
 
 fn bytes_of(fingerprint: Option<ContentFingerprint>) -> StatementArgument {
-    fingerprint.as_ref().map(|fingerprint| &fingerprint.as_bytes()[..]).into()
+    fingerprint.map(|fingerprint| fingerprint.as_bytes().to_vec()).into()
 }
 
 /// The columns that [`StoredLead`] reads.

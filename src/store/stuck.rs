@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 
 use crate::rules::lead_status::LeadStatus;
-use crate::store::bulk_decision;
+use crate::store::bulk_decision::{self, NewDecision};
 use crate::store::decision::{DecisionAction, DecisionMaker};
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
@@ -35,16 +35,24 @@ fn stuck_names(statuses: &[LeadStatus]) -> Vec<&'static str> {
     stuck.map(|status| status.name()).collect()
 }
 
-/// Queues rejected or exhausted leads again, all of them or those of `ids`. Returns how many leads it queued. `done` is told how
-/// many leads each part had.
+/// Which stuck leads are queued again.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryOrder<'a> {
+    /// Rejected, exhausted or both.
+    pub statuses: &'a [LeadStatus],
+    /// All of these statuses if `None`.
+    pub ids: Option<&'a [String]>,
+    pub who: &'a DecisionMaker,
+}
+
+/// Queues leads again. Returns how many. `done` is told how many leads each part had.
 pub async fn requeue(
     db: &StateDb,
-    statuses: &[LeadStatus],
-    ids: Option<&[String]>,
-    who: &DecisionMaker,
+    order: RetryOrder<'_>,
     now: DateTime<Utc>,
     done: impl FnMut(u64),
 ) -> Result<u64, sqlx::Error> {
+    let RetryOrder { statuses, ids, who } = order;
     let names = stuck_names(statuses);
     if names.is_empty() || ids.is_some_and(<[String]>::is_empty) {
         return Ok(0);
@@ -52,7 +60,8 @@ pub async fn requeue(
     let mut chosen = StateStatement::new("select id, client_id from lead where ");
     push_stuck(&mut chosen, names.into_iter(), ids);
     let mut transaction = db.begin().await?;
-    let listed = bulk_decision::list(&mut transaction, DecisionAction::Retry, who, None, chosen, now).await?;
+    let retry = NewDecision { action: DecisionAction::Retry, who, reason: None };
+    let listed = bulk_decision::list(&mut transaction, retry, chosen, now).await?;
     if listed.leads == 0 {
         // Without leads there is no decision to record.
         return Ok(0);

@@ -22,6 +22,7 @@ use conversica_sync::rules::retry::NextStep;
 use conversica_sync::store::decision::DecisionMaker;
 use conversica_sync::store::delivery::{self, ClaimRequest};
 use conversica_sync::store::held::{self, HeldSelection, ReleaseKind, ReleaseOrder};
+use conversica_sync::store::stuck::RetryOrder;
 use conversica_sync::store::{due, lead, stuck};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -191,9 +192,14 @@ async fn decisions_polls_and_deliveries_at_the_same_time_end_without_a_deadlock(
             )
             .await
             .unwrap();
-            stuck::requeue(&db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, &tester(), at(round), |_| ())
-                .await
-                .unwrap();
+            stuck::requeue(
+                &db,
+                RetryOrder { statuses: &[LeadStatus::Rejected, LeadStatus::Exhausted], ids: None, who: &tester() },
+                at(round),
+                |_| (),
+            )
+            .await
+            .unwrap();
         }
     };
     let others = async {

@@ -25,6 +25,7 @@ use conversica_sync::store::delivery::{self, ClaimRequest};
 use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
 use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
+use conversica_sync::store::stuck::RetryOrder;
 use conversica_sync::store::{consent as ledger, lead, stuck};
 
 #[derive(Debug, Clone, Copy)]
@@ -166,9 +167,14 @@ impl Play {
                 held::release_all(&self.db, &HeldSelection::default(), release, now).await.unwrap();
             }
             Event::Requeue => {
-                stuck::requeue(&self.db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, &tester(), now, |_| ())
-                    .await
-                    .unwrap();
+                stuck::requeue(
+                    &self.db,
+                    RetryOrder { statuses: &[LeadStatus::Rejected, LeadStatus::Exhausted], ids: None, who: &tester() },
+                    now,
+                    |_| (),
+                )
+                .await
+                .unwrap();
             }
         }
     }

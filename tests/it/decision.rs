@@ -17,6 +17,7 @@ use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::retry::NextStep;
 use conversica_sync::store::decision::{self, DecisionMaker};
 use conversica_sync::store::held::{self, HeldSelection, ReleaseKind, ReleaseOrder, ReleaseOutcome, ReleasedLeads};
+use conversica_sync::store::stuck::RetryOrder;
 use conversica_sync::store::{compare, gone, lead, outcome, stuck};
 
 on_both_engines!(
@@ -136,24 +137,33 @@ async fn rejected_and_exhausted_leads_are_put_back_and_no_others(engine: Engine)
         LeadStatus::ALL.into_iter().filter(|status| !matches!(status, LeadStatus::Rejected | LeadStatus::Exhausted))
     {
         assert_eq!(
-            stuck::requeue(&db, &[status], None, &tester(), at(4), |_| ()).await.unwrap(),
+            stuck::requeue(&db, RetryOrder { statuses: &[status], ids: None, who: &tester() }, at(4), |_| ())
+                .await
+                .unwrap(),
             0,
             "{}",
             status.name()
         );
     }
     assert_eq!(
-        stuck::requeue(&db, &[LeadStatus::Rejected], Some(&["nobody".to_owned()]), &tester(), at(4), |_| ())
-            .await
-            .unwrap(),
+        stuck::requeue(
+            &db,
+            RetryOrder { statuses: &[LeadStatus::Rejected], ids: Some(&["nobody".to_owned()]), who: &tester() },
+            at(4),
+            |_| ()
+        )
+        .await
+        .unwrap(),
         0
     );
     assert_eq!(
         stuck::requeue(
             &db,
-            &[LeadStatus::Rejected],
-            Some(&["rejected 1".to_owned()]),
-            &DecisionMaker::new("tests"),
+            RetryOrder {
+                statuses: &[LeadStatus::Rejected],
+                ids: Some(&["rejected 1".to_owned()]),
+                who: &DecisionMaker::new("tests")
+            },
             at(4),
             |_| ()
         )
@@ -162,7 +172,17 @@ async fn rejected_and_exhausted_leads_are_put_back_and_no_others(engine: Engine)
         1
     );
     assert_eq!(claim_one(&db, 4).await.lead, id("rejected 1"));
-    assert_eq!(stuck::requeue(&db, &[LeadStatus::Exhausted], None, &tester(), at(5), |_| ()).await.unwrap(), 1);
+    assert_eq!(
+        stuck::requeue(
+            &db,
+            RetryOrder { statuses: &[LeadStatus::Exhausted], ids: None, who: &tester() },
+            at(5),
+            |_| ()
+        )
+        .await
+        .unwrap(),
+        1
+    );
     let claim = claim_one(&db, 5).await;
     assert_eq!((claim.lead, claim.attempt, claim.first_failed_at), (id("exhausted"), 1, None), "a new series");
     let expected = [
@@ -243,10 +263,22 @@ async fn who_decided_what_about_whom_is_written_down(engine: Engine) {
     for claim in &claims {
         record(&db, &[finished(claim, OutcomeClass::Rejected, NextStep::Rejected, 3)]).await;
     }
-    stuck::requeue(&db, &[LeadStatus::Rejected], Some(&["2".to_owned()]), &DecisionMaker::new("Bob"), at(4), |_| ())
-        .await
-        .unwrap();
-    stuck::requeue(&db, &[LeadStatus::Exhausted], None, &DecisionMaker::new("nobody"), at(5), |_| ()).await.unwrap();
+    stuck::requeue(
+        &db,
+        RetryOrder { statuses: &[LeadStatus::Rejected], ids: Some(&["2".to_owned()]), who: &DecisionMaker::new("Bob") },
+        at(4),
+        |_| (),
+    )
+    .await
+    .unwrap();
+    stuck::requeue(
+        &db,
+        RetryOrder { statuses: &[LeadStatus::Exhausted], ids: None, who: &DecisionMaker::new("nobody") },
+        at(5),
+        |_| (),
+    )
+    .await
+    .unwrap();
     let told = async |lead: &str| -> Vec<(String, String, i64)> {
         let decisions = decision::of_lead(&db, lead, "").await.unwrap();
         decisions.into_iter().map(|decided| (decided.action, decided.who, decided.leads)).collect()
@@ -295,7 +327,12 @@ async fn a_decision_about_many_leads_that_have_just_come_does_not_compare_each_w
         let long_ago = chrono::DateTime::UNIX_EPOCH;
         assert_eq!(held::release_since(&db, HoldReason::TooManyChanges, long_ago, at(2)).await.unwrap(), MANY);
         set("status = 'rejected'").await;
-        assert_eq!(stuck::requeue(&db, &[LeadStatus::Rejected], None, &ann, at(3), |_| ()).await.unwrap(), MANY);
+        assert_eq!(
+            stuck::requeue(&db, RetryOrder { statuses: &[LeadStatus::Rejected], ids: None, who: &ann }, at(3), |_| ())
+                .await
+                .unwrap(),
+            MANY
+        );
         set("status = 'held', hold_reason = 'source_shrank', gone_at = 1, first_contact_at = 1").await;
         assert_eq!(gone::let_go(&db, None, at(4)).await.unwrap(), MANY);
         assert_eq!(gone::settle(&db, OnDelete::Ignore, at(4)).await.unwrap(), 0, "nobody is told");

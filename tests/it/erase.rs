@@ -26,6 +26,7 @@ use conversica_sync::store::heard::replay::{ReplayOutcome, replay};
 use conversica_sync::store::held::{self, HeldSelection, ReleaseKind, ReleaseOrder};
 use conversica_sync::store::record::{IMPERSONAL, PERSONAL, RecordLookup};
 use conversica_sync::store::state_db::StateDb;
+use conversica_sync::store::stuck::RetryOrder;
 use conversica_sync::store::{lead, orphan, tombstone};
 
 on_both_engines!(
@@ -356,7 +357,14 @@ async fn told_to_stop_first_nothing_else_leaves_and_polls_do_not_take_it_back(en
     record(&db, &[finished(&stop, OutcomeClass::Rejected, NextStep::Rejected, 7)]).await;
     let by_now = erase::erase(&db, &id("1"), ToldFact::AsFarAsIsKnown, &somebody(), at(8)).await.unwrap();
     assert_eq!(by_now, ErasureOutcome::Refused(ErasureReach::StopFailed));
-    conversica_sync::store::stuck::requeue(&db, &[LeadStatus::Rejected], None, &tester(), at(9), |_| ()).await.unwrap();
+    conversica_sync::store::stuck::requeue(
+        &db,
+        RetryOrder { statuses: &[LeadStatus::Rejected], ids: None, who: &tester() },
+        at(9),
+        |_| (),
+    )
+    .await
+    .unwrap();
     let stop = claim_one(&db, 10).await;
     record(&db, &[finished(&stop, OutcomeClass::Accepted, NextStep::Done, 11)]).await;
     let by_now = erase::erase(&db, &id("1"), ToldFact::AsFarAsIsKnown, &somebody(), at(12)).await.unwrap();

@@ -30,6 +30,7 @@ use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
 use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::record::PERSONAL;
 use conversica_sync::store::state_db::StateDb;
+use conversica_sync::store::stuck::RetryOrder;
 use conversica_sync::store::{consent as ledger, lead, stuck, tombstone};
 
 #[derive(Debug, Clone, Copy)]
@@ -132,9 +133,11 @@ impl Play {
             Event::Requeue => {
                 stuck::requeue(
                     &self.db,
-                    &[LeadStatus::Rejected, LeadStatus::Exhausted],
-                    None,
-                    &somebody(),
+                    RetryOrder {
+                        statuses: &[LeadStatus::Rejected, LeadStatus::Exhausted],
+                        ids: None,
+                        who: &somebody(),
+                    },
                     now,
                     |_| (),
                 )

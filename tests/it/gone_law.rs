@@ -20,6 +20,7 @@ use conversica_sync::store::delivery::{self, ClaimRequest};
 use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
 use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
+use conversica_sync::store::stuck::RetryOrder;
 use conversica_sync::store::{compare, gone, lead, stuck};
 
 #[derive(Debug, Clone, Copy)]
@@ -164,9 +165,7 @@ impl Play {
         for _ in 0..3 {
             stuck::requeue(
                 &self.db,
-                &[LeadStatus::Rejected, LeadStatus::Exhausted],
-                None,
-                &tester(),
+                RetryOrder { statuses: &[LeadStatus::Rejected, LeadStatus::Exhausted], ids: None, who: &tester() },
                 at(self.seconds),
                 |_| (),
             )

@@ -20,6 +20,7 @@ use conversica_sync::store::delivery::{self, ClaimRequest};
 use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
 use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
+use conversica_sync::store::stuck::RetryOrder;
 use conversica_sync::store::{compare, lead, stuck};
 
 #[derive(Debug, Clone, Copy)]
@@ -142,7 +143,14 @@ impl Play {
             }
             Event::Requeue => {
                 for status in [LeadStatus::Rejected, LeadStatus::Exhausted] {
-                    stuck::requeue(&self.db, &[status], None, &tester(), at(self.seconds), |_| ()).await.unwrap();
+                    stuck::requeue(
+                        &self.db,
+                        RetryOrder { statuses: &[status], ids: None, who: &tester() },
+                        at(self.seconds),
+                        |_| (),
+                    )
+                    .await
+                    .unwrap();
                 }
             }
         }

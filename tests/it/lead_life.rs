@@ -25,6 +25,7 @@ use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
 use conversica_sync::store::lead_record::find_record;
 use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
+use conversica_sync::store::stuck::RetryOrder;
 use conversica_sync::store::{backup, due, facts, gone, lead, stuck};
 use std::time::Duration;
 
@@ -203,7 +204,9 @@ impl Life {
             }
             Step::Retry => {
                 let stuck = [LeadStatus::Rejected, LeadStatus::Exhausted];
-                stuck::requeue(&self.db, &stuck, None, &tester(), now, |_| ()).await.unwrap();
+                stuck::requeue(&self.db, RetryOrder { statuses: &stuck, ids: None, who: &tester() }, now, |_| ())
+                    .await
+                    .unwrap();
                 self.apply(&LeadEvent::RetryAsked);
             }
             Step::Resend => {
@@ -229,7 +232,7 @@ impl Life {
         let change = LeadChange {
             lead: id("1"),
             desired_hash: ContentFingerprint::of(fingerprinted.as_bytes()),
-            hold_reason: hold.filter(|_| desired.is_ok()).map(|reason| reason),
+            hold_reason: hold.filter(|_| desired.is_ok()),
             urgent: false,
             row_hash: Some(RowHash(self.seconds)),
             desired,

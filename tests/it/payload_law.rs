@@ -20,6 +20,7 @@ use conversica_sync::store::delivery::{self, ClaimRequest};
 use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
 use conversica_sync::store::orphan::{self, OrphanScope};
 use conversica_sync::store::state_db::StateDb;
+use conversica_sync::store::stuck::RetryOrder;
 use conversica_sync::store::{gone, lead, payload, stuck};
 
 #[derive(Debug, Clone, Copy)]
@@ -106,9 +107,14 @@ impl Play<'_> {
                 let _ = held::release_all(db, &HeldSelection::default(), release, now).await.unwrap();
             }
             Event::Requeue => {
-                stuck::requeue(db, &[LeadStatus::Rejected, LeadStatus::Exhausted], None, &tester(), now, |_| ())
-                    .await
-                    .unwrap();
+                stuck::requeue(
+                    db,
+                    RetryOrder { statuses: &[LeadStatus::Rejected, LeadStatus::Exhausted], ids: None, who: &tester() },
+                    now,
+                    |_| (),
+                )
+                .await
+                .unwrap();
             }
         }
         self.check().await;

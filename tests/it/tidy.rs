@@ -328,3 +328,40 @@ fn every_promise_has_tests_and_every_test_that_is_named_exists() {
     });
     no_findings("CONTRIBUTING.md names tests that exist", missing.map(str::to_owned));
 }
+
+/// Columns of table `lead` that a statement of its own may set. They are no part of what an event does to a lead.
+const PLAIN_COLUMNS: [(&str, &str); 5] = [
+    ("row_hash", "says whether the next poll maps the row again"),
+    ("lease_until", "shortened where a clock that ran ahead has written it"),
+    ("due_at", "limited where a clock that ran ahead has written it"),
+    ("introduced_at", "limited where a clock that ran ahead has written it"),
+    ("{column}", "held_at and gone_at, limited where a clock that ran ahead has written them"),
+];
+
+/// What an event does to a lead is said once, in src/rules/lead_life.rs. The state chooses leads and keeps them.
+#[test]
+fn no_statement_decides_about_a_lead() {
+    let statuses = ["pending", "in_flight", "retrying", "held", "invalid", "rejected", "exhausted", "in_sync", "gone"];
+    for path in files_below("src", "rs") {
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ").replace("\\ ", "");
+        let place = path.display();
+        for (start, _) in flat.match_indices("update lead set ") {
+            let rest = &flat[start + "update lead set ".len()..];
+            let may = PLAIN_COLUMNS.iter().any(|(column, _)| rest.starts_with(&format!("{column} = ")));
+            assert!(
+                may || place.to_string().ends_with("store/lead_record.rs"),
+                "{place}: {}",
+                &rest[..60.min(rest.len())]
+            );
+        }
+        for status in statuses {
+            let decides = format!("then '{status}'");
+            let is_answer = place.to_string().ends_with("store/possible_opt_out.rs"); // a decision about a post
+            assert!(is_answer || !flat.contains(&decides), "{place}: a case in SQL makes a lead {status}");
+        }
+        if flat.contains("insert into lead (") {
+            assert!(place.to_string().ends_with("store/lead_record.rs"), "{place} inserts leads itself");
+        }
+    }
+}

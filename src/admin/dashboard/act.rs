@@ -28,7 +28,7 @@ use crate::store::control::{self, StoredHalt};
 use crate::store::decision::DecisionMaker;
 use crate::store::held::{self, HeldLeads, HeldSelection, ReleaseKind, ReleaseOrder, ReleaseOutcome};
 use crate::store::state_db::StateDb;
-use crate::store::stuck::{self, StuckLeads};
+use crate::store::stuck::{self, RetryOrder, StuckLeads};
 use crate::store::{file_lock, micros};
 use crate::{clock, decide, wording};
 
@@ -173,7 +173,8 @@ impl OperatorAction {
                     let more = format!("More is stuck than was shown: {} then, {} now.", counted(shown), stuck.leads);
                     return Ok(ActionResult::Grown(more));
                 }
-                let requeued = decide::retry(db, statuses, ids.as_deref(), who, now, |_| ()).await?;
+                let requeued =
+                    decide::retry(db, RetryOrder { statuses, ids: ids.as_deref(), who }, now, |_| ()).await?;
                 Ok(ActionResult::Said(wording::requeued(requeued) + if requeued > 0 { TAKEN_UP } else { "" }))
             }
             Self::Resume => {

@@ -23,11 +23,11 @@ const CONTENTS: [&str; 4] = [
     r#"{"id":"1","leadStatus":"B","optOut":true,"stopMessaging":true}"#,
 ];
 
-fn at(seconds: usize) -> DateTime<Utc> {
+pub(super) fn at(seconds: usize) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::seconds(i64::try_from(seconds).unwrap())
 }
 
-fn change(content: Option<usize>, hold: Option<HoldReason>) -> LeadChange {
+pub(super) fn change(content: Option<usize>, hold: Option<HoldReason>) -> LeadChange {
     let desired = content.map(|content| CONTENTS[content].to_owned()).ok_or_else(|| vec!["bad".to_owned()]);
     LeadChange {
         lead: LeadId { id: "1".to_owned(), client_id: String::new() },
@@ -41,7 +41,7 @@ fn change(content: Option<usize>, hold: Option<HoldReason>) -> LeadChange {
 
 /// An event that needs the record or the time to be complete.
 #[derive(Debug, Clone)]
-enum EventDraft {
+pub(super) enum EventDraft {
     Event(LeadEvent),
     Row(Option<usize>, Option<HoldReason>),
     Claim,
@@ -50,7 +50,7 @@ enum EventDraft {
     Back,
 }
 
-fn draft() -> impl Strategy<Value = EventDraft> {
+pub(super) fn draft() -> impl Strategy<Value = EventDraft> {
     let hold = prop::option::of(prop::sample::select(HoldReason::ALL.to_vec()));
     let class = || prop::sample::select(OutcomeClass::ALL.to_vec());
     let step = prop::sample::select(vec![
@@ -111,7 +111,7 @@ fn attempt(record: &LeadRecord, class: OutcomeClass, step: NextStep, now: DateTi
     }
 }
 
-fn event(record: &LeadRecord, draft: &EventDraft, now: DateTime<Utc>) -> LeadEvent {
+pub(super) fn event(record: &LeadRecord, draft: &EventDraft, now: DateTime<Utc>) -> LeadEvent {
     match draft {
         EventDraft::Event(event) => event.clone(),
         EventDraft::Row(content, hold) => LeadEvent::RowChanged { change: change(*content, *hold), due_at: now },
@@ -132,7 +132,7 @@ fn event(record: &LeadRecord, draft: &EventDraft, now: DateTime<Utc>) -> LeadEve
     }
 }
 
-fn check(before: &LeadRecord, event: &LeadEvent, after: &LeadRecord) {
+pub(super) fn check(before: &LeadRecord, event: &LeadEvent, after: &LeadRecord) {
     let told = || format!("{event:?}\non {before:?}\ngives {after:?}");
     let is_claimed = after.claimed_at.is_some() && after.sent_hash.is_some() && after.lease_until.is_some();
     assert_eq!(after.is_in_flight(), is_claimed, "a claim and a status in flight belong together: {}", told());
