@@ -5,7 +5,6 @@ use chrono::{DateTime, Utc};
 
 use crate::config::ServiceSettings;
 use crate::error::SetupError;
-use crate::rules::guard::StandingHold;
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::operator_pause::{OperatorPause, PauseScope};
 use crate::store::control::{self, CompareAsked, FirstRunDone, ResumedAt, StoredHalt};
@@ -31,8 +30,6 @@ pub async fn release(
 ) -> anyhow::Result<ReleaseOutcome> {
     let ReleaseOrder { shown, release, .. } = order;
     refuse_more_tests(shown, release, settings, state).await?;
-    // If a poll comes first, it ends a hold that no longer holds any lead.
-    let hold = control::read::<StandingHold>(state).await?;
     if release == ReleaseKind::Send {
         // Only a full compare notices that a row was deleted while its lead was held. The request for it comes first: if this
         // process were killed in between, the lead would be sent without the compare.
@@ -46,8 +43,12 @@ pub async fn release(
     if release == ReleaseKind::Send {
         gone::settle(state, settings.source.on_delete, now).await?;
     }
-    if let Some(hold) = &hold {
-        settle_hold(state, hold, release, now).await?;
+    if shown.reasons.contains_key(HoldReason::FirstRun.name()) && !held::any(state, Some(HoldReason::FirstRun)).await? {
+        let by = match release {
+            ReleaseKind::Send => "approve",
+            ReleaseKind::Baseline => "baseline",
+        };
+        control::write(state, &FirstRunDone { by: by.to_owned() }, now).await?;
     }
     Ok(released)
 }
@@ -76,28 +77,6 @@ pub async fn refuse_more_tests(
          another reason can be approved",
     )
     .into())
-}
-
-/// The hold ends when none of its leads is held any more. The leads come first: if the hold were lifted first, a poll in between
-/// could send leads without approval.
-async fn settle_hold(
-    state: &StateDb,
-    hold: &StandingHold,
-    release: ReleaseKind,
-    now: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
-    if held::any(state, Some(hold.reason)).await? {
-        return Ok(());
-    }
-    if hold.reason == HoldReason::FirstRun {
-        let by = match release {
-            ReleaseKind::Send => "approve",
-            ReleaseKind::Baseline => "baseline",
-        };
-        control::write(state, &FirstRunDone { by: by.to_owned() }, now).await?;
-    }
-    control::clear::<StandingHold>(state).await?;
-    Ok(())
 }
 
 /// Requeues rejected or exhausted leads, with their newest content. Returns their number.

@@ -321,7 +321,7 @@ async fn hold(state: &StateDb, leads: i64) -> Result<Option<HoldShown>, sqlx::Er
         return Ok(None);
     }
     let (new_people, assumed_known) = held::first_contacts(state).await?;
-    if let Some(StandingHold { reason, since }) = control::read::<StandingHold>(state).await? {
+    if let Some(StandingHold { reason, since }) = held::standing(state).await? {
         return Ok(Some(HoldShown { reason: reason.name().to_owned(), since, leads, new_people, assumed_known }));
     }
     let first = held::longest_held(state).await?;

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 
 use crate::config::{ChangeDetection, FirstRun, OnDelete, SafetySettings, ServiceSettings};
 use crate::rules::admission::{ClaimFilter, NewPeopleCap};
@@ -213,9 +212,10 @@ pub fn admit(settings: &ServiceSettings, test_leads: u32) -> ClaimFilter {
 }
 
 /// A hold of whole polls that waits for approval. The sends of later polls join it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StandingHold {
     pub reason: HoldReason,
+    /// When the first of its leads was held.
     pub since: DateTime<Utc>,
 }
 

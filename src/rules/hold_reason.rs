@@ -14,10 +14,21 @@ pub enum HoldReason {
     SourceShrank,
     TestLeadLimit,
     Restored,
+    /// Found by a poll that has not judged its sends yet.
+    Staged,
 }
 
 impl HoldReason {
-    pub const ALL: [HoldReason; 8] = [
+    /// Holds of whole polls: while one is in force, the sends of later polls join it. The first one counts.
+    pub const OF_POLLS: [HoldReason; 5] = [
+        HoldReason::FirstRun,
+        HoldReason::SourceShrank,
+        HoldReason::TooManyChanges,
+        HoldReason::MappingChanged,
+        HoldReason::Restored,
+    ];
+
+    pub const ALL: [HoldReason; 9] = [
         HoldReason::FirstRun,
         HoldReason::TooManyChanges,
         HoldReason::MappingChanged,
@@ -26,6 +37,7 @@ impl HoldReason {
         HoldReason::SourceShrank,
         HoldReason::TestLeadLimit,
         HoldReason::Restored,
+        HoldReason::Staged,
     ];
 
     /// The name in the state, in `status` and in JSON.
@@ -39,6 +51,7 @@ impl HoldReason {
             HoldReason::SourceShrank => "source_shrank",
             HoldReason::TestLeadLimit => "test_lead_limit",
             HoldReason::Restored => "restored",
+            HoldReason::Staged => "staged",
         }
     }
 
@@ -74,6 +87,7 @@ impl HoldReason {
                 "`approve` sends all of them as [lead] has it now: an update to a person whom Conversica knows, a first message to \
                  anybody else; `baseline` sends only later changes"
             }
+            HoldReason::Staged => "the next pass decides about them: nothing has to be done",
             HoldReason::TooManyChanges => "`approve` sends them, `baseline` takes them as delivered",
         }
     }

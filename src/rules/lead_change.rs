@@ -41,7 +41,8 @@ impl KnownLead {
     }
 
     fn is_doubtful(&self) -> bool {
-        self.status == LeadStatus::Held && !self.contacted && self.hold_reason == Some(HoldReason::SourceShrank)
+        let is_doubtful = matches!(self.hold_reason, Some(HoldReason::SourceShrank | HoldReason::Staged));
+        self.status == LeadStatus::Held && !self.contacted && is_doubtful
     }
 }
 

@@ -37,7 +37,7 @@ pub enum LeadEvent {
     Approved,
     /// A person decided that Conversica has what waits.
     Baselined,
-    /// A poll that held this for a decision has decided to send it.
+    /// The poll that has staged it judges that it needs no approval.
     HoldLifted,
     /// The hold has another reason than was known at first.
     HoldRenamed(HoldReason),

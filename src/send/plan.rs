@@ -11,9 +11,7 @@ use crate::conversica::lead::{LeadId, LeadKey, withdraws_consent};
 use crate::conversica::token::{self, TokenVeil};
 use crate::rules::admission::ClaimFilter;
 use crate::rules::diff::{self, RowDifference};
-use crate::rules::guard::{
-    self, ExpectedCount, MissingLeadPolicy, MissingVerdict, PollHistory, SendPolicy, StandingHold,
-};
+use crate::rules::guard::{self, ExpectedCount, MissingLeadPolicy, MissingVerdict, PollHistory, SendPolicy};
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_change::KnownLead;
 use crate::rules::lead_status::LeadStatus;
@@ -371,10 +369,7 @@ async fn hold(
         mapping_changed: in_use.is_some_and(|in_use| in_use.fingerprint != fingerprint),
         restored: control::read::<RestoredState>(state).await?.is_some(),
     };
-    let standing = match control::read::<StandingHold>(state).await? {
-        Some(hold) if !ends(hold.reason) && held::any(state, Some(hold.reason)).await? => Some(hold),
-        _ => None,
-    };
+    let standing = held::standing(state).await?.filter(|hold| !ends(hold.reason));
     let admission = guard::admission(&settings.safety, history, standing.as_ref());
     let baseline = admission == SendPolicy::Baseline;
     let reason = match admission {

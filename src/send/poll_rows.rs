@@ -28,7 +28,7 @@ use crate::send::step::{self, LogBehind, TouchedRows};
 use crate::send::writes::PollWriter;
 use crate::source::crm::{ConnectedCrm, FittingSource};
 use crate::store::backup::RestoredState;
-use crate::store::control::{self, CompareAsked, CompareMark, ControlFacts, FirstRunDone, KeptBack, MappingInUse};
+use crate::store::control::{self, CompareAsked, CompareMark, ControlFacts, FirstRunDone, MappingInUse};
 use crate::store::held::{self, HeldSelection, ReleaseKind};
 use crate::store::state_db::StateDb;
 use crate::store::{ahead, consent};
@@ -86,8 +86,8 @@ pub(crate) async fn read_and_write(
     let mut writes = PollWriter::new(context, memory.fence, admission, losses, words);
     writes.odd = memory.odd_values(crm);
     writes.settle().await?;
-    if let Some(kept) = &memory.kept_back {
-        writes.take_over(kept).await?;
+    if memory.staged > 0 {
+        writes.take_over(memory.staged).await?;
     }
     if covered == PollCoverage::Touched {
         writes.polled.unnamed = unnamed;
@@ -132,7 +132,7 @@ pub(crate) async fn read_and_write(
         again::look(crm, &fitting, &mut writes).await.map_err(|error| crm.explained(error))?;
     }
     if covered == PollCoverage::Touched {
-        writes.admit(in_the_end).await?;
+        writes.judge_by(in_the_end);
     }
     writes.polled.rows = progress.rows(&merge);
     writes.polled.unnamed = progress.unnamed(&merge).max(writes.polled.unnamed);
@@ -150,40 +150,6 @@ pub(crate) async fn read_and_write(
         control::write(state, &CompareAsked { at: now }, now).await?;
     }
     Ok((polled, covered))
-}
-
-/// The hold in force. It ends when no lead is held any more (the CRM reverted the changes, say). Leads that a crashed poll held
-/// before it wrote its hold count as such a hold too.
-pub(crate) async fn standing_hold(
-    state: &StateDb,
-    facts: &ControlFacts,
-    now: DateTime<Utc>,
-) -> anyhow::Result<Option<StandingHold>> {
-    let kept_back = facts.get::<KeptBack>()?;
-    let mut hold = facts.get::<StandingHold>()?;
-    let any_held = held::any(state, None).await?;
-    if let Some(standing) = &hold
-        && !(any_held && held::any(state, Some(standing.reason)).await?)
-    {
-        control::clear::<StandingHold>(state).await?;
-        hold = None;
-    }
-    if hold.is_none() && any_held {
-        for reason in
-            [HoldReason::SourceShrank, HoldReason::TooManyChanges, HoldReason::MappingChanged, HoldReason::Restored]
-        {
-            // Sends that a crashed poll left undecided; they are no hold yet.
-            if kept_back.as_ref().is_some_and(|kept| kept.reason == reason) {
-                continue;
-            }
-            if held::any(state, Some(reason)).await? {
-                let hold = StandingHold { reason, since: now };
-                control::write(state, &hold, now).await?;
-                return Ok(Some(hold));
-            }
-        }
-    }
-    Ok(hold)
 }
 
 /// `approve`, `baseline` or the setting decides about a held first run; reading it again does not. The setting also covers leads
@@ -204,10 +170,9 @@ pub(crate) async fn decide_first_run(
             "baseline"
         }
         // There were no sends to decide about.
-        None if !history.first_run_done && control::read::<StandingHold>(state).await?.is_none() => "send",
+        None if !history.first_run_done && !held::any(state, Some(HoldReason::FirstRun)).await? => "send",
         None => return Ok(()),
     };
-    control::clear::<StandingHold>(state).await?;
     Ok(control::write(state, &FirstRunDone { by: by.to_owned() }, now).await?)
 }
 
@@ -220,8 +185,8 @@ pub(crate) struct PollMemory {
     /// An unfinished full compare.
     comparing: Option<CompareMark>,
     asked: Option<CompareAsked>,
-    /// Sends that a crashed poll left undecided.
-    kept_back: Option<KeptBack>,
+    /// Sends that a crashed poll has staged and not judged.
+    staged: usize,
     fence: PollerFence,
     opt_out_columns: Option<OptOutColumns>,
     mapping: MappingInUse,
@@ -247,12 +212,12 @@ impl PollMemory {
                 mapping_changed: facts.get::<MappingInUse>()?.is_some_and(|in_use| in_use != mapping),
                 restored: facts.get::<RestoredState>()?.is_some(),
             },
-            standing: standing_hold(state, &facts, now).await?,
+            standing: held::standing(state).await?,
             allowance: UnaskedAllowance::of(crm, &facts, settings, now)?,
             opt_out_columns: facts.get()?,
             in_use: facts.get()?,
             comparing: facts.get()?,
-            kept_back: facts.get()?,
+            staged: held::count_staged(state).await?,
             fence: PollerFence::raise(state, &facts, context.tally.instance, now).await?,
             asked,
             cursor,
@@ -301,7 +266,7 @@ impl PollMemory {
         now: DateTime<Utc>,
     ) -> ReadScope {
         let source = &settings.source;
-        let is_free = !self.history.mapping_changed && self.asked.is_none() && self.kept_back.is_none();
+        let is_free = !self.history.mapping_changed && self.asked.is_none() && self.staged == 0;
         let Some(cursor) = self.cursor.as_ref().filter(|_| is_free) else { return ReadScope::All };
         let age = (now - cursor.full_at).to_std().unwrap_or(Duration::MAX);
         let interval = guard::full_compare_interval(settings, self.standing.as_ref());

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use crate::config::ServiceSettings;
 use crate::conversica::lead::{LeadId, RowHash};
 use crate::rules::diff::{self, ChangeKind, RowDifference};
-use crate::rules::guard::{ExpectedCount, MissingLeadPolicy, MissingVerdict, SendPolicy, StandingHold};
+use crate::rules::guard::{ExpectedCount, MissingLeadPolicy, MissingVerdict, SendPolicy};
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_change::{KnownLead, LeadChange};
 use crate::rules::mapping::MappedRow;
@@ -22,7 +22,6 @@ use crate::send::poll_context::PollContext;
 use crate::send::polled::PollOutcome;
 use crate::send::step::StepWeight;
 use crate::source::read::BATCH_ROWS;
-use crate::store::control::{self, KeptBack};
 use crate::store::state_db::StateDb;
 use crate::store::{consent, gone, held, lead};
 
@@ -41,14 +40,10 @@ pub(crate) struct PollWriter<'a> {
     doubtful: Vec<(MappedRow, Option<KnownLead>)>,
     /// The newest consent entry when this poll began.
     words: i64,
-    /// Sends that wait for the decision; never more than [`UNDECIDED`].
-    undecided: Vec<LeadChange>,
-    /// Further undecided sends that are held in the state, and since when; released if the poll decides to send.
-    provisional: Option<(usize, DateTime<Utc>)>,
-    /// Why and since when this poll holds undecided sends.
-    kept_back: Option<(HoldReason, DateTime<Utc>)>,
-    /// The hold of this poll, or an earlier one, is on the disk.
-    hold_stands: bool,
+    /// Sends that wait for the judgement at the end; never more than [`UNDECIDED`].
+    staged: Vec<LeadChange>,
+    /// Further staged sends, which are in the state.
+    staged_rows: usize,
     /// Sends held because the source shrank.
     joined: u64,
     /// Missing leads that wait for the decision; never more than [`UNDECIDED`].
@@ -85,10 +80,8 @@ impl<'a> PollWriter<'a> {
             ready: Vec::new(),
             doubtful: Vec::new(),
             words,
-            undecided: Vec::new(),
-            provisional: None,
-            kept_back: None,
-            hold_stands: false,
+            staged: Vec::new(),
+            staged_rows: 0,
             joined: 0,
             missing: Vec::new(),
             withheld: 0,
@@ -100,30 +93,13 @@ impl<'a> PollWriter<'a> {
         }
     }
 
-    /// Sends that a crashed poll left undecided join this poll's decision. If this poll keeps nothing back, they are released
-    /// now.
-    pub(crate) async fn take_over(&mut self, kept: &KeptBack) -> anyhow::Result<()> {
-        let reason = match self.admission {
-            SendPolicy::Send => {
-                held::release_since(self.state, kept.reason, kept.since, self.now).await?;
-                control::clear::<KeptBack>(self.state).await?;
-                return Ok(());
-            }
-            SendPolicy::UpTo { reason, .. } | SendPolicy::Hold(reason) => reason,
-            SendPolicy::Baseline => HoldReason::FirstRun,
-        };
-        if kept.reason != reason {
-            held::rename(self.state, kept.reason, Some(kept.since), reason, self.now).await?;
-            let renamed = KeptBack { reason, since: kept.since };
-            control::write(self.state, &renamed, self.now).await?;
-        }
-        if let SendPolicy::UpTo { limit, .. } = self.admission {
-            let leads = held::kept_since(self.state, reason, kept.since).await?;
-            self.provisional = Some((usize::try_from(leads).unwrap_or(usize::MAX), kept.since));
-            self.kept_back = Some((reason, kept.since));
-            self.hold_surplus(limit, reason).await?;
-        } else {
-            control::clear::<KeptBack>(self.state).await?;
+    /// Sends that a crashed poll has staged join this poll's judgement, or follow this poll's policy if it needs none.
+    pub(crate) async fn take_over(&mut self, staged: usize) -> anyhow::Result<()> {
+        match self.admission {
+            SendPolicy::Send => _ = held::send_staged(self.state, self.now).await?,
+            SendPolicy::Hold(reason) => _ = held::hold_staged(self.state, reason, self.now).await?,
+            SendPolicy::Baseline => _ = held::hold_staged(self.state, HoldReason::FirstRun, self.now).await?,
+            SendPolicy::UpTo { .. } => self.staged_rows = staged,
         }
         Ok(())
     }
@@ -138,7 +114,7 @@ impl<'a> PollWriter<'a> {
 
     /// Whether a change of that lead is gathered and not written yet.
     pub(crate) fn has(&self, lead: &LeadId) -> bool {
-        let changes = self.ready.iter().chain(&self.undecided).map(|change| &change.lead);
+        let changes = self.ready.iter().chain(&self.staged).map(|change| &change.lead);
         let doubtful = self.doubtful.iter().map(|(mapped, _)| &mapped.lead);
         let (returned, reread) =
             (self.returned.iter().map(|known| &known.lead), self.reread.iter().map(|(lead, _)| lead));
@@ -234,81 +210,63 @@ impl<'a> PollWriter<'a> {
         if !kind.sends() || change.urgent || change.hold_reason.is_some() {
             return self.write(change).await;
         }
-        match &self.admission {
+        match self.admission {
             SendPolicy::Send => self.write(change).await,
             SendPolicy::Hold(reason) => {
-                change.hold_reason = Some(*reason);
-                self.hold(change).await
+                change.hold_reason = Some(reason);
+                self.polled.held += 1;
+                self.joined += u64::from(reason == HoldReason::SourceShrank);
+                self.write(change).await
             }
             SendPolicy::Baseline => {
                 change.hold_reason = Some(HoldReason::FirstRun);
                 self.write(change).await
             }
-            SendPolicy::UpTo { limit, reason } => {
-                let (limit, reason) = (*limit, *reason);
-                self.undecided.push(change);
-                if self.hold_surplus(limit, reason).await? {
-                    return Ok(());
-                }
-                if self.undecided.len() >= UNDECIDED {
-                    let (provisional, since) = match self.provisional {
-                        Some(provisional) => provisional,
-                        None => {
-                            let since = self.written_at();
-                            let kept = KeptBack { reason, since };
-                            control::write(self.state, &kept, self.now).await?;
-                            (0, since)
-                        }
-                    };
-                    self.provisional = Some((provisional + self.undecided.len(), since));
-                    self.kept_back = Some((reason, since));
-                    for mut change in std::mem::take(&mut self.undecided) {
-                        change.hold_reason = Some(reason);
-                        self.write(change).await?;
-                    }
-                }
-                Ok(())
-            }
+            SendPolicy::UpTo { .. } => self.stage(change).await,
         }
     }
 
-    /// Holds all undecided sends if they exceed the limit; returns whether it did.
-    async fn hold_surplus(&mut self, limit: usize, reason: HoldReason) -> anyhow::Result<bool> {
-        let provisional = self.provisional.map_or(0, |(leads, _)| leads);
-        if provisional + self.undecided.len() <= limit {
-            return Ok(false);
+    /// Keeps a send until all of them are judged: some thousand in memory, the others in the state, where they are not due.
+    async fn stage(&mut self, change: LeadChange) -> anyhow::Result<()> {
+        self.staged.push(change);
+        if self.staged.len() < UNDECIDED {
+            return Ok(());
         }
-        self.admission = SendPolicy::Hold(reason);
-        self.polled.held += provisional as u64;
-        let since = self.provisional.map_or_else(|| self.written_at(), |(_, since)| since);
-        self.kept_back = Some((reason, since));
-        self.begin_hold(reason).await?;
-        self.hold_undecided(reason).await?;
-        Ok(true)
+        self.staged_rows += self.staged.len();
+        for mut change in std::mem::take(&mut self.staged) {
+            change.hold_reason = Some(HoldReason::Staged);
+            self.write(change).await?;
+        }
+        Ok(())
     }
 
-    async fn hold_undecided(&mut self, reason: HoldReason) -> anyhow::Result<()> {
-        for mut change in std::mem::take(&mut self.undecided) {
+    fn count_staged(&self) -> usize {
+        self.staged_rows + self.staged.len()
+    }
+
+    /// The judgement that the staged sends need approval.
+    async fn hold_staged(&mut self, reason: HoldReason) -> anyhow::Result<()> {
+        self.polled.held += self.count_staged() as u64;
+        self.joined += if reason == HoldReason::SourceShrank { self.count_staged() as u64 } else { 0 };
+        for mut change in std::mem::take(&mut self.staged) {
             change.hold_reason = Some(reason);
-            self.hold(change).await?;
+            self.write(change).await?;
         }
+        self.flush().await?;
+        if self.staged_rows > 0 {
+            held::hold_staged(self.state, reason, self.now).await?;
+        }
+        self.staged_rows = 0;
         Ok(())
     }
 
-    async fn begin_hold(&mut self, reason: HoldReason) -> anyhow::Result<()> {
-        if !self.hold_stands && control::read::<StandingHold>(self.state).await?.is_none() {
-            control::write(self.state, &StandingHold { reason, since: self.now }, self.now).await?;
+    /// The judgement that the staged sends need no approval, after the rows that were read are written.
+    async fn send_staged(&mut self) -> anyhow::Result<()> {
+        if self.staged_rows > 0 {
+            held::send_staged(self.state, self.now).await?;
         }
-        self.hold_stands = true;
+        self.staged_rows = 0;
         Ok(())
-    }
-
-    /// The hold is written before the first lead that it holds.
-    async fn hold(&mut self, change: LeadChange) -> anyhow::Result<()> {
-        self.begin_hold(change.hold_reason.unwrap_or(HoldReason::TooManyChanges)).await?;
-        self.polled.held += 1;
-        self.joined += u64::from(change.hold_reason == Some(HoldReason::SourceShrank));
-        self.write(change).await
     }
 
     async fn write(&mut self, change: LeadChange) -> anyhow::Result<()> {
@@ -350,18 +308,14 @@ impl<'a> PollWriter<'a> {
     /// The sends and missing leads of a step; none of them is written yet.
     pub(crate) async fn weighed(&mut self) -> anyhow::Result<StepWeight> {
         self.settle_doubtful().await?;
-        let sends = self.undecided.len() as u64;
+        let sends = self.count_staged() as u64;
         let created = if sends > 0 { self.polled.created } else { 0 };
         Ok(StepWeight { missing: self.found.missing, created, sends })
     }
 
-    /// Applies the decision about the sends that a step has kept back.
-    pub(crate) async fn admit(&mut self, admission: SendPolicy) -> anyhow::Result<()> {
+    /// Sets by what the sends are judged that a step has staged.
+    pub(crate) fn judge_by(&mut self, admission: SendPolicy) {
         self.admission = admission;
-        if let SendPolicy::UpTo { limit, reason } = self.admission {
-            self.hold_surplus(limit, reason).await?;
-        }
-        Ok(())
     }
 
     /// Writes changes that need no decision, and leaves the others, odd withdrawals included, to a full compare.
@@ -373,14 +327,9 @@ impl<'a> PollWriter<'a> {
     pub(crate) async fn rest(&mut self) -> anyhow::Result<bool> {
         self.settle_doubtful().await?;
         self.flush().await?;
-        let Self { undecided, provisional, kept_back, missing, withheld, joined, found, .. } = self;
-        let ExpectedCount { present: _, missing: lost, withheld: before, back } = *found;
-        let decided = undecided.is_empty()
-            && provisional.is_none()
-            && kept_back.is_none()
-            && *joined == 0
-            && !self.odd.is_waiting();
-        Ok(decided && missing.is_empty() && *withheld == 0 && lost + before + back == 0)
+        let ExpectedCount { present: _, missing: lost, withheld: before, back } = self.found;
+        let decided = self.count_staged() == 0 && self.joined == 0 && !self.odd.is_waiting();
+        Ok(decided && self.missing.is_empty() && self.withheld == 0 && lost + before + back == 0)
     }
 
     /// Finishes decisions about missing leads that a crash interrupted.
@@ -404,32 +353,32 @@ impl<'a> PollWriter<'a> {
         }
         self.found.present = present;
         let spares = self.spares_missing();
-        match self.losses.verdict(self.found) {
-            MissingVerdict::Hold => self.hold_missing().await?,
+        let verdict = match self.losses.verdict(self.found) {
             // Enough leads are missing that some are held already.
-            MissingVerdict::Gone if spares && self.withheld + self.found.withheld > 0 => self.hold_missing().await?,
-            MissingVerdict::Gone => {
-                if matches!(self.admission, SendPolicy::UpTo { .. }) {
-                    let provisional = self.provisional.map_or(0, |(leads, _)| leads);
-                    self.polled.unasked = (provisional + self.undecided.len()) as u64;
+            MissingVerdict::Gone if spares && self.withheld + self.found.withheld > 0 => MissingVerdict::Hold,
+            verdict => verdict,
+        };
+        if spares && verdict == MissingVerdict::Gone {
+            self.missing.clear();
+        }
+        match (verdict, &self.admission) {
+            (MissingVerdict::Hold, _) => self.hold_missing().await?,
+            (MissingVerdict::Gone, SendPolicy::UpTo { limit, reason }) if self.count_staged() > *limit => {
+                self.hold_staged(*reason).await?;
+                self.let_missing_go().await?;
+            }
+            (MissingVerdict::Gone, _) => {
+                if let SendPolicy::UpTo { .. } = self.admission {
+                    self.polled.unasked = self.count_staged() as u64;
                 }
                 // First the rows that were read: leads that the state still holds as missing after that are really missing.
-                for change in std::mem::take(&mut self.undecided) {
+                for change in std::mem::take(&mut self.staged) {
                     self.write(change).await?;
                 }
                 self.flush().await?;
-                if spares {
-                    self.missing.clear();
-                }
                 self.let_missing_go().await?;
+                self.send_staged().await?;
             }
-        }
-        if let (SendPolicy::UpTo { reason, .. }, Some((_, since))) = (&self.admission, self.provisional) {
-            held::release_since(self.state, *reason, since, self.now).await?;
-        }
-        if self.provisional.is_some() {
-            // The decision is made either way.
-            control::clear::<KeptBack>(self.state).await?;
         }
         self.record_odd().await?;
         Ok(self.polled)

@@ -3,14 +3,11 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::horizon::{self, TOLERANCE};
-use crate::rules::guard::StandingHold;
 use crate::rules::poll_record::LastPoll;
-use crate::store::control::{
-    self, CompareAsked, ControlFact, ControlFacts, KeptBack, ResumedAt, UnaskedLosses, UnaskedSends,
-};
+use crate::store::control::{self, CompareAsked, ControlFact, ControlFacts, ResumedAt, UnaskedLosses, UnaskedSends};
 use crate::store::lead::locking;
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
@@ -87,18 +84,6 @@ impl DatedFact for UnaskedLosses {
     }
 }
 
-impl DatedFact for KeptBack {
-    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
-        Self { since: horizon::as_of_now(self.since, now), ..self }
-    }
-}
-
-impl DatedFact for StandingHold {
-    fn limit_to_now(self, now: DateTime<Utc>) -> Self {
-        Self { since: horizon::as_of_now(self.since, now), ..self }
-    }
-}
-
 impl DatedFact for ResumedAt {
     fn limit_to_now(self, now: DateTime<Utc>) -> Self {
         Self { at: horizon::as_of_now(self.at, now) }
@@ -138,27 +123,19 @@ pub async fn correct_facts(db: &StateDb, facts: ControlFacts, now: DateTime<Utc>
         correction::<CompareAsked>(&facts, now)?,
         correction::<UnaskedSends>(&facts, now)?,
         correction::<UnaskedLosses>(&facts, now)?,
-        correction::<KeptBack>(&facts, now)?,
-        correction::<StandingHold>(&facts, now)?,
         correction::<ResumedAt>(&facts, now)?,
         correction::<LastPoll>(&facts, now)?,
     ];
-    // The poll that kept sends back marks its leads by their hold time, so they must stay later than leads held before it.
-    let kept_since = facts.get::<KeptBack>()?.map_or(i64::MAX, |kept| micros(kept.since));
     let [first, second] = control::WITHOUT_MOMENT;
     let mut transaction = db.begin().await?;
-    for (column, condition, to) in [
-        ("held_at", format!("held_at >= {kept_since}"), now),
-        ("held_at", format!("held_at < {kept_since}"), now - TimeDelta::microseconds(1)),
-        ("gone_at", "status = 'held'".to_owned(), now),
-    ] {
+    for (column, status) in [("held_at", ""), ("gone_at", " and status = 'held'")] {
         let correct = format!(
             "with ahead (ahead_id, ahead_client_id) as (select id, client_id from lead \
-             where status <> 'in_sync' and {column} > $1 and {condition}{}) \
+             where status <> 'in_sync' and {column} > $1{status}{}) \
              update lead set {column} = $2 from ahead where lead.id = ahead_id and lead.client_id = ahead_client_id",
             locking(db)
         );
-        transaction.execute(StateStatement::new(correct).bind(micros(latest)).bind(micros(to))).await?;
+        transaction.execute(StateStatement::new(correct).bind(micros(latest)).bind(micros(now))).await?;
     }
     for (name, text, before) in corrections.into_iter().flatten() {
         let correct = StateStatement::new("update control set body = $2 where name = $1 and body = $3");

@@ -9,8 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::conversica::lead::IdOrder;
 use crate::conversica::outcome::HaltReason;
 use crate::rules::cursor::{NewestStamp, PollCursor};
-use crate::rules::guard::StandingHold;
-use crate::rules::hold_reason::HoldReason;
 use crate::rules::odd_opt_out::OptOutColumns;
 use crate::rules::poll_record::LastPoll;
 use crate::rules::settled::SettledMoment;
@@ -113,14 +111,6 @@ pub struct CompareMark {
     pub unnamed: u64,
 }
 
-/// A poll found more sends than it can keep in memory before it knows whether they may be sent, so it stored them as held with
-/// this reason since this moment. If it crashes before it decides, the next poll compares everything and decides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptBack {
-    pub reason: HoldReason,
-    pub since: DateTime<Utc>,
-}
-
 /// The operator wants the next poll to compare every row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompareAsked {
@@ -162,10 +152,6 @@ impl ControlFact for LastPoll {
     const NAME: &'static str = "last_poll";
 }
 
-impl ControlFact for StandingHold {
-    const NAME: &'static str = "hold";
-}
-
 impl ControlFact for StoredHalt {
     const NAME: &'static str = "halt";
 }
@@ -187,9 +173,6 @@ impl ControlFact for VerifiedAccount {
 }
 impl ControlFact for CompareMark {
     const NAME: &'static str = "comparing";
-}
-impl ControlFact for KeptBack {
-    const NAME: &'static str = "kept_back";
 }
 impl ControlFact for CompareAsked {
     const NAME: &'static str = "compare_asked";

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
+use crate::rules::guard::StandingHold;
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_event::LeadEvent;
 use crate::store::bulk_decision::{self, NewDecision};
@@ -114,7 +115,8 @@ pub enum ReleaseOutcome {
 /// A condition for the selected leads that were held up to and including an instant. Their newest content is held; an older
 /// content may be in flight, or the row may be gone.
 fn push_held(statement: &mut StateStatement, selection: &HeldSelection, until: Option<DateTime<Utc>>) {
-    statement.push("hold_reason is not null and status <> 'invalid' and status <> 'in_sync'");
+    // The poll that has staged a lead decides about it.
+    statement.push("hold_reason <> 'staged' and status <> 'invalid' and status <> 'in_sync'");
     if let Some(until) = until {
         statement.push(" and held_at <= ").push_bind(micros(until));
     }
@@ -176,13 +178,17 @@ pub async fn any(db: &StateDb, reason: Option<HoldReason>) -> Result<bool, sqlx:
 
 /// The number of leads that wait for approval.
 pub async fn count(db: &StateDb) -> Result<i64, sqlx::Error> {
-    let (count,) = db.fetch_one("select count(*) from lead where status = 'held' and status <> 'in_sync'").await?;
+    let (count,) = db
+        .fetch_one(
+            "select count(*) from lead where status = 'held' and status <> 'in_sync' and hold_reason <> 'staged'",
+        )
+        .await?;
     Ok(count)
 }
 
 /// The reason and the beginning of the longest hold; `None` if no lead is held for a reason.
 pub async fn longest_held(db: &StateDb) -> Result<Option<(String, DateTime<Utc>)>, sqlx::Error> {
-    let sql = "select hold_reason, changed_at from lead where status = 'held' and status <> 'in_sync' and hold_reason is not null \
+    let sql = "select hold_reason, changed_at from lead where status = 'held' and status <> 'in_sync' and hold_reason <> 'staged' \
                order by changed_at limit 1";
     let first: Option<(String, i64)> = db.fetch_optional(sql).await?;
     Ok(first.map(|(reason, changed_at)| (reason, instant(changed_at))))
@@ -261,49 +267,50 @@ pub async fn release_all(
     lead_record::apply_to_all(db, choice, now, |_| Some(event.clone())).await
 }
 
-/// A condition for leads with existing rows that a poll holds for this reason since that moment.
-fn push_kept(statement: &mut StateStatement, reason: HoldReason, since: DateTime<Utc>) {
-    statement
-        .push("status = 'held' and status <> 'in_sync' and gone_at is null and hold_reason = ")
-        .push_bind(reason.name());
-    statement.push(" and held_at >= ").push_bind(micros(since));
+/// A condition for leads with existing rows that a poll has staged. An older content of them may be in flight.
+const IS_STAGED: &str = "hold_reason = 'staged' and gone_at is null";
+
+fn staged() -> StateStatement {
+    let mut staged = lead_record::choose();
+    staged.push(IS_STAGED);
+    staged
 }
 
-/// Releases leads that a poll held for this reason since that moment, until it knew that no approval is needed.
-pub async fn release_since(
-    db: &StateDb,
-    reason: HoldReason,
-    since: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> Result<u64, sqlx::Error> {
-    let choice = || {
-        let mut kept = lead_record::choose();
-        push_kept(&mut kept, reason, since);
-        kept
+/// Lets the staged leads go: no approval is needed. Returns how many there were.
+pub async fn send_staged(db: &StateDb, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    lead_record::apply_to_all(db, staged, now, |_| Some(LeadEvent::HoldLifted)).await
+}
+
+/// Holds the staged leads for this reason. Returns how many there were.
+pub async fn hold_staged(db: &StateDb, reason: HoldReason, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    lead_record::apply_to_all(db, staged, now, |_| Some(LeadEvent::HoldRenamed(reason))).await
+}
+
+pub async fn count_staged(db: &StateDb) -> Result<usize, sqlx::Error> {
+    let (count,): (i64,) = db.fetch_one(format!("select count(*) from lead where {IS_STAGED}")).await?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// The hold of whole polls that is in force: the first in the order of [`HoldReason::OF_POLLS`] that holds a lead.
+pub async fn standing(db: &StateDb) -> Result<Option<StandingHold>, sqlx::Error> {
+    let since = |reason: &HoldReason| {
+        let name = reason.name();
+        format!("select '{name}', min(held_at) from lead where status = 'held' and hold_reason = '{name}'")
     };
-    lead_record::apply_to_all(db, choice, now, |_| Some(LeadEvent::HoldLifted)).await
+    let all: Vec<String> = HoldReason::OF_POLLS.iter().map(since).collect();
+    let found: Vec<(String, Option<i64>)> = db.fetch_all(all.join(" union all ")).await?;
+    let since = |reason: &HoldReason| {
+        let (_, since) = found.iter().find(|(name, since)| name == reason.name() && since.is_some())?;
+        Some(StandingHold { reason: *reason, since: instant((*since)?) })
+    };
+    Ok(HoldReason::OF_POLLS.iter().find_map(since))
 }
 
-/// How many leads with existing rows are held for that reason since that moment.
-pub async fn kept_since(db: &StateDb, reason: HoldReason, since: DateTime<Utc>) -> Result<i64, sqlx::Error> {
-    let mut count = StateStatement::new("select count(*) from lead where ");
-    push_kept(&mut count, reason, since);
-    let (count,) = db.fetch_one(count).await?;
-    Ok(count)
-}
-
-/// Replaces the reason of leads held since that moment. Returns how many leads it changed.
-pub async fn rename(
-    db: &StateDb,
-    reason: HoldReason,
-    since: Option<DateTime<Utc>>,
-    to: HoldReason,
-    now: DateTime<Utc>,
-) -> Result<u64, sqlx::Error> {
+/// Replaces a reason by another. Returns how many leads it changed.
+pub async fn rename(db: &StateDb, reason: HoldReason, to: HoldReason, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let choice = || {
         let mut meant = lead_record::choose();
         meant.push("status <> 'in_sync' and gone_at is null and hold_reason = ").push_bind(reason.name());
-        meant.push(" and held_at >= ").push_bind(since.map_or(i64::MIN, micros));
         meant
     };
     lead_record::apply_to_all(db, choice, now, |_| Some(LeadEvent::HoldRenamed(to))).await

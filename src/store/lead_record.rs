@@ -1,7 +1,7 @@
 //! Table `lead`: whole records of leads, read under lock and written back. [`crate::rules::lead_life`] says what changes.
 //!
 //! A writer of leads locks the records that an event concerns, applies the event to each, and saves what has changed, all in one
-//! transaction. So every event meets the newest record, whoever wrote it.
+//! transaction. So every event meets the newest record.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -281,7 +281,7 @@ fn save_statement(leads: &[&ChangedLead], columns: &[&LeadColumn]) -> StateState
     statement
 }
 
-/// Inserts records of new leads. Returns the leads that somebody else has inserted meanwhile, which are left as they are.
+/// Inserts records of new leads. Returns the leads that another process has inserted meanwhile, which are left as they are.
 pub(crate) async fn insert(
     transaction: &mut StateTransaction,
     records: &[LeadRecord],

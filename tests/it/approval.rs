@@ -15,7 +15,6 @@ use crate::support::stand_in::StandIn;
 use crate::support::wait::wait_until;
 use conversica_sync::conversica::outcome::OutcomeClass;
 use conversica_sync::rules::admission::ClaimFilter;
-use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::lead_change::LeadChange;
 use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::retry::NextStep;
@@ -176,7 +175,7 @@ async fn decisions_polls_and_deliveries_at_the_same_time_end_without_a_deadlock(
     let poll = async {
         for round in 1..=ROUNDS {
             write(&db, &changes(round), round).await;
-            held::release_since(&db, HoldReason::TooManyChanges, at(round), at(round)).await.unwrap();
+            held::send_staged(&db, at(round)).await.unwrap();
         }
     };
     let decide = async {

@@ -18,8 +18,6 @@ use crate::support::stand_in::StandIn;
 use conversica_sync::conversica::consent::{HeardWord, WithdrawnConsent};
 use conversica_sync::conversica::consent_word::{ChannelWord, ConsentChannel};
 use conversica_sync::conversica::post::PostKind;
-use conversica_sync::rules::guard::StandingHold;
-use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::send::fence::{InstanceId, NewestPoller};
 use conversica_sync::send::poll::poll;
@@ -27,9 +25,7 @@ use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
 use conversica_sync::store::consent::{self as ledger, LedgerEntry};
-use conversica_sync::store::control::{
-    self, CompareAsked, ControlFacts, KeptBack, ResumedAt, UnaskedLosses, UnaskedSends,
-};
+use conversica_sync::store::control::{self, CompareAsked, ControlFacts, ResumedAt, UnaskedLosses, UnaskedSends};
 use conversica_sync::store::held::{self, HeldSelection, ReleaseKind, ReleaseOrder};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{ahead, alert, pause, writeback};
@@ -45,7 +41,6 @@ mod of_the_state {
         an_alert_whose_next_try_lies_in_another_year_is_handed_over_now,
         what_is_to_be_written_to_the_crm_in_another_year_is_written_now,
         facts_that_lie_ahead_count_as_of_now,
-        what_a_poll_with_that_clock_has_kept_back_stays_apart_from_what_was_held_before_it,
         an_approval_covers_no_content_that_comes_after_the_clock_is_right,
         a_comparison_that_was_asked_for_in_another_year_takes_place_once,
         the_poll_says_when_it_succeeded_by_the_right_clock,
@@ -139,7 +134,6 @@ mod of_the_state {
         control::write(db, &CompareAsked { at: year }, year).await.unwrap();
         control::write(db, &UnaskedSends { since: year, leads: 3, lost: 1 }, year).await.unwrap();
         control::write(db, &UnaskedLosses { since: year, leads: 2 }, year).await.unwrap();
-        control::write(db, &StandingHold { reason: HoldReason::FirstRun, since: year }, year).await.unwrap();
         control::write(db, &ResumedAt { at: year }, year).await.unwrap();
     }
 
@@ -154,7 +148,6 @@ mod of_the_state {
         assert_eq!(facts.get::<CompareAsked>().unwrap(), Some(CompareAsked { at: at(5) }));
         assert_eq!(facts.get::<UnaskedSends>().unwrap(), Some(UnaskedSends { since: at(5), leads: 3, lost: 1 }));
         assert_eq!(facts.get::<UnaskedLosses>().unwrap(), Some(UnaskedLosses { since: at(5), leads: 2 }));
-        assert_eq!(facts.get::<StandingHold>().unwrap().map(|hold| hold.since), Some(at(5)));
         assert_eq!(facts.get::<ResumedAt>().unwrap(), Some(ResumedAt { at: at(5) }));
         // The next poll leaves corrected facts as they are, and facts without an instant stay unchanged.
         let facts = ahead::correct_facts(&db, facts, at(50)).await.unwrap();
@@ -165,31 +158,11 @@ mod of_the_state {
         assert_eq!(pause::asked_until(&db, at(50)).await.unwrap(), Some(at(100)));
     }
 
-    pub(super) async fn what_a_poll_with_that_clock_has_kept_back_stays_apart_from_what_was_held_before_it(
-        engine: Engine,
-    ) {
-        let place = engine.place();
-        let db = place.state().await;
-        write(&db, &[held_change("before", "a")], YEAR).await;
-        write(&db, &[held_change("kept 1", "a"), held_change("kept 2", "a")], YEAR + 60).await;
-        let kept = KeptBack { reason: HoldReason::TooManyChanges.to_owned(), since: at(YEAR + 60) };
-        control::write(&db, &kept, at(YEAR + 60)).await.unwrap();
-        let facts = ahead::correct_facts(&db, ControlFacts::read(&db).await.unwrap(), at(0)).await.unwrap();
-        let kept = facts.get::<KeptBack>().unwrap().unwrap();
-        // The continued poll holds one more, and then finds that all of these may be sent.
-        write(&db, &[held_change("kept 3", "a")], 3).await;
-        assert_eq!(held::kept_since(&db, HoldReason::TooManyChanges, kept.since).await.unwrap(), 3);
-        assert_eq!(held::release_since(&db, HoldReason::TooManyChanges, kept.since, at(4)).await.unwrap(), 3);
-        assert_eq!(row(&db, "before").await.status, "held");
-    }
-
     pub(super) async fn an_approval_covers_no_content_that_comes_after_the_clock_is_right(engine: Engine) {
         let place = engine.place();
         let db = place.state().await;
         write(&db, &[held_change("1", "a"), held_change("2", "a")], YEAR).await;
-        control::write(&db, &StandingHold { reason: HoldReason::TooManyChanges.to_owned(), since: at(YEAR) }, at(YEAR))
-            .await
-            .unwrap();
+        control::write(&db, &CompareAsked { at: at(YEAR) }, at(YEAR)).await.unwrap();
         ahead::correct_facts(&db, ControlFacts::read(&db).await.unwrap(), at(0)).await.unwrap();
         let everything = HeldSelection::default();
         let shown = held::look(&db, &everything).await.unwrap();

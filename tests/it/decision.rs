@@ -308,7 +308,7 @@ async fn a_decision_about_many_leads_that_have_just_come_does_not_compare_each_w
     };
     let decide = async {
         assert_eq!(
-            held::rename(&db, HoldReason::TooManyChanges, None, HoldReason::MappingChanged, at(1)).await.unwrap(),
+            held::rename(&db, HoldReason::TooManyChanges, HoldReason::MappingChanged, at(1)).await.unwrap(),
             MANY
         );
         let (all, ann) = (HeldSelection::default(), DecisionMaker::new("Ann"));
@@ -323,9 +323,8 @@ async fn a_decision_about_many_leads_that_have_just_come_does_not_compare_each_w
         .unwrap();
         let (leads, new_people) = (MANY, MANY);
         assert_eq!(released, ReleaseOutcome::Leads(ReleasedLeads { leads, new_people, ..Default::default() }));
-        set("status = 'held', hold_reason = 'too_many_changes', held_at = 1").await;
-        let long_ago = chrono::DateTime::UNIX_EPOCH;
-        assert_eq!(held::release_since(&db, HoldReason::TooManyChanges, long_ago, at(2)).await.unwrap(), MANY);
+        set("status = 'held', hold_reason = 'staged', held_at = 1").await;
+        assert_eq!(held::send_staged(&db, at(2)).await.unwrap(), MANY);
         set("status = 'rejected'").await;
         assert_eq!(
             stuck::requeue(&db, RetryOrder { statuses: &[LeadStatus::Rejected], ids: None, who: &ann }, at(3), |_| ())

@@ -189,13 +189,12 @@ impl Life {
             Step::Approve => self.release(ReleaseKind::Send, &LeadEvent::Approved).await,
             Step::Baseline => self.release(ReleaseKind::Baseline, &LeadEvent::Baselined).await,
             Step::LiftHold => {
-                let Some(reason) = self.record.as_ref().and_then(|record| record.hold_reason) else { return };
-                held::release_since(&self.db, reason, at(0), now).await.unwrap();
+                held::send_staged(&self.db, now).await.unwrap();
                 self.apply(&LeadEvent::HoldLifted);
             }
             Step::RenameHold => {
                 let Some(reason) = self.record.as_ref().and_then(|record| record.hold_reason) else { return };
-                held::rename(&self.db, reason, Some(at(0)), HoldReason::TooManyChanges, now).await.unwrap();
+                held::rename(&self.db, reason, HoldReason::TooManyChanges, now).await.unwrap();
                 self.apply(&LeadEvent::HoldRenamed(HoldReason::TooManyChanges));
             }
             Step::UseUpTestLeads => {

@@ -7,7 +7,6 @@ use crate::support::lead_row::{accept_leads, at, refuse_lead, row};
 use crate::support::reading::settings;
 use conversica_sync::config::{OnDelete, ServiceSettings};
 use conversica_sync::rules::cursor::PollCursor;
-use conversica_sync::rules::guard::StandingHold;
 use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::send::poll::{self, PollOutcome};
 use conversica_sync::send::poll_context::PollContext;
@@ -15,6 +14,7 @@ use conversica_sync::send::reach::PollReach;
 use conversica_sync::send::tally::RunTally;
 use conversica_sync::source::crm::ConnectedCrm;
 use conversica_sync::store::control::{self, CompareMark};
+use conversica_sync::store::held;
 use conversica_sync::store::lead;
 use conversica_sync::store::state_db::StateDb;
 
@@ -131,7 +131,7 @@ async fn a_table_that_was_emptied_behind_the_mark_is_held_as_a_whole_and_nobody_
     crm.sql("delete from leads").await;
     let rest = polled(&settings, &state, PollReach::AsDue, 26 * 60).await.unwrap();
     assert_eq!((rest.gone, rest.stopped, rest.held), (0, 0, 10), "what was met before the mark is no longer there");
-    assert_eq!(control::read::<StandingHold>(&state).await.unwrap().unwrap().reason, HoldReason::SourceShrank);
+    assert_eq!(held::standing(&state).await.unwrap().unwrap().reason, HoldReason::SourceShrank);
     assert_eq!(control::read::<CompareMark>(&state).await.unwrap(), None);
 
     // While the hold is open, no compare continues: it would let go unread leads before the mark.
@@ -152,7 +152,7 @@ async fn a_rest_that_misses_most_of_its_rows_is_judged_with_all_the_others(engin
     crm.sql("delete from leads where id in (7, 8, 9)").await;
     let rest = polled(&settings, &state, PollReach::AsDue, 26 * 60).await.unwrap();
     assert_eq!((rest.rows, rest.gone, rest.held), (7, 3, 0), "three of ten may go");
-    assert_eq!(control::read::<StandingHold>(&state).await.unwrap(), None);
+    assert_eq!(held::standing(&state).await.unwrap(), None);
     assert_eq!(control::read::<CompareMark>(&state).await.unwrap(), None);
 }
 

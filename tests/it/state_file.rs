@@ -8,9 +8,7 @@ use crate::support::lead_row::{at, deliver, desired, row};
 use conversica_sync::conversica::outcome::{HaltReason, OutcomeClass};
 use conversica_sync::db;
 use conversica_sync::error::SetupError;
-use conversica_sync::rules::guard::StandingHold;
-use conversica_sync::rules::hold_reason::HoldReason;
-use conversica_sync::store::control::{self, StoredHalt};
+use conversica_sync::store::control::{self, ResumedAt, StoredHalt};
 use conversica_sync::store::held::{self, HeldSelection};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::state_db::embedded_migrations;
@@ -44,7 +42,7 @@ async fn the_disk_that_a_long_transaction_took_for_its_log_is_given_back() {
     })
     .unwrap();
     assert!(mebibytes() >= 80, "all of it goes through the log: {} MiB", mebibytes());
-    control::write(&db, &StandingHold { reason: HoldReason::FirstRun, since: at(1) }, at(1)).await.unwrap();
+    control::write(&db, &ResumedAt { at: at(1) }, at(1)).await.unwrap();
     assert!(mebibytes() <= 64, "{} MiB", mebibytes());
 }
 
@@ -60,11 +58,11 @@ async fn facts_are_replaced_and_taken_away(engine: Engine) {
     };
     control::write(&db, &halt("first"), at(1)).await.unwrap();
     control::write(&db, &halt("second — naïve \"quoted\""), at(2)).await.unwrap();
-    control::write(&db, &StandingHold { reason: HoldReason::FirstRun, since: at(1) }, at(1)).await.unwrap();
+    control::write(&db, &ResumedAt { at: at(1) }, at(1)).await.unwrap();
     assert_eq!(control::read::<StoredHalt>(&db).await.unwrap(), Some(halt("second — naïve \"quoted\"")));
     assert!(control::clear::<StoredHalt>(&db).await.unwrap());
     assert!(!control::clear::<StoredHalt>(&db).await.unwrap());
-    assert!(control::read::<StandingHold>(&db).await.unwrap().is_some());
+    assert!(control::read::<ResumedAt>(&db).await.unwrap().is_some());
 }
 
 async fn a_state_from_a_newer_version_is_refused(engine: Engine) {

@@ -8,9 +8,10 @@ use crate::rules::lead_record::LeadRecord;
 use crate::rules::lead_status::LeadStatus;
 
 /// Whether a decision can concern the lead: its newest content waits for approval. An older content may be in flight, or the row
-/// may be gone.
+/// may be gone. What a poll has staged waits for that poll.
 pub fn waits_for_approval(record: &LeadRecord) -> bool {
-    record.hold_reason.is_some() && !matches!(record.status, LeadStatus::Invalid | LeadStatus::InSync)
+    let waits = record.hold_reason.is_some_and(|reason| reason != HoldReason::Staged);
+    waits && !matches!(record.status, LeadStatus::Invalid | LeadStatus::InSync)
 }
 
 /// The lead is sent. If its row is missing, the lead is gone, and Conversica has still to be told if it knows the lead.
@@ -62,12 +63,16 @@ fn released(record: LeadRecord) -> LeadRecord {
     LeadRecord { hold_reason: None, held_at: None, status_before: None, ..record }
 }
 
-/// Rows that are missing stay held.
+/// A lead whose row is missing stays as it is. Of a lead in flight, the newest content is sent after the answer.
 pub(super) fn hold_lifted(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord {
-    if record.status != LeadStatus::Held || record.gone_at.is_some() {
+    if record.hold_reason != Some(HoldReason::Staged) || record.gone_at.is_some() {
         return record;
     }
-    LeadRecord { status: LeadStatus::Pending, hold_reason: None, held_at: None, due_at: Some(now), ..record }
+    let free = LeadRecord { hold_reason: None, held_at: None, ..record };
+    if free.status != LeadStatus::Held {
+        return free;
+    }
+    LeadRecord { status: LeadStatus::Pending, due_at: Some(now), ..free }
 }
 
 pub(super) fn hold_renamed(record: LeadRecord, reason: HoldReason) -> LeadRecord {

@@ -81,7 +81,8 @@ fn hold_of_new_content(old: Option<HoldReason>, new: Option<HoldReason>) -> Opti
             | HoldReason::TooManyChanges
             | HoldReason::MappingChanged
             | HoldReason::SourceShrank
-            | HoldReason::Restored,
+            | HoldReason::Restored
+            | HoldReason::Staged,
         ) => new.or(old),
     }
 }

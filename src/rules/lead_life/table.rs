@@ -32,7 +32,7 @@ const EVENTS: [&str; 21] = [
     "an answer after the lease",
     "`approve`",
     "`baseline`",
-    "the poll that held it lets it go",
+    "the poll that staged it sends it",
     "the loss is accepted",
     "no test leads are left",
     "`retry`",

@@ -176,6 +176,10 @@ fn settle(mut record: LeadRecord, mut seconds: usize) -> LeadRecord {
         let draft = match record.status {
             LeadStatus::Pending | LeadStatus::Retrying => EventDraft::Claim,
             LeadStatus::InFlight => EventDraft::Answer(OutcomeClass::Accepted, NextStep::Untried),
+            LeadStatus::Held if record.hold_reason == Some(HoldReason::Staged) && record.gone_at.is_none() => {
+                EventDraft::Event(LeadEvent::HoldLifted)
+            }
+            LeadStatus::Held if record.hold_reason == Some(HoldReason::Staged) => EventDraft::Back,
             LeadStatus::Held => EventDraft::Event(LeadEvent::Approved),
             LeadStatus::Rejected | LeadStatus::Exhausted => EventDraft::Event(LeadEvent::RetryAsked),
             LeadStatus::InSync | LeadStatus::Invalid | LeadStatus::Gone | LeadStatus::Assumed => return record,

@@ -2,7 +2,7 @@
 
 use crate::config::OnDelete;
 use crate::conversica::lead::LeadId;
-use crate::rules::guard::{ExpectedCount, MissingVerdict, SendPolicy, StandingHold};
+use crate::rules::guard::{ExpectedCount, MissingVerdict};
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_change::KnownLead;
 use crate::send::odd_values::UNDECIDED;
@@ -50,27 +50,12 @@ impl PollWriter<'_> {
         self.withheld == 0 && self.losses.verdict(found) == MissingVerdict::Hold
     }
 
-    /// Most leads are missing. The poll also holds its undecided sends: if the key column has changed, each person would
-    /// otherwise be contacted again.
+    /// Most leads are missing. The poll also holds its staged sends: if the key column has changed, each person would otherwise be
+    /// contacted again.
     pub(crate) async fn hold_missing(&mut self) -> anyhow::Result<()> {
-        let standing = control::read::<StandingHold>(self.state).await?;
-        if standing.is_none_or(|hold| hold.reason != HoldReason::FirstRun && hold.reason != HoldReason::SourceShrank) {
-            let hold = StandingHold { reason: HoldReason::SourceShrank, since: self.now };
-            control::write(self.state, &hold, self.now).await?;
-        }
         // The operator decides now; losses after that decision count from zero.
         control::clear::<UnaskedLosses>(self.state).await?;
-        self.hold_stands = true;
-        self.flush().await?;
-        if let Some((reason, since)) = self.kept_back {
-            let renamed = held::rename(self.state, reason, Some(since), HoldReason::SourceShrank, self.now).await?;
-            if matches!(self.admission, SendPolicy::UpTo { .. }) {
-                self.polled.held += renamed;
-            }
-        }
-        self.hold_undecided(HoldReason::SourceShrank).await?;
-        self.flush().await?;
-        self.admission = SendPolicy::Hold(HoldReason::SourceShrank);
+        self.hold_staged(HoldReason::SourceShrank).await?;
         self.withhold().await?;
         self.polled.changed += self.withheld;
         self.polled.held += self.withheld;
@@ -111,21 +96,12 @@ impl PollWriter<'_> {
         let joined = HeldSelection::reason(HoldReason::SourceShrank);
         let leads = held::look(self.state, &joined).await?.leads;
         let limit = i64::from(self.settings.safety.approve_above);
-        let standing = control::read::<StandingHold>(self.state).await?;
-        let is_ours = standing.as_ref().is_none_or(|hold| hold.reason == HoldReason::SourceShrank);
         if limit > 0 && leads > limit {
-            held::rename(self.state, HoldReason::SourceShrank, None, HoldReason::TooManyChanges, self.now).await?;
-            if is_ours {
-                let hold = StandingHold { reason: HoldReason::TooManyChanges, since: self.now };
-                control::write(self.state, &hold, self.now).await?;
-            }
+            held::rename(self.state, HoldReason::SourceShrank, HoldReason::TooManyChanges, self.now).await?;
             return Ok(());
         }
         held::release_all(self.state, &joined, ReleaseKind::Send, self.now).await?;
         self.polled.held = self.polled.held.saturating_sub(self.joined);
-        if is_ours {
-            control::clear::<StandingHold>(self.state).await?;
-        }
         Ok(())
     }
 }
