@@ -47,7 +47,14 @@ pub async fn open_state(settings: &ServiceSettings, command: &str) -> anyhow::Re
         .await
         .map_err(|error| state_unusable(url, &error))?;
     if recovered > 0 {
-        warn!(leads = recovered, "recorded requests in flight when the program last ended as ambiguous");
+        match orphans {
+            OrphanScope::All => {
+                warn!(leads = recovered, "recorded requests in flight when the program last ended as ambiguous");
+            }
+            OrphanScope::Expired => {
+                warn!(leads = recovered, "recorded requests whose lease ended without an answer as ambiguous");
+            }
+        }
     }
     Ok(OpenState { db, writer, company, file })
 }
