@@ -134,7 +134,7 @@ fn of_two_instances_with_different_mappings_the_newer_one_has_its_way_and_nobody
     let mut old = first.daemon();
     first.wait_for_status("the first mapping", SOON, |status| status["leads"]["in_sync"] == 3);
     let new = second.daemon();
-    old.wait_for_line("another instance has a different [lead]", SOON);
+    old.wait_for_line("[lead] of this instance is older than the one in use", SOON);
     second.wait_for_status("the second mapping", SOON, |status| status["outcomes"]["accepted"] == 6);
     for round in 0..5 {
         let before = second.status()["last_poll"]["at"].clone();
