@@ -5,6 +5,7 @@
 
 pub mod notify;
 pub mod open_state;
+mod poll_turns;
 mod start;
 
 use std::convert::Infallible;
@@ -20,24 +21,20 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{self, ServiceSettings};
 use crate::daemon::open_state::{AWAY_PAUSE, OpenState};
+use crate::daemon::poll_turns::PollTurns;
 use crate::db::discreet::{in_words, split_cure};
 use crate::pulse::{DaemonLoop, LoopPulse, ProcessVitals, StateHealth};
 use crate::receive::post_store::PostStore;
 use crate::receive::signals::{LoopSignals, ReceiveLoop};
 use crate::receive::{self, writeback};
-use crate::rules::poll_record::LastPoll;
 use crate::send::deliver::{ClaimIntake, LeadDeliverer};
-use crate::send::poll::PollOutcome;
 use crate::send::poll_context::PollContext;
 use crate::send::reach::PollReach;
 use crate::send::tally::RunTally;
-use crate::send::turn::PollTurn;
 use crate::source::changes::watch::LogWaiter;
 use crate::source::crm::{ConnectedCrm, FileHistory};
-use crate::store::control::{self, MappingInUse};
 use crate::store::orphan::{self, OrphanScope};
 use crate::store::state_db::StateDb;
-use crate::store::writer;
 use crate::{admin, alert, clock, db, upkeep};
 
 /// The time to wait after a commit, so that commits that follow at once are read with it.
@@ -45,8 +42,6 @@ const BURST: Duration = Duration::from_millis(3);
 
 /// Pause between two checks for other instances, and for claims of dead senders.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(2);
-/// With a short `poll_interval`, the least time that another instance has held the poll lease before a warning.
-const REFUSED_LEAST: Duration = Duration::from_secs(5);
 /// The time for stopping, beyond the time limit of the requests in flight.
 const STOP_MARGIN: Duration = Duration::from_secs(2);
 
@@ -180,7 +175,7 @@ async fn poll_loop(
             turns.reach = PollReach::Everything;
         }
         let polled = tokio::select! {
-            polled = poll_in_turn(&mut turns, &crm, &state, &settings, &tally) => polled,
+            polled = turns.poll(PollContext { crm: &crm, state: &state, settings: &settings, tally: &tally, now: clock::now() }) => polled,
             () = stop.cancelled() => return Ok(()),
             never = pulse.follow(DaemonLoop::Poll, || tally.rows()) => match never {},
             never = pass_on(&tally, &wake) => match never {},
@@ -226,7 +221,7 @@ async fn poll_loop(
         // A change that woke the poll while the source was unreachable must not wait for a whole poll interval, which is meant
         // for normal operation. A mismatch is for the operator to fix: retrying at every commit does not help.
         let soon = watch.is_some() && failing.is_some() && !stuck;
-        let interval = settings.source.poll_interval;
+        let interval = turns.older.next_look().unwrap_or(Duration::MAX).min(settings.source.poll_interval);
         turns.woken = tokio::select! {
             () = tokio::time::sleep(if soon { interval.min(AWAY_PAUSE) } else { interval }) => false,
             () = changed(&mut watch), if !stuck => true,
@@ -252,85 +247,6 @@ async fn changed(watch: &mut Option<LogWaiter>) {
             tokio::time::sleep(BURST).await;
         }
         None => std::future::pending().await,
-    }
-}
-
-/// The poll loop's memory between turns.
-#[derive(Default)]
-struct PollTurns {
-    turn: PollTurn,
-    /// Since when another instance has held the lease at each attempt, and whether that was logged.
-    refused: Option<(Instant, bool)>,
-    /// This instance has read everything with its own mapping.
-    polled: bool,
-    /// Another instance has done so with another mapping since.
-    superseded: bool,
-    /// The change log has new rows: do not wait for the next poll.
-    woken: bool,
-    /// Stays until a poll has ended.
-    reach: PollReach,
-}
-
-impl PollTurns {
-    /// Warns once after three intervals, and not before a compare of some thousand rows may have ended.
-    fn note_refusal(&mut self, interval: Duration, now: Instant) {
-        let (since, said) = self.refused.get_or_insert((now, false));
-        let waited = now.duration_since(*since);
-        if waited >= (interval * 3).max(REFUSED_LEAST) && !std::mem::replace(said, true) {
-            let seconds = waited.as_secs();
-            warn!(
-                seconds,
-                "another instance has had the turn to poll for three intervals; this one polls when it is free"
-            );
-        }
-    }
-}
-
-/// Polls, unless another instance does, or has just done so, or maps rows in another way.
-async fn poll_in_turn(
-    turns: &mut PollTurns,
-    crm: &ConnectedCrm,
-    state: &StateDb,
-    settings: &ServiceSettings,
-    tally: &RunTally,
-) -> anyhow::Result<Option<PollOutcome>> {
-    if !turns.turn.try_take(state).await? {
-        turns.note_refusal(settings.source.poll_interval, Instant::now());
-        return Ok(None);
-    }
-    turns.refused = None;
-    if turns.woken && is_drained(crm).await {
-        return Ok(None);
-    }
-    let now = clock::now();
-    if !turns.woken && tally.instances().is_some_and(|instances| instances > 1) {
-        let last = control::read::<LastPoll>(state).await?;
-        if last.is_some_and(|last| last.at <= now && now < last.at + settings.source.poll_interval / 2) {
-            return Ok(None);
-        }
-    }
-    // Two instances with different mappings would undo each other's sends, poll by poll. The one that came last polls, as in a
-    // rolling restart; an instance that is alone polls with its own mapping.
-    let in_use = control::read::<MappingInUse>(state).await?;
-    let another = in_use.is_some_and(|in_use| in_use.fingerprint != crm.mapping.fingerprint().to_string());
-    if turns.polled && another && writer::others_present(state).await? {
-        if !std::mem::replace(&mut turns.superseded, true) {
-            warn!("another instance has a different [lead] and polls; stop the instance that is out of date");
-        }
-        return Ok(None);
-    }
-    turns.superseded = false;
-    let polled = turns.turn.poll(PollContext { crm, state, settings, tally, now }, turns.reach).await?;
-    turns.polled = true;
-    turns.reach = PollReach::AsDue;
-    Ok(Some(polled))
-}
-
-/// Another instance was faster. The poll reports faults of the log.
-async fn is_drained(crm: &ConnectedCrm) -> bool {
-    match &crm.log {
-        Some(log) => log.is_empty().await.unwrap_or(false),
-        None => false,
     }
 }
 

@@ -231,6 +231,7 @@ mod tests {
             unnamed: 0,
             failing_since: Some(at),
             succeeded_at: [("incremental".to_owned(), at)].into(),
+            instances: None,
         });
         let reason = "too_many_changes".to_owned();
         report.hold = Some(HoldShown { reason, since: at, leads: 3, new_people: 2, assumed_known: 1 });

@@ -16,11 +16,14 @@ use crate::config::ServiceSettings;
 use crate::error::SetupError;
 use crate::rules::hold_reason::advice;
 use crate::rules::lead_status::LeadStatus;
+use crate::rules::mapping::LeadMapping;
+use crate::rules::mapping_in_use::MappingInUse;
+use crate::send::older_mapping;
 use crate::source::source_db::SourceDb;
 use crate::status::ServiceStanding;
 use crate::store::postgres::POSTGRES_SCHEMA;
 use crate::store::state_db::StateDb;
-use crate::store::{file_lock, lead, operator_pause, writer};
+use crate::store::{control, file_lock, lead, operator_pause, writer};
 use crate::{db, wording};
 
 const SECTION: &str = "state";
@@ -44,12 +47,18 @@ pub(super) async fn of_state(settings: &ServiceSettings, began: CheckStart) -> a
         let item = CheckItem::ok(SECTION, "place", format!("{place} can be made; there is none yet"));
         return Ok(StateFindings { items: vec![item], ..StateFindings::default() });
     };
-    let found = of_existing(&state, url, &place, began).await;
+    let found = of_existing(&state, settings, &place, began).await;
     state.close().await;
     found
 }
 
-async fn of_existing(state: &StateDb, url: &str, place: &str, began: CheckStart) -> anyhow::Result<StateFindings> {
+async fn of_existing(
+    state: &StateDb,
+    settings: &ServiceSettings,
+    place: &str,
+    began: CheckStart,
+) -> anyhow::Result<StateFindings> {
+    let url = settings.state.url.expose_secret();
     let (engine, schema) = (state.engine_version().await?, state.newest_migration().await?);
     let counts = lead::counts(state).await?;
     let known: i64 = counts.values().sum();
@@ -76,6 +85,7 @@ async fn of_existing(state: &StateDb, url: &str, place: &str, began: CheckStart)
     let text =
         company.map_or("no instance sends from it at present".to_owned(), |company| format!("in use by {company}"));
     items.push(CheckItem::ok(SECTION, "company", text));
+    items.extend(of_older_mapping(state, settings).await?);
     let standing = ServiceStanding::of(state).await?;
     if let Some(halt) = &standing.halt {
         let text = format!("halted ({}) since {}: nothing is sent", halt.reason, halt.since.format("%F %T UTC"));
@@ -101,6 +111,16 @@ async fn of_existing(state: &StateDb, url: &str, place: &str, began: CheckStart)
     }
     let waits_for_a_person = standing.halt.is_some() || standing.hold.is_some();
     Ok(StateFindings { items, waits_for_a_person, is_in_use })
+}
+
+/// An instance with this configuration would not poll, because another instance has a newer `[lead]`.
+async fn of_older_mapping(state: &StateDb, settings: &ServiceSettings) -> anyhow::Result<Option<CheckItem>> {
+    let Some(in_use) = control::read::<MappingInUse>(state).await? else { return Ok(None) };
+    let mine = LeadMapping::new(settings).fingerprint().to_string();
+    let Some(newest) = in_use.newest().filter(|_| in_use.has_replaced(&mine)) else { return Ok(None) };
+    let newer = writer::instances_that_may_have(state, newest).await?;
+    let item = CheckItem::warn(SECTION, "lead", older_mapping::describe(&in_use)).cure(older_mapping::CURE);
+    Ok((newer > 0).then_some(item))
 }
 
 /// Tests whether the state could be created, without creating it.

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use crate::clock;
 use crate::config::ServiceSettings;
+use crate::rules::mapping::LeadMapping;
 use crate::store::file_lock::{StateFile, StateLock};
 use crate::store::orphan::{self, OrphanScope};
 use crate::store::restored_state::{self, StateMemory};
@@ -36,7 +37,7 @@ pub async fn open_state(settings: &ServiceSettings, command: &str) -> anyhow::Re
     let file = StateFile::open(lock, &db).await.map_err(|error| state_unusable(url, &error))?;
     let recognised = restored_state::recognise_restored(&db, &StateMemory::default(), clock::now()).await;
     recognised.map_err(|error| error.downcast().map_or_else(|error| error, |error| state_unusable(url, &error)))?;
-    let (writer, company) = writer::acquire(&db).await?;
+    let (writer, company) = writer::acquire(&db, &LeadMapping::new(settings).fingerprint().to_string()).await?;
     // An SQLite state has one sender, this process. On PostgreSQL an instance that seems alone may not be: a server that has just
     // restarted knows no other instance yet. There, claims expire with their leases.
     let orphans = match &db {
@@ -47,7 +48,14 @@ pub async fn open_state(settings: &ServiceSettings, command: &str) -> anyhow::Re
         .await
         .map_err(|error| state_unusable(url, &error))?;
     if recovered > 0 {
-        warn!(leads = recovered, "recorded requests in flight when the program last ended as ambiguous");
+        match orphans {
+            OrphanScope::All => {
+                warn!(leads = recovered, "recorded requests in flight when the program last ended as ambiguous");
+            }
+            OrphanScope::Expired => {
+                warn!(leads = recovered, "recorded requests whose lease ended without an answer as ambiguous");
+            }
+        }
     }
     Ok(OpenState { db, writer, company, file })
 }

@@ -20,6 +20,7 @@ pub mod lead_status;
 pub mod lease;
 pub mod line;
 pub mod mapping;
+pub mod mapping_in_use;
 pub mod odd_opt_out;
 pub mod operator_pause;
 pub mod pace;

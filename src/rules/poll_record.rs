@@ -53,9 +53,18 @@ pub struct LastPoll {
     /// When a poll last succeeded, by kind: `incremental`, `full`, `drain` (of the change log).
     #[serde(default)]
     pub succeeded_at: BTreeMap<String, DateTime<Utc>>,
+    /// How many instances shared the state; `None` if the polling process had not counted them yet.
+    #[serde(default)]
+    pub instances: Option<u32>,
 }
 
 impl LastPoll {
+    /// Whether several instances shared the state at this poll, and it began at most `within` ago.
+    pub fn was_shared(&self, within: Duration, now: DateTime<Utc>) -> bool {
+        let age = (now - self.at).to_std().unwrap_or_default();
+        self.instances.is_some_and(|instances| instances > 1) && age <= within
+    }
+
     /// The error without its cure, for callers that show the cure apart.
     pub fn plain_error(&self) -> Option<&str> {
         let error = self.error.as_deref()?;
@@ -93,7 +102,18 @@ mod tests {
             unnamed: 0,
             failing_since: None,
             succeeded_at: Default::default(),
+            instances: None,
         }
+    }
+
+    #[test]
+    fn a_poll_in_company_is_known_as_such_for_a_while() {
+        let shared = |instances, within, second| {
+            let poll = LastPoll { instances, ..polled(0) };
+            poll.was_shared(Duration::from_secs(within), polled(second).at)
+        };
+        assert!(shared(Some(2), 60, 60) && shared(Some(2), 60, -5));
+        assert!(!shared(Some(2), 60, 61) && !shared(Some(1), 60, 0) && !shared(None, 60, 0));
     }
 
     #[test]

@@ -20,6 +20,12 @@ impl Default for InstanceId {
     }
 }
 
+/// Names this process to a person.
+pub fn name_of_process() -> String {
+    let machine = rustix::system::uname();
+    format!("process {} on {}", std::process::id(), machine.nodename().to_string_lossy())
+}
+
 /// The instance that began the newest poll.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewestPoller {

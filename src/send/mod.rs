@@ -12,6 +12,7 @@ pub mod drain;
 pub mod fence;
 pub mod merge;
 pub mod odd_values;
+pub mod older_mapping;
 pub mod pass;
 pub mod plan;
 pub mod planned_lead;

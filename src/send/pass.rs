@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::ServiceSettings;
 use crate::conversica::outcome::OutcomeClass;
 use crate::send::deliver::{ClaimIntake, LeadDeliverer};
+use crate::send::older_mapping;
 use crate::send::poll::PollOutcome;
 use crate::send::poll_context::PollContext;
 use crate::send::reach::PollReach;
@@ -120,7 +121,9 @@ async fn poll_in_turn(turn: &mut PollTurn, context: PollContext<'_>, reach: Poll
         }
         tokio::time::sleep(TURN_PAUSE).await;
     }
-    turn.poll(PollContext { now: clock::now(), ..context }, reach).await
+    let context = PollContext { now: clock::now(), ..context };
+    older_mapping::refuse_older(context).await?;
+    turn.poll(context, reach).await
 }
 
 async fn deliver_until_idle(

@@ -76,6 +76,7 @@ pub async fn poll(context: PollContext<'_>, reach: PollReach) -> anyhow::Result<
         unnamed,
         failing_since: result.is_err().then(|| failing_since.unwrap_or(now)),
         succeeded_at,
+        instances: tally.instances(),
     };
     let is_alone = tally.instances().is_none_or(|instances| instances <= 1);
     let is_first = tally.polls.iter().map(DurationHistogram::count).sum::<u64>() <= 1;

@@ -9,6 +9,7 @@ use crate::config::{FirstRun, ServiceSettings, SourceSettings};
 use crate::rules::cursor::{NewestStamp, PollCursor};
 use crate::rules::guard::{self, MissingLeadPolicy, PollHistory, SendPolicy, StandingHold};
 use crate::rules::hold_reason::HoldReason;
+use crate::rules::mapping_in_use::MappingInUse;
 use crate::rules::odd_opt_out::{MappingChange, OptOutColumns};
 use crate::rules::quiet_source::StampPolicy;
 use crate::rules::read_scope::ReadScope;
@@ -16,7 +17,7 @@ use crate::rules::settled::SettledMoment;
 use crate::rules::window::{self, PollSight};
 use crate::send::again;
 use crate::send::allowance::UnaskedAllowance;
-use crate::send::fence::PollerFence;
+use crate::send::fence::{self, PollerFence};
 use crate::send::merge::interest::MergeInterest;
 use crate::send::merge::{MergeRequest, RowMerge};
 use crate::send::odd_values::OddValues;
@@ -28,7 +29,7 @@ use crate::send::step::{self, LogBehind, TouchedRows};
 use crate::send::writes::PollWriter;
 use crate::source::crm::{ConnectedCrm, FittingSource};
 use crate::store::backup::RestoredState;
-use crate::store::control::{self, CompareAsked, CompareMark, ControlFacts, FirstRunDone, MappingInUse};
+use crate::store::control::{self, CompareAsked, CompareMark, ControlFacts, FirstRunDone};
 use crate::store::held::{self, HeldSelection, ReleaseKind};
 use crate::store::state_db::StateDb;
 use crate::store::{ahead, consent};
@@ -189,6 +190,7 @@ pub(crate) struct PollMemory {
     staged: usize,
     fence: PollerFence,
     opt_out_columns: Option<OptOutColumns>,
+    /// The record of the mapping in use as it is after this poll, and as it was before.
     mapping: MappingInUse,
     in_use: Option<MappingInUse>,
     source: String,
@@ -199,29 +201,30 @@ pub(crate) struct PollMemory {
 impl PollMemory {
     async fn read(context: PollContext<'_>) -> anyhow::Result<Self> {
         let PollContext { crm, state, settings, now, .. } = context;
-        let mapping = MappingInUse { fingerprint: crm.mapping.fingerprint().to_string() };
+        let mapping = crm.mapping.fingerprint().to_string();
         let source = crm.fingerprint().to_string();
         let facts = ahead::correct_facts(state, ControlFacts::read(state).await?, now).await?;
         let cursor = facts.get::<PollCursor>()?.filter(|cursor| cursor.source == source);
         let earlier = cursor.as_ref().and_then(|cursor| cursor.settled.as_ref());
         let settled = crm.outlook(earlier, now).await?.settled;
         let asked = facts.get::<CompareAsked>()?;
+        let in_use = facts.get::<MappingInUse>()?;
         Ok(Self {
             history: PollHistory {
                 first_run_done: facts.get::<FirstRunDone>()?.is_some(),
-                mapping_changed: facts.get::<MappingInUse>()?.is_some_and(|in_use| in_use != mapping),
+                mapping_changed: in_use.as_ref().is_some_and(|in_use| in_use.fingerprint != mapping),
                 restored: facts.get::<RestoredState>()?.is_some(),
             },
             standing: held::standing(state).await?,
             allowance: UnaskedAllowance::of(crm, &facts, settings, now)?,
             opt_out_columns: facts.get()?,
-            in_use: facts.get()?,
+            mapping: MappingInUse::renewed(in_use.as_ref(), &mapping, &fence::name_of_process(), now),
+            in_use,
             comparing: facts.get()?,
             staged: held::count_staged(state).await?,
             fence: PollerFence::raise(state, &facts, context.tally.instance, now).await?,
             asked,
             cursor,
-            mapping,
             source,
             settled,
         })
@@ -249,7 +252,10 @@ impl PollMemory {
     /// the first one, and else to none, so no later start mistakes the queue for its own.
     async fn begin(&self, state: &StateDb, now: DateTime<Utc>) -> anyhow::Result<()> {
         if self.history.mapping_changed {
-            control::write(state, &MappingInUse { fingerprint: String::new() }, now).await?;
+            let begun = self.mapping.unfinished();
+            if self.in_use.as_ref() != Some(&begun) {
+                control::write(state, &begun, now).await?;
+            }
         } else if self.in_use.is_none() {
             control::write(state, &self.mapping, now).await?;
         }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::conversica::lead::IdOrder;
 use crate::conversica::outcome::HaltReason;
 use crate::rules::cursor::{NewestStamp, PollCursor};
+use crate::rules::mapping_in_use::MappingInUse;
 use crate::rules::odd_opt_out::OptOutColumns;
 use crate::rules::poll_record::LastPoll;
 use crate::rules::settled::SettledMoment;
@@ -54,12 +55,6 @@ pub struct FirstRunDone {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifiedAccount {
     pub account: String,
-}
-
-/// The mapping that made the leads in the state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MappingInUse {
-    pub fingerprint: String,
 }
 
 /// The rate at which leads may be sent at present. The deliverer stores it, so that `status` can show it and a restart continues

@@ -53,14 +53,26 @@ async fn shorten_leases(db: &StateDb, settings: &DeliverySettings, now: DateTime
 pub enum OrphanScope {
     /// All claims: no other process can be sending, because this one has just become the only writer.
     All,
-    /// Claims whose lease has expired.
+    /// Claims whose lease has expired. Their instance may have ended, but it may also have been paused or cut off and still run.
     Expired,
+}
+
+impl OrphanScope {
+    /// What the journal says about such a claim: no more than is known.
+    const fn detail(self) -> &'static str {
+        match self {
+            Self::All => "the program ended while this request was on its way",
+            Self::Expired => {
+                "the lease of this request ended without an answer: its instance ended, was paused, or was cut off from the state"
+            }
+        }
+    }
 }
 
 /// Claims that one transaction recovers.
 const ORPHANS_AT_ONCE: i64 = 1000;
 
-/// Recovers claims left by a crash. It is unknown whether their requests arrived, so each is recorded as ambiguous and treated as
+/// Recovers claims that their instances have left open. It is unknown whether their requests arrived, so each is recorded as ambiguous and treated as
 /// `[delivery] on_ambiguous` says. Returns how many there were.
 pub async fn recover(
     db: &StateDb,
@@ -96,7 +108,8 @@ async fn recover_some(
     // If several instances recover at once, one gets each claim.
     find.push(transaction.skip_locked());
     let records = lead_record::read(&mut transaction, find).await?;
-    let finished: Vec<FinishedAttempt> = records.iter().filter_map(|record| lost(record, settings, now)).collect();
+    let finished: Vec<FinishedAttempt> =
+        records.iter().filter_map(|record| lost(record, orphans, settings, now)).collect();
     if finished.is_empty() {
         return Ok(0);
     }
@@ -108,7 +121,12 @@ async fn recover_some(
 }
 
 /// The end of a claim whose instance does not finish it.
-fn lost(record: &LeadRecord, settings: &DeliverySettings, now: DateTime<Utc>) -> Option<FinishedAttempt> {
+fn lost(
+    record: &LeadRecord,
+    orphans: OrphanScope,
+    settings: &DeliverySettings,
+    now: DateTime<Utc>,
+) -> Option<FinishedAttempt> {
     let overtaken = record.sent_hash == Some(LeadRecord::OTHER_CONTENT);
     let sent = record.content_in_flight().filter(|_| overtaken).map(|sent| ContentFingerprint::of(sent.as_bytes()));
     Some(FinishedAttempt {
@@ -117,7 +135,7 @@ fn lost(record: &LeadRecord, settings: &DeliverySettings, now: DateTime<Utc>) ->
         attempt: record.attempts,
         class: OutcomeClass::Ambiguous,
         http_status: None,
-        detail: Some("the program ended while this request was on its way".to_owned()),
+        detail: Some(orphans.detail().to_owned()),
         duration: None,
         at: now,
         sent_hash: sent.or(record.sent_hash)?.as_bytes().to_vec(),

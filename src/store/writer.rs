@@ -2,13 +2,14 @@
 //! first. Any number of instances may share a PostgreSQL state, and they know about each other.
 //!
 //! On SQLite the right is a lock on a file beside the state (see [`super::file_lock`]). On PostgreSQL it is a session advisory
-//! lock that all instances share and that the server drops with the session. Work for one instance at a time is in
+//! lock that all instances share and that the server drops with the session; a second one shows the instance's mapping. Work for one instance at a time is in
 //! [`super::turn`].
 
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection, PgPool};
 
+use crate::conversica::lead::ContentFingerprint;
 use crate::store::server_clock;
 use crate::store::state_db::StateDb;
 
@@ -20,7 +21,32 @@ pub struct SendRight {
 enum HeldRight {
     /// By the lock beside the file.
     File,
-    Session(PgConnection),
+    Session {
+        session: PgConnection,
+        locks: PresenceLocks,
+    },
+}
+
+/// What an instance shows to the others by locks of its session: that it is present, and which mapping it has.
+#[derive(Debug, Clone, Copy)]
+struct PresenceLocks {
+    mapping: i32,
+}
+
+impl PresenceLocks {
+    /// `mapping` is the mapping's fingerprint.
+    fn of(mapping: &str) -> Self {
+        let [a, b, c, d, ..] = ContentFingerprint::of(mapping.as_bytes()).0;
+        Self { mapping: i32::from_be_bytes([a, b, c, d]) }
+    }
+
+    /// Takes both locks, shared. The one of the mapping first: whoever is seen as present is also seen with its mapping.
+    async fn take(self, session: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let sql = "select pg_advisory_lock_shared($1, $2)";
+        sqlx::query(sql).bind(MAPPING).bind(self.mapping).execute(&mut *session).await?;
+        let sql = "select pg_advisory_lock_shared($1)";
+        sqlx::query(sql).bind(PRESENCE).execute(session).await.map(drop)
+    }
 }
 
 /// Whether other processes may be sending from this state.
@@ -34,6 +60,8 @@ pub enum OtherSenders {
 /// The letters "csyncwri"; any number of our own would do. Instances only share this lock, and none takes it exclusively, so a
 /// paused instance keeps no other waiting.
 const PRESENCE: i64 = 0x6373_796e_6377_7269;
+/// The letters "csym": the first number of the locks that show mappings.
+const MAPPING: i32 = 0x6373_796d;
 
 /// How long a session may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,16 +70,18 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// The time between two tries for a lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// Takes the right to send. On SQLite the lock was taken before the state was opened.
+/// Takes the right to send, as an instance with the mapping of that fingerprint. On SQLite the lock was taken before the state
+/// was opened.
 ///
 /// # Errors
 /// An error of the database while it is unreachable.
-pub async fn acquire(db: &StateDb) -> anyhow::Result<(SendRight, OtherSenders)> {
+pub async fn acquire(db: &StateDb, mapping: &str) -> anyhow::Result<(SendRight, OtherSenders)> {
     match db {
         StateDb::Sqlite(_) => Ok((SendRight { held: HeldRight::File }, OtherSenders::Alone)),
         StateDb::Postgres(pool) => {
             let mut session = pool.acquire().await?.detach();
-            join(&mut session).await?;
+            let locks = PresenceLocks::of(mapping);
+            locks.take(&mut session).await?;
             let start = Instant::now();
             let company = loop {
                 if count_present(&mut session).await? == 1 {
@@ -62,7 +92,7 @@ pub async fn acquire(db: &StateDb) -> anyhow::Result<(SendRight, OtherSenders)> 
                 }
                 tokio::time::sleep(LOCK_PAUSE).await;
             };
-            Ok((SendRight { held: HeldRight::Session(session) }, company))
+            Ok((SendRight { held: HeldRight::Session { session, locks } }, company))
         }
     }
 }
@@ -74,21 +104,35 @@ impl SendRight {
     /// # Errors
     /// An error of the database while it is unreachable.
     pub async fn keep(&mut self, db: &StateDb) -> anyhow::Result<u32> {
-        let (HeldRight::Session(session), StateDb::Postgres(pool)) = (&mut self.held, db) else { return Ok(1) };
+        let (HeldRight::Session { session, locks }, StateDb::Postgres(pool)) = (&mut self.held, db) else {
+            return Ok(1);
+        };
         if !matches!(tokio::time::timeout(PING_TIMEOUT, session.ping()).await, Ok(Ok(()))) {
             *session = pool.acquire().await?.detach();
-            join(session).await?;
+            locks.take(session).await?;
         }
         server_clock::follow_server_clock(&mut *session).await?;
         Ok(count_present(session).await?)
     }
 }
 
-/// Whether other instances are present at this moment.
-pub async fn others_present(db: &StateDb) -> Result<bool, sqlx::Error> {
+/// How many instances are present at this moment that have the mapping of that fingerprint, or may have it: an instance of an
+/// earlier version of the program does not show its mapping.
+pub async fn instances_that_may_have(db: &StateDb, mapping: &str) -> Result<i64, sqlx::Error> {
     match db {
-        StateDb::Sqlite(_) => Ok(false),
-        StateDb::Postgres(pool) => Ok(instances(pool).await? > 1),
+        StateDb::Sqlite(_) => Ok(0),
+        StateDb::Postgres(pool) => {
+            let locks = PresenceLocks::of(mapping);
+            sqlx::query_scalar(MAY_HAVE).bind(MAPPING).bind(locks.mapping).bind(PRESENCE).fetch_one(pool).await
+        }
+    }
+}
+
+/// How many other instances are present at this moment; an instance asks.
+pub async fn other_instances(db: &StateDb) -> Result<i64, sqlx::Error> {
+    match db {
+        StateDb::Sqlite(_) => Ok(0),
+        StateDb::Postgres(pool) => Ok((instances(pool).await? - 1).max(0)),
     }
 }
 
@@ -107,7 +151,9 @@ const PRESENT: &str = "select count(*) from pg_locks where locktype = 'advisory'
      and database = (select oid from pg_database where datname = current_database()) \
      and classid = ($1 >> 32)::oid and objid = ($1 & 4294967295)::oid";
 
-/// Takes the presence lock, shared.
-async fn join(session: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("select pg_advisory_lock_shared($1)").bind(PRESENCE).execute(session).await.map(drop)
-}
+const MAY_HAVE: &str = "select count(*) filter (where objsubid = 2 and objid = $2::int4::oid) \
+     + greatest(0, count(*) filter (where objsubid = 1) - count(*) filter (where objsubid = 2)) \
+     from pg_locks where locktype = 'advisory' and granted and mode = 'ShareLock' \
+     and database = (select oid from pg_database where datname = current_database()) \
+     and (objsubid = 2 and classid = $1::int4::oid \
+     or objsubid = 1 and classid = ($3 >> 32)::oid and objid = ($3 & 4294967295)::oid)";

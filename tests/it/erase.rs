@@ -137,6 +137,7 @@ async fn full(db: &StateDb, who: &str) {
         unnamed: 0,
         failing_since: Some(at(34)),
         succeeded_at: Default::default(),
+        instances: None,
     };
     control::write(db, &failed, at(34)).await.unwrap();
 }

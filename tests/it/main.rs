@@ -108,6 +108,7 @@ mod named_otherwise;
 mod notify;
 mod odd_opt_out;
 mod odd_value;
+mod older_mapping;
 mod once;
 mod operator_pause;
 mod outage;

@@ -206,6 +206,12 @@ async fn only_claims_whose_lease_is_over_are_taken_from_another_instance(engine:
     assert_eq!(orphan::recover(&db, OrphanScope::Expired, &resend(), at(59)).await.unwrap(), 0);
     assert_eq!(orphan::recover(&db, OrphanScope::Expired, &resend(), at(60)).await.unwrap(), 1);
     assert_eq!((row(&db, "1").await.status.as_str(), row(&db, "2").await.status.as_str()), ("pending", "in_flight"));
+    // The other instance may still run; only where this process is the sole sender has it certainly ended.
+    let told = outcome::of_lead(&db, "1", "").await.unwrap().remove(0).detail.unwrap();
+    assert!(told.starts_with("the lease of this request ended without an answer"), "{told}");
+    assert_eq!(orphan::recover(&db, OrphanScope::All, &resend(), at(61)).await.unwrap(), 1);
+    let told = outcome::of_lead(&db, "2", "").await.unwrap().remove(0).detail.unwrap();
+    assert_eq!(told, "the program ended while this request was on its way");
 }
 
 async fn the_journal_has_every_attempt_in_order(engine: Engine) {

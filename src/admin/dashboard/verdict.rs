@@ -162,6 +162,7 @@ mod tests {
             unnamed: 0,
             failing_since: None,
             succeeded_at: Default::default(),
+            instances: None,
         };
         report.last_poll = Some(poll);
         assert_eq!(said(&report, &[]), ("well", "All is well".to_owned()));

@@ -48,6 +48,7 @@ fn polled(seconds: i64, failing_since: Option<i64>) -> Option<LastPoll> {
         cure: None,
         failing_since: failing_since.map(at),
         succeeded_at: BTreeMap::new(),
+        instances: None,
     })
 }
 

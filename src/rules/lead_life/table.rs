@@ -81,14 +81,14 @@ fn shown(record: &LeadRecord) -> LeadStatus {
     if record.status == LeadStatus::InSync && record.assumed_at.is_some() { LeadStatus::Assumed } else { record.status }
 }
 
-type Transitions = BTreeMap<(&'static str, LeadStatus), BTreeSet<LeadStatus>>;
+type StatusTransitions = BTreeMap<(&'static str, LeadStatus), BTreeSet<LeadStatus>>;
 
-fn play(lives: usize) -> Transitions {
+fn play(lives: usize) -> StatusTransitions {
     let mut runner = TestRunner::deterministic();
     // Drawing from drafts that are made once is ten times as fast as making each of them.
-    let drafts = proptest::collection::vec(draft(), 5000..5001).new_tree(&mut runner).unwrap().current();
+    let drafts = proptest::collection::vec(draft(), 5000..5001).new_tree(&mut runner).expect("drafts can be made").current();
     let mut random = StdRng::seed_from_u64(20);
-    let mut transitions = Transitions::new();
+    let mut transitions = StatusTransitions::new();
     for _ in 0..lives {
         let mut record = LeadRecord::first_seen(&change(Some(0), None), at(0), at(0));
         for seconds in 1..=100 {
@@ -106,7 +106,7 @@ fn play(lives: usize) -> Transitions {
     transitions
 }
 
-fn table(transitions: &Transitions) -> String {
+fn table(transitions: &StatusTransitions) -> String {
     let mut table = String::from("| |");
     for status in LeadStatus::ALL {
         let _ = write!(table, " {} |", status.name());

@@ -8,9 +8,10 @@ use tracing::{info, warn};
 
 use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::rules::lead_event::ClaimCounting;
+use crate::rules::mapping_in_use::MappingInUse;
 use crate::rules::retry;
 use crate::send::deliver::deliverer::{LeadDeliverer, RECHECK, UnwrittenFact};
-use crate::store::control::{self, MappingInUse, ResumedAt, StoredHalt, VerifiedAccount};
+use crate::store::control::{self, ResumedAt, StoredHalt, VerifiedAccount};
 use crate::store::state_db::StateDb;
 use crate::store::{ahead, operator_pause, pause, restored_state};
 use crate::{clock, horizon};

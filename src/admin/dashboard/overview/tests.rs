@@ -53,6 +53,7 @@ fn report(of: OverviewCase) -> StatusReport {
         cure: None,
         failing_since: None,
         succeeded_at: Default::default(),
+        instances: None,
     });
     if of.may_be_opt_outs {
         report.received.possible_opt_outs = 1_200;
