@@ -35,6 +35,7 @@ use crate::send::turn::PollTurn;
 use crate::source::changes::watch::LogWaiter;
 use crate::source::crm::{ConnectedCrm, FileHistory};
 use crate::store::control::{self, MappingInUse};
+use crate::store::instance::{self, InstanceId};
 use crate::store::orphan::{self, OrphanScope};
 use crate::store::state_db::StateDb;
 use crate::store::writer;
@@ -97,7 +98,7 @@ pub async fn run(mut changes: SettingsChanges, tally: Arc<RunTally>, stop: Cance
         admin = Some(watch());
         notify::ready();
     };
-    let state = start::wait_for_state(&settings, &stop, meanwhile).await?;
+    let state = start::wait_for_state(&settings, tally.instance, &stop, meanwhile).await?;
     let Some(state) = state else { return Ok(()) };
     let admin = admin.unwrap_or_else(watch);
     let db = state.db.clone();
@@ -159,7 +160,7 @@ async fn poll_loop(
     let mut first = true;
     let mut failing: Option<(String, Option<String>)> = None;
     let mut stuck = false;
-    let mut turns = PollTurns::default();
+    let mut turns = PollTurns::new(tally.instance);
     let mut watch = crm.log.as_ref().map(LogWaiter::start);
     loop {
         if crm.is_replaced() {
@@ -256,7 +257,6 @@ async fn changed(watch: &mut Option<LogWaiter>) {
 }
 
 /// The poll loop's memory between turns.
-#[derive(Default)]
 struct PollTurns {
     turn: PollTurn,
     /// Since when another instance has held the lease at each attempt, and whether that was logged.
@@ -272,14 +272,27 @@ struct PollTurns {
 }
 
 impl PollTurns {
+    fn new(instance: InstanceId) -> Self {
+        Self {
+            turn: PollTurn::new(instance),
+            refused: None,
+            polled: false,
+            superseded: false,
+            woken: false,
+            reach: PollReach::default(),
+        }
+    }
+
     /// Warns once after three intervals, and not before a compare of some thousand rows may have ended.
-    fn note_refusal(&mut self, interval: Duration, now: Instant) {
+    async fn note_refusal(&mut self, state: &StateDb, interval: Duration, now: Instant) {
         let (since, said) = self.refused.get_or_insert((now, false));
         let waited = now.duration_since(*since);
         if waited >= (interval * 3).max(REFUSED_LEAST) && !std::mem::replace(said, true) {
             let seconds = waited.as_secs();
+            let holder = instance::poller(state).await.ok().flatten();
             warn!(
                 seconds,
+                holder = holder.as_deref().unwrap_or("unknown"),
                 "another instance has had the turn to poll for three intervals; this one polls when it is free"
             );
         }
@@ -295,7 +308,7 @@ async fn poll_in_turn(
     tally: &RunTally,
 ) -> anyhow::Result<Option<PollOutcome>> {
     if !turns.turn.try_take(state).await? {
-        turns.note_refusal(settings.source.poll_interval, Instant::now());
+        turns.note_refusal(state, settings.source.poll_interval, Instant::now()).await;
         return Ok(None);
     }
     turns.refused = None;
@@ -384,7 +397,9 @@ async fn deliver_loop(
             }
         }
     }
-    deliverer.drain(tokio::time::Instant::now() + patience).await
+    let drained = deliverer.drain(tokio::time::Instant::now() + patience).await;
+    state.writer.leave().await;
+    drained
 }
 
 /// Returns this long after the signal to stop.

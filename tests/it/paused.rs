@@ -10,7 +10,7 @@ use crate::support::postgres::{Database, cluster};
 use crate::support::scene::Scene;
 use crate::support::signal::Signal;
 use crate::support::stand_in::{Reaction, StandIn};
-use crate::support::wait::wait_until;
+use crate::support::wait::{wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -101,9 +101,16 @@ fn an_instance_that_is_refused_the_turn_for_long_says_so() {
     runtime.block_on(other.execute("begin; lock table conversica_sync.tombstone in access exclusive mode")).unwrap();
     first.crm("update leads set first_name = 'New'");
     let said = "another instance has had the turn to poll for three intervals";
-    wait_until("one of them to warn", SOON, || {
-        [one.stderr(), one.stdout(), two.stderr(), two.stdout()].iter().any(|text| text.contains(said))
+    let warning = wait_for("one of them to warn", SOON, || {
+        let logs = [one.stderr(), one.stdout(), two.stderr(), two.stdout()];
+        logs.iter().flat_map(|log| log.lines()).find(|line| line.contains(said)).map(str::to_owned)
     });
+    let warning: serde_json::Value = serde_json::from_str(&warning).expect("a line of the log");
+    let status = first.status();
+    let instances = status["instances"].as_array().expect("a list");
+    assert_eq!(instances.len(), 2, "{status:#}");
+    let holder = instances.iter().find(|one| one["polls"] == true).expect("one has the turn");
+    assert_eq!(warning["holder"], holder["name"], "{warning}");
     runtime.block_on(other.execute("rollback")).unwrap();
     first.wait_for_status("the changes", SOON, |status| status["outcomes"]["accepted"] == 6);
     drop(one.kill());
