@@ -92,7 +92,7 @@ pub async fn run(mut changes: SettingsChanges, tally: Arc<RunTally>, stop: Cance
         admin = Some(watch());
         notify::ready();
     };
-    let state = start::wait_for_state(&settings, &stop, meanwhile).await?;
+    let state = start::wait_for_state(&settings, tally.instance, &stop, meanwhile).await?;
     let Some(state) = state else { return Ok(()) };
     let admin = admin.unwrap_or_else(watch);
     let db = state.db.clone();
@@ -154,7 +154,7 @@ async fn poll_loop(
     let mut first = true;
     let mut failing: Option<(String, Option<String>)> = None;
     let mut stuck = false;
-    let mut turns = PollTurns::default();
+    let mut turns = PollTurns::new(tally.instance);
     let mut watch = crm.log.as_ref().map(LogWaiter::start);
     loop {
         if crm.is_replaced() {
@@ -300,7 +300,9 @@ async fn deliver_loop(
             }
         }
     }
-    deliverer.drain(tokio::time::Instant::now() + patience).await
+    let drained = deliverer.drain(tokio::time::Instant::now() + patience).await;
+    state.writer.leave().await;
+    drained
 }
 
 /// Returns this long after the signal to stop.

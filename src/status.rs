@@ -10,6 +10,7 @@ use crate::conversica::excerpt::quotes_a_person;
 use crate::conversica::outcome::OutcomeClass;
 use crate::rules::guard::StandingHold;
 use crate::rules::lead_status::LeadStatus;
+use crate::rules::listed_instance::ListedInstance;
 use crate::rules::operator_pause::PauseShown;
 use crate::rules::poll_record::LastPoll;
 use crate::store::alert::{self, AlertBacklog};
@@ -18,7 +19,7 @@ use crate::store::heard::reading;
 use crate::store::postgres::POSTGRES_SCHEMA;
 use crate::store::state_db::StateDb;
 use crate::store::unclear_opt_out::{self, UnclearOptOuts};
-use crate::store::{due, held, lead, operator_pause, outcome, story};
+use crate::store::{due, held, instance, lead, operator_pause, outcome, story};
 use crate::wording;
 
 #[derive(Debug, Clone, Serialize)]
@@ -28,6 +29,11 @@ pub struct StatusReport {
     pub hold: Option<HoldShown>,
     /// What operators have paused.
     pub pause: Option<PauseShown>,
+    /// The processes that may send from the state at present.
+    pub instances: Vec<ListedInstance>,
+    /// Whether several instances may share the state.
+    #[serde(skip)]
+    pub may_be_shared: bool,
     /// Status → number of leads; all statuses are present.
     pub leads: BTreeMap<&'static str, i64>,
     /// Leads that Conversica has and whose opt-out value is neither yes nor no.
@@ -205,6 +211,8 @@ impl StatusReport {
             halt: halt(state).await?,
             hold: hold(state, counts[&LeadStatus::Held]).await?,
             pause: operator_pause::read(state, now).await?,
+            instances: instance::list(state, now).await?,
+            may_be_shared: matches!(state, StateDb::Postgres(_)),
             leads: counts.into_iter().map(|(status, count)| (status.name(), count)).collect(),
             opt_out_values: unclear_opt_out::count(state).await?,
             outcomes: outcome::counts(state).await?.into_iter().map(|(class, count)| (class.name(), count)).collect(),
@@ -225,6 +233,8 @@ impl StatusReport {
             halt: None,
             hold: None,
             pause: None,
+            instances: Vec::new(),
+            may_be_shared: false,
             leads: LeadStatus::ALL.into_iter().map(|status| (status.name(), 0)).collect(),
             opt_out_values: UnclearOptOuts::default(),
             outcomes: OutcomeClass::ALL.into_iter().map(|class| (class.name(), 0)).collect(),
@@ -236,6 +246,11 @@ impl StatusReport {
             state_bytes: None,
             state_lost: None,
         }
+    }
+
+    /// The instances, where there may be others besides the one that is looked at.
+    pub fn instances_to_show(&self) -> &[ListedInstance] {
+        if self.may_be_shared || self.instances.len() > 1 { &self.instances } else { &[] }
     }
 
     pub fn leads(&self, status: LeadStatus) -> i64 {

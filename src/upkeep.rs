@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::config::{self, ServiceSettings};
 use crate::db::discreet;
+use crate::store::instance;
 use crate::store::prune::{self, PrunedKind};
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_cure;
@@ -39,6 +40,7 @@ pub async fn round(state: &StateDb, settings: &config::StateSettings, now: DateT
             }
         }
     }
+    instance::delete_old(state, now).await?;
     Ok(gone)
 }
 

@@ -29,7 +29,7 @@ pub fn render(
     now: DateTime<Utc>,
 ) -> String {
     let mut to = MetricsText::new(format);
-    service(&mut to, report, process);
+    service(&mut to, report, process, now);
     leads(&mut to, report, now);
     delivery(&mut to, report, process.tally, now);
     polls(&mut to, report, process.tally);
@@ -54,7 +54,7 @@ fn one<'a>(value: impl Into<Option<f64>>) -> impl Iterator<Item = MetricSample<'
     value.into().into_iter().map(|value| (None, value))
 }
 
-fn service(to: &mut MetricsText, report: &StatusReport, process: &ProcessMetrics<'_>) {
+fn service(to: &mut MetricsText, report: &StatusReport, process: &ProcessMetrics<'_>, now: DateTime<Utc>) {
     let help = "The version that runs; always 1.";
     to.gauge("conversica_sync_build_info", help, [(Some(("version", report.version)), 1.0)]);
     let help = "When this process began, in seconds since 1970.";
@@ -63,6 +63,10 @@ fn service(to: &mut MetricsText, report: &StatusReport, process: &ProcessMetrics
     to.gauge("conversica_sync_ready", help, one(flag(process.ready)));
     let help = "Instances that share the state, this one included.";
     to.gauge("conversica_sync_instances", help, one(process.tally.instances().map(f64::from)));
+    let seen = report.instances.iter();
+    let seen = seen.map(|one| (Some(("name", one.name.as_str())), age(Some(one.last_seen), now)));
+    let help = "Seconds since the last sign of life of each instance; no sample a minute after the last.";
+    to.gauge("conversica_sync_instance_last_seen_seconds", help, seen);
     let help = "Whether the state could be written when that was last tried: 1 or 0.";
     to.gauge("conversica_sync_state_writable", help, one(flag(process.writable)));
     let help = "What the state takes on its disk.";
@@ -174,6 +178,7 @@ fn road_back(to: &mut MetricsText, report: &StatusReport, now: DateTime<Utc>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::listed_instance::ListedInstance;
     use crate::rules::poll_record::LastPoll;
     use crate::status::{HaltShown, HoldShown};
     use crate::store::control::StoredPace;
@@ -248,8 +253,18 @@ mod tests {
             failures: 5,
             new_people_wait_until: None,
         });
+        report.instances = [("crm-a:4711", 0), ("crm-b:12#2", 7)]
+            .map(|(name, seconds)| ListedInstance {
+                name: name.to_owned(),
+                since: at - TimeDelta::days(1),
+                polls: seconds == 0,
+                last_seen: at - TimeDelta::seconds(seconds),
+            })
+            .to_vec();
         let text = rendered(&report, MetricsFormat::Text);
         for line in [
+            "conversica_sync_instance_last_seen_seconds{name=\"crm-a:4711\"} 0",
+            "conversica_sync_instance_last_seen_seconds{name=\"crm-b:12#2\"} 7",
             "# HELP conversica_sync_leads Leads in the state, by status.",
             "# TYPE conversica_sync_leads gauge",
             "conversica_sync_leads{status=\"in_sync\"} 12345678901",

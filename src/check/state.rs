@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use rustix::fs::{Access, access};
 use rustix::process::{Pid, test_kill_process};
 use secrecy::ExposeSecret;
@@ -23,7 +24,7 @@ use crate::source::source_db::SourceDb;
 use crate::status::ServiceStanding;
 use crate::store::postgres::POSTGRES_SCHEMA;
 use crate::store::state_db::StateDb;
-use crate::store::{control, file_lock, lead, operator_pause, writer};
+use crate::store::{control, file_lock, instance, lead, operator_pause, writer};
 use crate::{db, wording};
 
 const SECTION: &str = "state";
@@ -80,7 +81,7 @@ async fn of_existing(
         ),
     )];
     items.push(of_writing(state, url).await?);
-    let company = company(state, url).await?;
+    let company = company(state, url, began.now).await?;
     let is_in_use = company.is_some();
     let text =
         company.map_or("no instance sends from it at present".to_owned(), |company| format!("in use by {company}"));
@@ -190,12 +191,14 @@ async fn of_writing(state: &StateDb, url: &str) -> anyhow::Result<CheckItem> {
 }
 
 /// The processes that send from it at present.
-async fn company(state: &StateDb, url: &str) -> anyhow::Result<Option<String>> {
+async fn company(state: &StateDb, url: &str, now: DateTime<Utc>) -> anyhow::Result<Option<String>> {
     Ok(match state {
         StateDb::Sqlite(_) => db::sqlite_path(url).and_then(|file| holder(&file)),
         StateDb::Postgres(pool) => {
             let instances = writer::instances(pool).await?;
-            (instances > 0).then(|| format!("{instances} instance(s)"))
+            let names: Vec<String> = instance::list(state, now).await?.into_iter().map(|one| one.name).collect();
+            let names = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+            (instances > 0).then(|| format!("{instances} instance(s){names}"))
         }
     })
 }

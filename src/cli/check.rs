@@ -14,6 +14,7 @@ use crate::conversica::token::TokenVeil;
 use crate::daemon::open_state::open_state;
 use crate::error::SetupError;
 use crate::send::test_lead::{self, TestLeadOutcome};
+use crate::store::instance::InstanceId;
 use crate::{check, clock};
 
 #[derive(Debug, clap::Args)]
@@ -137,7 +138,7 @@ async fn send_test_lead(settings: &ServiceSettings, email: &str, page: &CheckTab
         )
         .into());
     }
-    let state = open_state(settings, "check --send-test-lead").await?;
+    let mut state = open_state(settings, "check --send-test-lead", InstanceId::default()).await?;
     let exit = match test_lead::send(&state.db, state.company, settings, email, clock::now()).await? {
         TestLeadOutcome::Halted(halt) => {
             let since = halt.since.format("%F %T UTC");
@@ -176,6 +177,7 @@ async fn send_test_lead(settings: &ServiceSettings, email: &str, page: &CheckTab
             exit
         }
     };
+    state.writer.leave().await;
     state.db.close().await;
     Ok(exit)
 }

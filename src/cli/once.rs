@@ -49,8 +49,8 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let stop = signal::stop_on_signal()?;
     // The source first: if it does not fit, no state is created.
     let crm = ConnectedCrm::open(&loaded.settings).await?;
-    let state = open_state(&loaded.settings, "once").await?;
     let tally = Arc::new(RunTally::default());
+    let mut state = open_state(&loaded.settings, "once", tally.instance).await?;
     let reach = if args.full { PollReach::Everything } else { PollReach::AsDue };
     let bar = tokio::spawn(show_progress(state.db.clone(), tally.clone()));
     // Posts from before this pass count in it. The pass itself reports a failure of the state.
@@ -74,7 +74,11 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         stop.cancel();
         loss
     };
-    let (passed, loss) = pass_unless_lost(pass, stop_at_loss).await;
+    let (passed, loss) = tokio::select! {
+        ended = pass_unless_lost(pass, stop_at_loss) => ended,
+        never = state.writer.keep_on(&state.db) => match never {},
+    };
+    state.writer.leave().await;
     bar.abort();
     drop(taking_in);
     if let Some(loss) = loss {

@@ -14,6 +14,7 @@ use crate::db;
 use crate::db::file::FileId;
 use crate::rules::hold_reason::advice;
 use crate::rules::lead_status::LeadStatus;
+use crate::rules::listed_instance::ListedInstance;
 use crate::rules::operator_pause::PauseShown;
 use crate::status::{LostNumbers, ReceivedCounts, StateLostShown, StatusReport};
 use crate::store::control::{BreakerState, StoredPace};
@@ -131,6 +132,7 @@ pub fn text(report: &StatusReport) -> String {
             }
         }
     }
+    text.push_str(&instances(report.instances_to_show()));
     if report.unnamed() > 0 {
         let (rows, have) = match report.unnamed() {
             1 => ("1 row".to_owned(), "has no key that names a lead and is left out"),
@@ -164,6 +166,17 @@ pub fn text(report: &StatusReport) -> String {
             "People are still to be told of {} by [alerts]{since}.",
             counted(waiting, "thing", "things")
         );
+    }
+    text
+}
+
+/// One line for each instance; blank where only one can be.
+fn instances(instances: &[ListedInstance]) -> String {
+    let mut text = String::new();
+    for ListedInstance { name, since, polls, last_seen } in instances {
+        let (since, seen) = (since.format("%F %T UTC"), last_seen.format("%F %T UTC"));
+        let polls = if *polls { "; it polls" } else { "" };
+        let _ = writeln!(text, "Instance {name}: since {since}, last seen at {seen}{polls}");
     }
     text
 }

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::config::ServiceSettings;
 use crate::rules::mapping::LeadMapping;
 use crate::store::file_lock::{StateFile, StateLock};
+use crate::store::instance::InstanceId;
 use crate::store::orphan::{self, OrphanScope};
 use crate::store::restored_state::{self, StateMemory};
 use crate::store::state_db::StateDb;
@@ -30,14 +31,15 @@ pub struct OpenState {
 
 /// Takes the right to write, opens the state, and recovers leads that a crash left in flight. In this order, so that of several
 /// processes that start together only one creates an SQLite state.
-pub async fn open_state(settings: &ServiceSettings, command: &str) -> anyhow::Result<OpenState> {
+pub async fn open_state(settings: &ServiceSettings, command: &str, instance: InstanceId) -> anyhow::Result<OpenState> {
     let url = settings.state.url.expose_secret();
     let lock = StateLock::take(url, command, clock::now()).await?;
     let db = StateDb::open_state(url).await?;
     let file = StateFile::open(lock, &db).await.map_err(|error| state_unusable(url, &error))?;
     let recognised = restored_state::recognise_restored(&db, &StateMemory::default(), clock::now()).await;
     recognised.map_err(|error| error.downcast().map_or_else(|error| error, |error| state_unusable(url, &error)))?;
-    let (writer, company) = writer::acquire(&db, &LeadMapping::new(settings).fingerprint().to_string()).await?;
+    let fingerprint = LeadMapping::new(settings).fingerprint().to_string();
+    let (writer, company) = writer::acquire(&db, instance, &fingerprint).await?;
     // An SQLite state has one sender, this process. On PostgreSQL an instance that seems alone may not be: a server that has just
     // restarted knows no other instance yet. There, claims expire with their leases.
     let orphans = match &db {

@@ -14,12 +14,13 @@ use crate::send::reach::PollReach;
 use crate::send::turn::PollTurn;
 use crate::source::crm::ConnectedCrm;
 use crate::store::control;
+use crate::store::instance::{self, InstanceId};
+use crate::store::state_db::StateDb;
 
 /// With a short `poll_interval`, the least time that another instance has held the poll lease before a warning.
 const REFUSED_LEAST: Duration = Duration::from_secs(5);
 
 /// The poll loop's memory between turns.
-#[derive(Default)]
 pub(super) struct PollTurns {
     pub turn: PollTurn,
     /// Since when another instance has held the lease at each attempt, and whether that was logged.
@@ -35,12 +36,23 @@ pub(super) struct PollTurns {
 }
 
 impl PollTurns {
+    pub fn new(instance: InstanceId) -> Self {
+        Self {
+            turn: PollTurn::new(instance),
+            refused: None,
+            polled: false,
+            older: OlderMapping::default(),
+            woken: false,
+            reach: PollReach::default(),
+        }
+    }
+
     /// Polls, unless another instance does, or has just done so, or has a newer mapping.
     pub async fn poll(&mut self, context: PollContext<'_>) -> anyhow::Result<Option<PollOutcome>> {
         let PollContext { crm, state, settings, tally, .. } = context;
         let interval = settings.source.poll_interval;
         if !self.turn.try_take(state).await? {
-            self.note_refusal(interval, Instant::now());
+            self.note_refusal(state, interval, Instant::now()).await;
             return Ok(None);
         }
         self.refused = None;
@@ -68,13 +80,15 @@ impl PollTurns {
     }
 
     /// Warns once after three intervals, and not before a compare of some thousand rows may have ended.
-    fn note_refusal(&mut self, interval: Duration, now: Instant) {
+    async fn note_refusal(&mut self, state: &StateDb, interval: Duration, now: Instant) {
         let (since, said) = self.refused.get_or_insert((now, false));
         let waited = now.duration_since(*since);
         if waited >= (interval * 3).max(REFUSED_LEAST) && !std::mem::replace(said, true) {
             let seconds = waited.as_secs();
+            let holder = instance::poller(state).await.ok().flatten();
             warn!(
                 seconds,
+                holder = holder.as_deref().unwrap_or("unknown"),
                 "another instance has had the turn to poll for three intervals; this one polls when it is free"
             );
         }

@@ -14,6 +14,7 @@ use crate::send::deliver::LeadDeliverer;
 use crate::send::tally::RunTally;
 use crate::source::crm::ConnectedCrm;
 use crate::store::file_lock::StateLoss;
+use crate::store::instance::InstanceId;
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_cure;
 use crate::{clock, db};
@@ -45,13 +46,14 @@ pub(super) async fn wait_for_deliverer(
 /// before the state came.
 pub(super) async fn wait_for_state(
     settings: &ServiceSettings,
+    instance: InstanceId,
     stop: &CancellationToken,
     mut meanwhile: impl FnMut(),
 ) -> anyhow::Result<Option<OpenState>> {
     let mut said = false;
     loop {
         let error = tokio::select! {
-            opened = open_state(settings, "run") => match opened {
+            opened = open_state(settings, "run", instance) => match opened {
                 Ok(state) => return Ok(Some(state)),
                 Err(error) if db::is_away(&error) => error,
                 Err(error) => return Err(error),

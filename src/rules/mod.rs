@@ -19,6 +19,7 @@ pub mod lead_record;
 pub mod lead_status;
 pub mod lease;
 pub mod line;
+pub mod listed_instance;
 pub mod mapping;
 pub mod mapping_in_use;
 pub mod odd_opt_out;

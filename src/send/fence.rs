@@ -8,17 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::TurnLost;
 use crate::store::control::{self, ControlFact, ControlFacts};
+use crate::store::instance::InstanceId;
 use crate::store::state_db::StateDb;
-
-/// Tells a process from all others that share its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InstanceId(u64);
-
-impl Default for InstanceId {
-    fn default() -> Self {
-        Self(rand::random())
-    }
-}
 
 /// Names this process to a person.
 pub fn name_of_process() -> String {

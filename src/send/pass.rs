@@ -73,7 +73,7 @@ pub async fn pass(
 ) -> anyhow::Result<PassOutcome> {
     let started = Instant::now();
     let stop = options.stop;
-    let mut turn = PollTurn::new();
+    let mut turn = PollTurn::new(tally.instance);
     let context = PollContext { crm, state, settings, tally: &tally, now: clock::now() };
     let polled = tokio::select! {
         polled = poll_in_turn(&mut turn, context, options.reach) => polled,

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::conversica::outcome::OutcomeClass;
 use crate::histogram::DurationHistogram;
-use crate::send::fence::InstanceId;
+use crate::store::instance::InstanceId;
 use crate::store::restored_state::StateMemory;
 
 /// The kind of a poll: charts keep the kinds apart.

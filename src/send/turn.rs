@@ -4,11 +4,12 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use crate::error::TurnLost;
-use crate::send::fence::{InstanceId, NewestPoller};
+use crate::send::fence::NewestPoller;
 use crate::send::poll::{self, PollOutcome};
 use crate::send::poll_context::PollContext;
 use crate::send::reach::PollReach;
 use crate::store::fenced::{FenceMark, fenced_pool};
+use crate::store::instance::InstanceId;
 use crate::store::micros;
 use crate::store::state_db::StateDb;
 use crate::store::turn::{TurnLease, TurnName};
@@ -20,8 +21,8 @@ pub struct PollTurn {
 }
 
 impl PollTurn {
-    pub fn new() -> Self {
-        Self { lease: TurnLease::new(TurnName::Poll), fence: PollFence::default() }
+    pub fn new(instance: InstanceId) -> Self {
+        Self { lease: TurnLease::new(TurnName::Poll, instance), fence: PollFence::default() }
     }
 
     /// Takes the lease unless another instance has it. SQLite has no other instance.
@@ -58,12 +59,6 @@ impl PollTurn {
         self.fence.raised = None;
         // The server's own error is only its way to reject a write behind another fence.
         Err(if is_lost { TurnLost.into() } else { error })
-    }
-}
-
-impl Default for PollTurn {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -19,6 +19,7 @@ use tracing::warn;
 use crate::db;
 use crate::db::file::FileId;
 use crate::error::SetupError;
+use crate::store::lock_holder::LockHolder;
 use crate::store::state_db::StateDb;
 use crate::store::state_header::{HeaderFile, HeaderWatch};
 use crate::store::state_log::{LogLoss, LogNote, LogWatch};
@@ -49,8 +50,7 @@ impl StateLock {
     /// [`SetupError`] when another process has it; an error that [`db::is_away`] accepts if the directory may still appear.
     pub async fn take(url: &str, command: &str, now: DateTime<Utc>) -> anyhow::Result<Option<Self>> {
         let Some(state) = db::sqlite_path(url) else { return Ok(None) };
-        let since = now.format("%F %T UTC");
-        let holder = format!("process {} (conversica-sync {command}), since {since}", std::process::id());
+        let holder = LockHolder::this_process(command, now).to_string();
         let place = lock_of(&state);
         for _ in 1..TRIES {
             if let Some(lock) = Self::try_take(&state, &place, &holder)? {

@@ -29,10 +29,11 @@ pub const PERSONAL: [(&str, RecordLookup, &str); 10] = [
 ];
 
 /// The tables without names. An erasure also searches the facts in `control` that may quote a person.
-pub const IMPERSONAL: [&str; 8] = [
+pub const IMPERSONAL: [&str; 9] = [
     "_sqlx_migrations",
     "control",
     "decision",
+    "instance",
     "outcome_count",
     "outcome_minute",
     "received_count",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 
+use crate::store::instance::InstanceId;
 use crate::store::state_db::StateDb;
 
 /// The kinds of work that need a turn.
@@ -51,8 +52,8 @@ const RENEW: &str = "update turn set pid = pg_backend_pid(), expires_at = clock_
 const GIVE_BACK: &str = "update turn set expires_at = '-infinity' where name = $1 and holder = $2";
 
 impl TurnLease {
-    pub fn new(name: TurnName) -> Self {
-        Self { name, holder: rand::random::<u64>().to_string(), session: None }
+    pub fn new(name: TurnName, holder: InstanceId) -> Self {
+        Self { name, holder: holder.to_string(), session: None }
     }
 
     /// Takes the turn unless another process has it.

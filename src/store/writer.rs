@@ -2,14 +2,16 @@
 //! first. Any number of instances may share a PostgreSQL state, and they know about each other.
 //!
 //! On SQLite the right is a lock on a file beside the state (see [`super::file_lock`]). On PostgreSQL it is a session advisory
-//! lock that all instances share and that the server drops with the session; a second one shows the instance's mapping. Work for one instance at a time is in
-//! [`super::turn`].
+//! lock that all instances share and that the server drops with the session; a second one shows the instance's mapping, and table
+//! `instance` has the names (see [`super::instance`]). Work for one instance at a time is in [`super::turn`].
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::conversica::lead::ContentFingerprint;
+use crate::store::instance::{InstanceId, InstanceRow};
 use crate::store::server_clock;
 use crate::store::state_db::StateDb;
 
@@ -24,6 +26,7 @@ enum HeldRight {
     Session {
         session: PgConnection,
         locks: PresenceLocks,
+        row: InstanceRow,
     },
 }
 
@@ -63,6 +66,8 @@ const PRESENCE: i64 = 0x6373_796e_6377_7269;
 /// The letters "csym": the first number of the locks that show mappings.
 const MAPPING: i32 = 0x6373_796d;
 
+/// The time between two checks of the right in [`SendRight::keep_on`].
+const KEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a session may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the server may take to notice that an instance was killed, before we assume that it is alive.
@@ -75,13 +80,15 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// An error of the database while it is unreachable.
-pub async fn acquire(db: &StateDb, mapping: &str) -> anyhow::Result<(SendRight, OtherSenders)> {
+pub async fn acquire(db: &StateDb, instance: InstanceId, mapping: &str) -> anyhow::Result<(SendRight, OtherSenders)> {
     match db {
         StateDb::Sqlite(_) => Ok((SendRight { held: HeldRight::File }, OtherSenders::Alone)),
         StateDb::Postgres(pool) => {
             let mut session = pool.acquire().await?.detach();
             let locks = PresenceLocks::of(mapping);
             locks.take(&mut session).await?;
+            let mut row = InstanceRow::new(instance);
+            row.enter(&mut session).await?;
             let start = Instant::now();
             let company = loop {
                 if count_present(&mut session).await? == 1 {
@@ -92,27 +99,45 @@ pub async fn acquire(db: &StateDb, mapping: &str) -> anyhow::Result<(SendRight, 
                 }
                 tokio::time::sleep(LOCK_PAUSE).await;
             };
-            Ok((SendRight { held: HeldRight::Session { session, locks } }, company))
+            Ok((SendRight { held: HeldRight::Session { session, locks, row } }, company))
         }
     }
 }
 
 impl SendRight {
     /// Checks that this process still has the right. If its session was lost (the server was restarted, or the connection cut),
-    /// takes the right again. Returns how many instances have it: at least 1. Also reads the server's time.
+    /// takes the right again. Returns how many instances have it: at least 1. Also reads the server's time, and writes a sign of
+    /// life.
     ///
     /// # Errors
     /// An error of the database while it is unreachable.
     pub async fn keep(&mut self, db: &StateDb) -> anyhow::Result<u32> {
-        let (HeldRight::Session { session, locks }, StateDb::Postgres(pool)) = (&mut self.held, db) else {
+        let (HeldRight::Session { session, locks, row }, StateDb::Postgres(pool)) = (&mut self.held, db) else {
             return Ok(1);
         };
         if !matches!(tokio::time::timeout(PING_TIMEOUT, session.ping()).await, Ok(Ok(()))) {
             *session = pool.acquire().await?.detach();
             locks.take(session).await?;
+            row.enter(session).await?;
         }
         server_clock::follow_server_clock(&mut *session).await?;
+        row.beat(session).await?;
         Ok(count_present(session).await?)
+    }
+
+    /// Keeps the right for as long as this runs. What fails is tried again.
+    pub async fn keep_on(&mut self, db: &StateDb) -> Infallible {
+        loop {
+            tokio::time::sleep(KEEP_INTERVAL).await;
+            let _ = self.keep(db).await;
+        }
+    }
+
+    /// Takes this process off the list of instances. If the server does not answer, the end of the session does that.
+    pub async fn leave(&mut self) {
+        if let HeldRight::Session { session, row, .. } = &mut self.held {
+            let _ = tokio::time::timeout(PING_TIMEOUT, row.leave(session)).await;
+        }
     }
 }
 

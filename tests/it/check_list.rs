@@ -159,7 +159,13 @@ fn who_runs_on_the_state_is_said_and_what_waits_for_a_person(engine: Engine) {
     let daemon = scene.daemon();
     scene.wait_for_status("a hold", std::time::Duration::from_secs(30), |status| !status["hold"].is_null());
     says(&scene, "state", "place", "ok", &["is there and can be read", "schema ", "3 lead(s)"]);
-    says(&scene, "state", "company", "ok", engine.pick(&["in use by process", "run"], &["in use by 1 instance(s)"]));
+    says(
+        &scene,
+        "state",
+        "company",
+        "ok",
+        engine.pick(&["in use by process", "run"], &["in use by 1 instance(s): ", &format!(":{}", daemon.id())]),
+    );
     says(&scene, "state", "hold", "warn", &["held (first_run)", "3 leads", "conversica-sync plan"]);
     drop(daemon.kill());
     // A server needs a moment to notice that a session has gone.

@@ -19,7 +19,7 @@ use conversica_sync::conversica::consent::{HeardWord, WithdrawnConsent};
 use conversica_sync::conversica::consent_word::{ChannelWord, ConsentChannel};
 use conversica_sync::conversica::post::PostKind;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::send::fence::{InstanceId, NewestPoller};
+use conversica_sync::send::fence::NewestPoller;
 use conversica_sync::send::poll::poll;
 use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
@@ -27,6 +27,7 @@ use conversica_sync::send::tally::RunTally;
 use conversica_sync::store::consent::{self as ledger, LedgerEntry};
 use conversica_sync::store::control::{self, CompareAsked, ControlFacts, ResumedAt, UnaskedLosses, UnaskedSends};
 use conversica_sync::store::held::{self, HeldSelection, ReleaseKind, ReleaseOrder};
+use conversica_sync::store::instance::InstanceId;
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::{ahead, alert, pause, writeback};
 

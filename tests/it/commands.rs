@@ -13,7 +13,7 @@ const LEADS: [&str; 9] =
     ["exhausted", "gone", "held", "in_flight", "in_sync", "invalid", "pending", "rejected", "retrying"];
 const OUTCOMES: [&str; 5] = ["accepted", "ambiguous", "halting", "rejected", "transient"];
 const RECEIVED: [&str; 5] = ["chat_leads", "lead_updates", "messages", "unreadable", "waiting_writeback"];
-const STATUS: [&str; 7] = ["halt", "hold", "last_poll", "leads", "outcomes", "received", "version"];
+const STATUS: [&str; 8] = ["halt", "hold", "instances", "last_poll", "leads", "outcomes", "received", "version"];
 const LAST_POLL: [&str; 7] = ["at", "changed", "cure", "duration_ms", "error", "kind", "rows"];
 const PLAN: [&str; 8] = ["create", "invalid", "leads", "new_people", "same_email", "stop", "unchanged", "update"];
 

@@ -9,7 +9,7 @@ use crate::support::lead_row::{at, row};
 use crate::support::reading::settings;
 use crate::support::wait::wait_until_async;
 use conversica_sync::rules::poll_record::LastPoll;
-use conversica_sync::send::fence::{InstanceId, NewestPoller};
+use conversica_sync::send::fence::NewestPoller;
 use conversica_sync::send::poll::poll;
 use conversica_sync::send::poll_context::PollContext;
 use conversica_sync::send::reach::PollReach;
@@ -17,6 +17,7 @@ use conversica_sync::send::tally::RunTally;
 use conversica_sync::send::turn::PollTurn;
 use conversica_sync::source::crm::ConnectedCrm;
 use conversica_sync::store::control;
+use conversica_sync::store::instance::InstanceId;
 
 #[tokio::test]
 async fn what_a_poll_has_read_is_not_written_once_another_instance_has_begun_one() {
@@ -68,7 +69,8 @@ async fn a_write_that_has_begun_fails_when_another_instance_takes_over_before_it
     let state = place.state().await;
     crm.sql("create table leads (id bigint primary key, town text); insert into leads values (1, 'First')").await;
     let settings = settings(&crm, "table = 'leads'\nkey = 'id'", "city = 'town'");
-    let (tally, mut turn) = (RunTally::default(), PollTurn::new());
+    let tally = RunTally::default();
+    let mut turn = PollTurn::new(tally.instance);
     let source = ConnectedCrm::open(&settings).await.unwrap();
     let context =
         |seconds| PollContext { crm: &source, state: &state, settings: &settings, tally: &tally, now: at(seconds) };

@@ -22,7 +22,8 @@ fn beside(first: &Scene, state: &Database, endpoint: &StandIn) -> Scene {
     second
 }
 
-fn pair(endpoint: &StandIn, leads: u32) -> (Scene, Scene, Database) {
+/// Two scenes that share the CRM and the state.
+pub fn pair(endpoint: &StandIn, leads: u32) -> (Scene, Scene, Database) {
     let state = cluster().database();
     let mut first = Scene::new(&endpoint.url(), leads);
     first.set_text("state", "url", &state.url);

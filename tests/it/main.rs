@@ -92,6 +92,7 @@ mod init_questions;
 mod init_recipes;
 mod init_staff;
 mod instance;
+mod instances;
 mod interleaving;
 mod journal;
 mod late_answer;

@@ -11,6 +11,7 @@ use crate::support::postgres::cluster;
 use crate::support::scene::Scene;
 use crate::support::signal::Signal;
 use crate::support::stand_in::StandIn;
+use conversica_sync::store::instance::InstanceId;
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::writer;
 
@@ -128,9 +129,9 @@ async fn instances_see_which_mapping_the_others_have_and_take_an_unknown_one_for
     let state = cluster().database();
     let db = StateDb::open_state(&state.url).await.unwrap();
     let count = async |mapping| writer::instances_that_may_have(&db, mapping).await.unwrap();
-    let (first, _) = writer::acquire(&db, "a").await.unwrap();
-    let (_second, _) = writer::acquire(&db, "b").await.unwrap();
-    let (_third, _) = writer::acquire(&db, "b").await.unwrap();
+    let (first, _) = writer::acquire(&db, InstanceId::default(), "a").await.unwrap();
+    let (_second, _) = writer::acquire(&db, InstanceId::default(), "b").await.unwrap();
+    let (_third, _) = writer::acquire(&db, InstanceId::default(), "b").await.unwrap();
     assert_eq!((count("a").await, count("b").await, count("c").await), (1, 2, 0));
     assert_eq!(writer::other_instances(&db).await.unwrap(), 2);
     // An instance of an earlier version has only the first of the two locks.

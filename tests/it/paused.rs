@@ -4,13 +4,15 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use sqlx::{Connection, Executor, PgConnection};
 
+use crate::support::binary::Running;
 use crate::support::postgres::{Database, cluster};
 use crate::support::scene::Scene;
 use crate::support::signal::Signal;
 use crate::support::stand_in::{Reaction, StandIn};
-use crate::support::wait::wait_until;
+use crate::support::wait::{wait_for, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -101,11 +103,22 @@ fn an_instance_that_is_refused_the_turn_for_long_says_so() {
     runtime.block_on(other.execute("begin; lock table conversica_sync.tombstone in access exclusive mode")).unwrap();
     first.crm("update leads set first_name = 'New'");
     let said = "another instance has had the turn to poll for three intervals";
-    wait_until("one of them to warn", SOON, || {
-        [one.stderr(), one.stdout(), two.stderr(), two.stdout()].iter().any(|text| text.contains(said))
+    let (warning, holder) = wait_for("one of them to warn", SOON, || {
+        let of = |daemon: &Running, other: &Running| {
+            let logs = [daemon.stderr(), daemon.stdout()];
+            let line = logs.iter().flat_map(|log| log.lines()).find(|line| line.contains(said))?;
+            Some((line.to_owned(), other.id()))
+        };
+        of(&one, &two).or_else(|| of(&two, &one))
     });
     runtime.block_on(other.execute("rollback")).unwrap();
     first.wait_for_status("the changes", SOON, |status| status["outcomes"]["accepted"] == 6);
+    // It names the other one as `status` does.
+    let warning: Value = serde_json::from_str(&warning).expect("a line of the log");
+    let status = first.status();
+    let mut names = status["instances"].as_array().expect("a list").iter().map(|one| &one["name"]);
+    let name = names.find(|name| name.as_str().is_some_and(|name| name.ends_with(&format!(":{holder}"))));
+    assert_eq!(Some(&warning["holder"]), name, "{warning}");
     drop(one.kill());
     drop(two.kill());
 }

@@ -22,10 +22,11 @@ fn of_several_that_start_on_a_new_sqlite_state_one_runs_and_the_others_say_who()
     });
     let (ended, alive): (Vec<_>, Vec<_>) =
         running.into_iter().map(|mut one| (one.is_over(), one)).partition(|(over, _)| *over);
-    let runs = format!("process {} (conversica-sync run)", alive[0].1.id());
+    let runs = format!("process {} on ", alive[0].1.id());
     for (_, one) in ended {
         let output = one.wait(SOON).expect_code(2);
-        assert!(output.stderr.contains(&runs) && output.stderr.contains("cure:"), "{output}");
+        assert!(output.stderr.contains(&runs) && output.stderr.contains("(conversica-sync run)"), "{output}");
+        assert!(output.stderr.contains("cure:"), "{output}");
     }
     settled(&scene, &[&endpoint], SOON);
     assert_eq!(endpoint.requests().len(), 20);

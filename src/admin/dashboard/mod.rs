@@ -14,6 +14,7 @@ mod details;
 mod door;
 mod enter;
 mod frame;
+mod instance_line;
 mod lead;
 mod list;
 mod overview;

@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::details::{COARSE, FINE, OverviewDetails, WaitingGroup, first_of_day, first_of_hour};
 use super::frame::{PageFrame, ShownMoment, TextPiece, ago, away, lead_link, lead_name, moment, page, pieces, query};
+use super::instance_line::InstanceLine;
 use super::sending::SendingState;
 use super::verdict::{VerdictTone, counted, damaged_posts, verdict};
 use crate::admin::dashboard::board::DashboardContext;
@@ -66,6 +67,7 @@ struct OverviewPage {
     others: Vec<OpenConcern>,
     groups: Vec<StuckPanel>,
     leads: Vec<OverviewLine>,
+    instances: Vec<InstanceLine>,
     waiting: String,
     charts: Vec<ChartPicture>,
     pace: Vec<String>,
@@ -190,6 +192,7 @@ impl OverviewPage {
             others: concerns(report, details),
             groups: stuck.into_iter().map(of_group).collect(),
             leads: LeadStatus::ALL.into_iter().map(|status| line(status, report.leads(status), sending)).collect(),
+            instances: report.instances_to_show().iter().map(|one| InstanceLine::of(one, now)).collect(),
             waiting: waiting(report, details, sending, now),
             charts: charts(details),
             pace: report.pacing.as_ref().map(|pacing| pace(pacing, sending, now)).unwrap_or_default(),

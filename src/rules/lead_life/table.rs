@@ -86,7 +86,8 @@ type StatusTransitions = BTreeMap<(&'static str, LeadStatus), BTreeSet<LeadStatu
 fn play(lives: usize) -> StatusTransitions {
     let mut runner = TestRunner::deterministic();
     // Drawing from drafts that are made once is ten times as fast as making each of them.
-    let drafts = proptest::collection::vec(draft(), 5000..5001).new_tree(&mut runner).expect("drafts can be made").current();
+    let drafts =
+        proptest::collection::vec(draft(), 5000..5001).new_tree(&mut runner).expect("drafts can be made").current();
     let mut random = StdRng::seed_from_u64(20);
     let mut transitions = StatusTransitions::new();
     for _ in 0..lives {

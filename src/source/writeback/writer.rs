@@ -20,6 +20,7 @@ use crate::source::writeback::ddl::{self, MARKER, WritebackDesign, WritebackTabl
 use crate::source::writeback::failure::{FailureReach, WriteFailure};
 use crate::source::writeback::statements::{self, EventStatements, ReadyStatements};
 use crate::source::writeback::tables::{TableRows, format_instant};
+use crate::store::instance::InstanceId;
 use crate::store::turn::{TurnLease, TurnName};
 
 pub struct CrmWriter {
@@ -85,7 +86,7 @@ impl CrmWriter {
 
     /// The write-back lease, which one instance holds at a time.
     pub(crate) fn take_turn(&mut self) -> TurnLease {
-        self.turn.take().unwrap_or_else(|| TurnLease::new(TurnName::Writeback))
+        self.turn.take().unwrap_or_else(|| TurnLease::new(TurnName::Writeback, InstanceId::default()))
     }
 
     /// Keeps the lease's session for the next turn.
