@@ -126,7 +126,7 @@ pub async fn hashes(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Ro
     });
     hashes.push(") select ").push(&packed::column(db));
     hashes.push(" from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
-    let leads: PackedLeads = db.fetch_one(hashes.plan_anew()).await?;
+    let leads: PackedLeads = db.fetch_one(hashes).await?;
     Ok(leads.0.into_iter().filter_map(|known| Some((known.lead, known.row_hash?))).collect())
 }
 

@@ -34,7 +34,7 @@ pub async fn of(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, LeadFa
          case when not_worked is not null then picture end as picture from conversation) heard \
          on heard_id = asked_id and heard_client_id = asked_client_id",
     );
-    let rows: Vec<FactsRow> = db.fetch_all(statement.plan_anew()).await?;
+    let rows: Vec<FactsRow> = db.fetch_all(statement).await?;
     rows.into_iter().map(facts_of).collect()
 }
 

@@ -35,6 +35,9 @@ impl StopOutcome {
 /// other leads, with its last content and `stopMessaging: true`. The other leads are marked gone. Requests in flight end first.
 /// At most 2,000 leads.
 pub async fn stop(db: &StateDb, leads: &[LeadId], now: DateTime<Utc>) -> Result<StopOutcome, sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(StopOutcome::default());
+    }
     let mut transaction = db.begin().await?;
     let records = lead_record::lock(&mut transaction, leads).await?;
     let stopped = lead_record::apply(&mut transaction, records, now, |_| Some(LeadEvent::RowMissingStop)).await?;

@@ -76,7 +76,7 @@ pub async fn known(db: &StateDb, leads: &[LeadId]) -> Result<HashMap<LeadId, Kno
     });
     known.push(") select ").push(&known_columns());
     known.push(" from asked join lead on lead.id = asked_id and lead.client_id = asked_client_id");
-    let rows: Vec<KnownRow> = db.fetch_all(known.plan_anew()).await?;
+    let rows: Vec<KnownRow> = db.fetch_all(known).await?;
     let known = rows.into_iter().map(known_lead);
     known.map(|known| known.map(|known| (known.lead.clone(), known))).collect()
 }
@@ -182,6 +182,9 @@ pub(crate) async fn write_changes(
 
 /// Marks leads whose rows are no longer in the source. Requests in flight end first, and withdrawals of consent are still sent.
 pub async fn mark_gone(db: &StateDb, leads: &[LeadId], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(());
+    }
     let mut transaction = db.begin().await?;
     let records = lead_record::lock(&mut transaction, leads).await?;
     lead_record::apply(&mut transaction, records, now, |_| Some(LeadEvent::RowMissing)).await?;
@@ -190,6 +193,9 @@ pub async fn mark_gone(db: &StateDb, leads: &[LeadId], now: DateTime<Utc>) -> Re
 
 /// Gives leads whose rows have returned unchanged the status that follows from their content.
 pub async fn mark_returned(db: &StateDb, leads: &[KnownLead], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(());
+    }
     let contents: HashMap<&LeadId, ContentFingerprint> =
         leads.iter().map(|known| (&known.lead, known.desired_hash)).collect();
     let mut transaction = db.begin().await?;

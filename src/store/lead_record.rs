@@ -133,7 +133,7 @@ fn of_leads(leads: &[LeadId]) -> StateStatement {
         row.push_bind(&lead.id).push_bind(&lead.client_id);
     });
     statement.push(")");
-    statement.plan_anew()
+    statement
 }
 
 /// The record before an event, and after it.
@@ -172,7 +172,7 @@ pub(crate) async fn lock_chosen(
     mut statement: StateStatement,
 ) -> Result<Vec<LeadRecord>, sqlx::Error> {
     statement.push(" order by id, client_id").push(transaction.for_update());
-    read(transaction, statement.plan_anew()).await
+    read(transaction, statement).await
 }
 
 /// As [`lock_chosen`], for at most [`AT_ONCE`] leads after `after`.
@@ -236,6 +236,12 @@ pub(crate) async fn apply_to_all(
     now: DateTime<Utc>,
     mut event: impl FnMut(&LeadRecord) -> Option<LeadEvent>,
 ) -> Result<u64, sqlx::Error> {
+    // Most of the time there is nothing to do, and a transaction would make other writers wait.
+    let mut first = choice();
+    first.push(" limit 1");
+    if db.fetch_optional::<StoredLead>(first).await?.is_none() {
+        return Ok(0);
+    }
     let (mut after, mut count) = (LeadId::default(), 0);
     loop {
         let mut transaction = db.begin().await?;

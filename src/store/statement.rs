@@ -12,37 +12,9 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments as _, FromRow, Postgres, Sqlite, Transaction};
 
 use crate::db::trusted;
+use crate::store::row_arrays::{PostgresArgument, ValuesList, columns_of, rows_from};
 use crate::store::state_db::StateDb;
-
-/// An argument. The engine needs the type of a null too.
-#[derive(Debug, Clone, PartialEq)]
-pub enum StatementArgument {
-    Text(Option<String>),
-    Integer(Option<i64>),
-    Bytes(Option<Vec<u8>>),
-}
-
-macro_rules! argument_from {
-    ($type:ty, $variant:ident, $into:expr) => {
-        impl From<$type> for StatementArgument {
-            fn from(value: $type) -> Self {
-                Self::$variant(Some($into(value)))
-            }
-        }
-        impl From<Option<$type>> for StatementArgument {
-            fn from(value: Option<$type>) -> Self {
-                Self::$variant(value.map($into))
-            }
-        }
-    };
-}
-argument_from!(&str, Text, str::to_owned);
-argument_from!(&String, Text, String::clone);
-argument_from!(String, Text, String::from);
-argument_from!(i64, Integer, i64::from);
-argument_from!(&[u8], Bytes, <[u8]>::to_vec);
-argument_from!(Vec<u8>, Bytes, Vec::from);
-argument_from!(&Vec<u8>, Bytes, Vec::clone);
+pub use crate::store::statement_argument::StatementArgument;
 
 /// A row that both engines can produce: every tuple of texts, integers and bytes, and every struct with `derive(FromRow)`.
 pub trait StateRow: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
@@ -55,13 +27,15 @@ pub struct StateStatement {
     arguments: Vec<StatementArgument>,
     /// Where [`Self::push_bind`] wrote its placeholders.
     pushed: Vec<Range<usize>>,
+    /// What [`Self::push_values`] wrote.
+    lists: Vec<ValuesList>,
     keeps_plan: bool,
 }
 
 impl StateStatement {
     /// A statement, or its beginning.
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
-        Self { text: text.into(), arguments: Vec::new(), pushed: Vec::new(), keeps_plan: true }
+        Self { text: text.into(), arguments: Vec::new(), pushed: Vec::new(), lists: Vec::new(), keeps_plan: true }
     }
 
     /// Gives the next `$n` of the text its value.
@@ -93,12 +67,20 @@ impl StateStatement {
         rows: impl IntoIterator<Item = T>,
         mut fill: impl FnMut(&mut StatementRow<'_>, T),
     ) -> &mut Self {
+        let (text, arguments) = (self.text.len(), self.arguments.len());
+        let mut count = 0;
         self.push("values ");
         for (place, row) in rows.into_iter().enumerate() {
+            count += 1;
             self.push(if place == 0 { "(" } else { ", (" });
             fill(&mut StatementRow { statement: self, is_first: true }, row);
             self.push(")");
         }
+        self.lists.push(ValuesList {
+            text: text..self.text.len(),
+            arguments: arguments..self.arguments.len(),
+            rows: count,
+        });
         self
     }
 
@@ -111,8 +93,9 @@ impl StateStatement {
         self
     }
 
-    /// Appends a statement whose values were all pushed.
+    /// Appends a statement whose values were all pushed, without lists of rows.
     pub fn append(&mut self, other: StateStatement) -> &mut Self {
+        debug_assert!(other.lists.is_empty() && other.pushed.len() == other.arguments.len());
         let mut written = 0;
         for (place, value) in other.pushed.into_iter().zip(other.arguments) {
             self.push(&other.text[written..place.start]).push_bind(value);
@@ -126,11 +109,16 @@ impl StateStatement {
         &self.text
     }
 
-    /// PostgreSQL makes a new plan for each run. A plan that was made while a table was empty reads the whole table in each run.
+    /// PostgreSQL makes a new plan for each run, as it always does for a list of rows. A plan that was made while a table was empty
+    /// reads the whole table in each run.
     #[must_use]
     pub fn plan_anew(mut self) -> Self {
         self.keeps_plan = false;
         self
+    }
+
+    fn keeps_plan(&self) -> bool {
+        self.keeps_plan && self.lists.is_empty()
     }
 
     /// SQLite looks up each `$n` in a list of all earlier ones, which takes seconds for a thousand leads. A `?` is not looked up.
@@ -164,17 +152,52 @@ impl StateStatement {
         (trusted(text), arguments)
     }
 
+    /// Rows are passed as an array for each column, so that the text does not depend on their number. A text with thousands of
+    /// placeholders takes longer to parse than the statement to run.
     fn for_postgres(self) -> (sqlx::SqlStr, PgArguments) {
-        let mut arguments = PgArguments::default();
-        for argument in self.arguments {
+        let has_arrays = !self.lists.is_empty() && self.pushed.len() == self.arguments.len();
+        let (text, arguments) = if has_arrays {
+            self.with_arrays()
+        } else {
+            (self.text.into_owned(), self.arguments.into_iter().map(PostgresArgument::One).collect())
+        };
+        let mut encoded = PgArguments::default();
+        for argument in arguments {
             let added = match argument {
-                StatementArgument::Text(value) => arguments.add(value),
-                StatementArgument::Integer(value) => arguments.add(value),
-                StatementArgument::Bytes(value) => arguments.add(value),
+                PostgresArgument::One(StatementArgument::Text(value)) => encoded.add(value),
+                PostgresArgument::One(StatementArgument::Integer(value)) => encoded.add(value),
+                PostgresArgument::One(StatementArgument::Bytes(value)) => encoded.add(value),
+                PostgresArgument::Texts(values) => encoded.add(values),
+                PostgresArgument::Integers(values) => encoded.add(values),
+                PostgresArgument::ByteTexts(values) => encoded.add(values),
             };
             added.expect("texts, integers and bytes can be encoded");
         }
-        (trusted(self.text.into_owned()), arguments)
+        (trusted(text), encoded)
+    }
+
+    fn with_arrays(self) -> (String, Vec<PostgresArgument>) {
+        let mut text = String::with_capacity(self.text.len());
+        let mut arguments = Vec::new();
+        let mut given: Vec<Option<StatementArgument>> = self.arguments.into_iter().map(Some).collect();
+        let mut lists = self.lists.into_iter().peekable();
+        let (mut written, mut place) = (0, 0);
+        while place < given.len() {
+            if let Some(list) = lists.next_if(|list| list.arguments.start == place) {
+                text.push_str(&self.text[written..list.text.start]);
+                let columns = columns_of(&mut given[list.arguments.clone()], list.rows);
+                text.push_str(&rows_from(&columns, arguments.len()));
+                arguments.extend(columns);
+                (written, place) = (list.text.end, list.arguments.end);
+            } else {
+                text.push_str(&self.text[written..self.pushed[place].start]);
+                arguments.extend(given[place].take().map(PostgresArgument::One));
+                let _ = write!(text, "${}", arguments.len());
+                (written, place) = (self.pushed[place].end, place + 1);
+            }
+        }
+        text.push_str(&self.text[written..]);
+        (text, arguments)
     }
 
     fn sqlite_query(self) -> Query<'static, Sqlite, SqliteArguments> {
@@ -183,7 +206,7 @@ impl StateStatement {
     }
 
     fn postgres_query(self) -> Query<'static, Postgres, PgArguments> {
-        let keeps_plan = self.keeps_plan;
+        let keeps_plan = self.keeps_plan();
         let (text, arguments) = self.for_postgres();
         sqlx::query_with(text, arguments).persistent(keeps_plan)
     }
@@ -194,7 +217,7 @@ impl StateStatement {
     }
 
     fn postgres_rows<T: StateRow>(self) -> QueryAs<'static, Postgres, T, PgArguments> {
-        let keeps_plan = self.keeps_plan;
+        let keeps_plan = self.keeps_plan();
         let (text, arguments) = self.for_postgres();
         sqlx::query_as_with(text, arguments).persistent(keeps_plan)
     }
@@ -395,6 +418,16 @@ mod tests {
         );
         let mut mixed = StateStatement::new("select $1, ").bind(1_i64);
         assert_eq!(mixed.push_bind(2_i64).sqlite_text(), "select $1, $2");
+        let (text, arguments) = statement.clone().with_arrays();
+        assert_eq!(
+            text,
+            "insert into t (a, b) select * from unnest($1::text[], $2::bigint[]) as v (column1, column2) \
+             on conflict do nothing; select 1 where 5 in ($3, $4)"
+        );
+        let (texts, numbers) = (["x", "y"].map(|text| Some(text.to_owned())), [Some(1), Some(2)]);
+        assert_eq!(arguments[0], PostgresArgument::Texts(texts.to_vec()));
+        assert_eq!(arguments[1], PostgresArgument::Integers(numbers.to_vec()));
+        assert_eq!(arguments[3], PostgresArgument::One(StatementArgument::Integer(Some(4))));
         assert_eq!(statement.arguments[2], StatementArgument::Text(Some("y".to_owned())));
     }
 

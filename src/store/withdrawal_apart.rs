@@ -32,7 +32,7 @@ pub(crate) async fn rejections(
         row.push_bind(&lead.id).push_bind(&lead.client_id);
     });
     statement.push(") order by o.seq");
-    let rows: Vec<(String, String, Option<i64>, Option<String>)> = transaction.fetch_all(statement.plan_anew()).await?;
+    let rows: Vec<(String, String, Option<i64>, Option<String>)> = transaction.fetch_all(statement).await?;
     let rejection =
         |(id, client_id, http_status, detail)| (LeadId { id, client_id }, ContentRejection { http_status, detail });
     Ok(rows.into_iter().map(rejection).collect())
