@@ -18,7 +18,7 @@ use conversica_sync::rules::retry::NextStep;
 use conversica_sync::store::decision::{self, DecisionMaker};
 use conversica_sync::store::held::{self, HeldSelection, ReleaseKind, ReleaseOrder, ReleaseOutcome, ReleasedLeads};
 use conversica_sync::store::stuck::RetryOrder;
-use conversica_sync::store::{compare, gone, lead, outcome, stuck};
+use conversica_sync::store::{bulk_decision, compare, gone, lead, outcome, stuck};
 
 on_both_engines!(
     what_is_held_waits_until_it_is_approved,
@@ -31,6 +31,7 @@ on_both_engines!(
     a_row_that_was_seen_again_before_its_lead_was_let_go_does_not_hide_that_conversica_is_told_to_stop,
     who_decided_what_about_whom_is_written_down,
     a_decision_about_many_leads_that_have_just_come_does_not_compare_each_with_each,
+    a_decision_whose_process_has_ended_is_carried_out_by_the_next_pass,
 );
 
 async fn what_is_held_waits_until_it_is_approved(engine: Engine) {
@@ -338,4 +339,26 @@ async fn a_decision_about_many_leads_that_have_just_come_does_not_compare_each_w
     };
     tokio::time::timeout(Duration::from_secs(120), decide).await.expect("each lead is looked at once");
     statuses(&db, &[(LeadStatus::Gone, i64::try_from(MANY).unwrap())]).await;
+}
+
+async fn a_decision_whose_process_has_ended_is_carried_out_by_the_next_pass(engine: Engine) {
+    let place = engine.place();
+    let db = place.state().await;
+    write(&db, &["1", "2", "3"].map(|id| held(id, "a")), 0).await;
+    let all = HeldSelection::default();
+    let shown = held::look(&db, &all).await.unwrap();
+    let order = ReleaseOrder { selection: &all, shown: &shown, release: ReleaseKind::Send, who: &tester() };
+    let mut parts = Vec::new();
+    held::release(&db, order, at(1), |leads| parts.push(leads)).await.unwrap();
+    assert_eq!(parts, [3], "what a progress bar is told");
+    // As if the process had ended after the first lead.
+    db.execute("update lead set status = 'held', hold_reason = 'too_many_changes', held_at = 1 where id <> '1'")
+        .await
+        .unwrap();
+    db.execute("update decision set unfinished = 1").await.unwrap();
+    write(&db, &[held("3", "changed since"), held("4", "a")], 5).await;
+    assert_eq!(bulk_decision::resume(&db, at(6)).await.unwrap(), 1);
+    statuses(&db, &[(LeadStatus::Pending, 2), (LeadStatus::Held, 2)]).await;
+    assert_eq!(row(&db, "2").await.status, "pending");
+    assert_eq!(bulk_decision::resume(&db, at(7)).await.unwrap(), 0, "it is carried out once");
 }
