@@ -2,6 +2,7 @@
 -- process has ended.
 
 alter table decision add column unfinished bigint not null default 0; -- 1: the listed leads have still to be changed
+alter table decision add column until bigint; -- a listed lead that was held, or answered, after this moment is left as it is
 create index decision_unfinished on decision (seq) where unfinished = 1;
 
 drop index decided_by;

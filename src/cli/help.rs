@@ -164,7 +164,7 @@ Examples:
 
 pub const PAUSE: &str = "\
 Examples:
-  conversica-sync pause --reason prices    everybody, until somebody gives unpause
+  conversica-sync pause --reason prices    everybody, until an operator runs unpause
   conversica-sync pause --until 2h         for two hours
   conversica-sync pause --until 2099-12-27T08:00:00Z --reason holidays
   conversica-sync pause --conversation Spring --conversation Fall

@@ -84,7 +84,7 @@ impl HoldReason {
                  backup, then `approve` sends it, `baseline` takes it as delivered"
             }
             HoldReason::MappingChanged => {
-                "`approve` sends all of them as [lead] has it now: an update to a person whom Conversica knows, a first message to \
+                "`approve` sends all of them as [lead] has it now: an update to a person that Conversica knows, a first message to \
                  anybody else; `baseline` sends only later changes"
             }
             HoldReason::Staged => "the next pass decides about them: nothing has to be done",

@@ -9,17 +9,18 @@ use crate::conversica::lead::LeadId;
 use crate::rules::lead_event::LeadEvent;
 use crate::rules::lead_record::LeadRecord;
 use crate::store::decision::{self, DecisionAction, DecisionMaker};
-use crate::store::instant;
 use crate::store::lead_record::{self, AT_ONCE};
 use crate::store::state_db::StateDb;
 use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::{instant, micros};
 
 /// A decision whose leads are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListedDecision {
     seq: i64,
     event: BulkEvent,
-    at: DateTime<Utc>,
+    /// A lead that was held, or answered, after this moment has changed since it was shown.
+    until: DateTime<Utc>,
     /// How many leads it concerns.
     pub leads: u64,
 }
@@ -42,9 +43,9 @@ impl BulkEvent {
         named.into_iter().find(|(named, _)| named.name() == action).map(|(_, event)| event)
     }
 
-    /// The event of a listed lead; `None` if the lead has changed since the decision.
-    fn of_lead(self, record: &LeadRecord, decided_at: DateTime<Utc>) -> Option<LeadEvent> {
-        let is_older = |at: Option<DateTime<Utc>>| at.is_none_or(|at| at <= decided_at);
+    /// The event of a listed lead; `None` if the lead has changed since it was shown.
+    fn of_lead(self, record: &LeadRecord, until: DateTime<Utc>) -> Option<LeadEvent> {
+        let is_older = |at: Option<DateTime<Utc>>| at.is_none_or(|at| at <= until);
         match self {
             Self::Approve => is_older(record.held_at).then_some(LeadEvent::Approved),
             Self::Baseline => is_older(record.held_at).then_some(LeadEvent::Baselined),
@@ -60,6 +61,7 @@ pub(crate) struct NewDecision<'a> {
     pub who: &'a DecisionMaker,
     /// What the leads were held for, if there is one reason.
     pub reason: Option<&'a str>,
+    pub until: DateTime<Utc>,
 }
 
 /// Lists the leads that `choose` selects: id and client. The decision is carried out by [`finish`].
@@ -69,15 +71,15 @@ pub(crate) async fn list(
     choose: StateStatement,
     now: DateTime<Utc>,
 ) -> Result<ListedDecision, sqlx::Error> {
-    let NewDecision { action, who, reason } = decision;
+    let NewDecision { action, who, reason, until } = decision;
     let event = BulkEvent::of(action.name()).ok_or(sqlx::Error::RowNotFound)?;
     let (seq,): (i64,) = transaction.fetch_one(decision::begin_statement(action, who, reason, now)).await?;
     let mut list = StateStatement::new("insert into decided (decision_seq, id, client_id) select ");
     list.push_bind(seq).push(", id, client_id from (").append(choose).push(") chosen");
     let leads = transaction.execute(list).await?;
-    let count = StateStatement::new("update decision set leads = $1, unfinished = 1 where seq = $2");
-    transaction.execute(count.bind(i64::try_from(leads).unwrap_or(i64::MAX)).bind(seq)).await?;
-    Ok(ListedDecision { seq, event, at: now, leads })
+    let count = StateStatement::new("update decision set leads = $1, until = $2, unfinished = 1 where seq = $3");
+    transaction.execute(count.bind(i64::try_from(leads).unwrap_or(i64::MAX)).bind(micros(until)).bind(seq)).await?;
+    Ok(ListedDecision { seq, event, until, leads })
 }
 
 /// Changes the listed leads. `done` is told how many leads each part had.
@@ -115,7 +117,7 @@ async fn finish_some(
     let Some(last) = leads.last().cloned() else { return Ok(None) };
     let mut transaction = db.begin().await?;
     let records = lead_record::lock(&mut transaction, &leads).await?;
-    lead_record::apply(&mut transaction, records, now, |record| listed.event.of_lead(record, listed.at)).await?;
+    lead_record::apply(&mut transaction, records, now, |record| listed.event.of_lead(record, listed.until)).await?;
     transaction.commit().await?;
     Ok(Some((leads.len() as u64, last)))
 }
@@ -123,12 +125,12 @@ async fn finish_some(
 /// Continues the decisions that an earlier process left unfinished. Returns how many there were.
 pub async fn resume(db: &StateDb, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let unfinished: Vec<(i64, i64, String, i64)> =
-        db.fetch_all("select seq, at, action, leads from decision where unfinished = 1 order by seq").await?;
+        db.fetch_all("select seq, until, action, leads from decision where unfinished = 1 order by seq").await?;
     let mut resumed = 0;
-    for (seq, at, action, leads) in unfinished {
+    for (seq, until, action, leads) in unfinished {
         let Some(event) = BulkEvent::of(&action) else { continue };
         let leads = u64::try_from(leads).unwrap_or(0);
-        finish(db, ListedDecision { seq, event, at: instant(at), leads }, now, |_| ()).await?;
+        finish(db, ListedDecision { seq, event, until: instant(until), leads }, now, |_| ()).await?;
         resumed += 1;
     }
     Ok(resumed)

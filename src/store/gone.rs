@@ -91,9 +91,9 @@ pub async fn let_go(db: &StateDb, since: Option<DateTime<Utc>>, now: DateTime<Ut
 /// them. Each poll calls it too, in case an earlier process crashed before this step. Returns how many stops it queued.
 pub async fn settle(db: &StateDb, on_delete: OnDelete, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let choice = || {
-        let mut owed = lead_record::choose();
-        owed.push("status = 'gone' and urgent = 1");
-        owed
+        let mut untold = lead_record::choose();
+        untold.push("status = 'gone' and urgent = 1");
+        untold
     };
     let mut stops = 0;
     let event = |record: &LeadRecord| match on_delete {

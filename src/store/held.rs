@@ -228,7 +228,7 @@ pub async fn release(
     let mut transaction = db.begin().await?;
     let mut chosen = StateStatement::new("select id, client_id from lead where ");
     push_released(&mut chosen, selection, Some(newest), release);
-    let decision = NewDecision { action: release.action(), who, reason: shown.only_reason() };
+    let decision = NewDecision { action: release.action(), who, reason: shown.only_reason(), until: newest };
     let listed = bulk_decision::list(&mut transaction, decision, chosen, now).await?;
     if i64::try_from(listed.leads).is_ok_and(|leads| leads > shown.leads) {
         // More leads are held than the operator was shown: some joined after the count was read.

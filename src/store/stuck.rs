@@ -60,7 +60,7 @@ pub async fn requeue(
     let mut chosen = StateStatement::new("select id, client_id from lead where ");
     push_stuck(&mut chosen, names.into_iter(), ids);
     let mut transaction = db.begin().await?;
-    let retry = NewDecision { action: DecisionAction::Retry, who, reason: None };
+    let retry = NewDecision { action: DecisionAction::Retry, who, reason: None, until: now };
     let listed = bulk_decision::list(&mut transaction, retry, chosen, now).await?;
     if listed.leads == 0 {
         // Without leads there is no decision to record.
