@@ -87,7 +87,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
 }
 
 /// The address to connect to, for a listening address.
-fn reachable(listen: SocketAddr) -> anyhow::Result<SocketAddr> {
+pub(super) fn reachable(listen: SocketAddr) -> anyhow::Result<SocketAddr> {
     if listen.port() == 0 {
         return Err(SetupError::new(
             format!("`admin.listen` is {listen}: with port 0 only the daemon's log says where it listens"),
@@ -101,6 +101,11 @@ fn reachable(listen: SocketAddr) -> anyhow::Result<SocketAddr> {
         ip => ip,
     };
     Ok(SocketAddr::new(ip, listen.port()))
+}
+
+/// Whether the daemon, or another server, answers at this address.
+pub(super) async fn is_serving(address: SocketAddr) -> bool {
+    matches!(timeout(TIME_LIMIT, ask(address, "/healthz")).await, Ok(Ok(_)))
 }
 
 /// Without the client for Conversica, which needs root certificates even for plain HTTP.

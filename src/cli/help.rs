@@ -181,6 +181,16 @@ Examples:
 
 Exit codes: 0 ended, 2 usage or configuration, or that is not paused.";
 
+pub const DASHBOARD: &str = "\
+Examples:
+  conversica-sync dashboard
+  xdg-open \"$(conversica-sync dashboard)\"
+
+The link is valid for ten minutes and signs in once; the session lasts twelve hours at most. No token is needed: whoever may \
+write the state may decide anyway.
+
+Exit codes: 0 printed, 2 usage or configuration, or there is no state yet.";
+
 pub const BACKUP: &str = "\
 Examples:
   conversica-sync backup /var/backups/conversica-sync-state.db

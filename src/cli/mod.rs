@@ -6,6 +6,7 @@ pub mod check;
 pub mod completions;
 pub mod config;
 pub mod context;
+mod dashboard;
 pub mod demo;
 pub mod health;
 mod help;
@@ -110,6 +111,9 @@ pub enum CliCommand {
     /// End a pause
     #[command(after_help = help::UNPAUSE)]
     Unpause(pause::UnpauseArgs),
+    /// Print a link that signs in to the dashboard of the running daemon, once
+    #[command(after_help = help::DASHBOARD)]
+    Dashboard(dashboard::Args),
     /// Copy an SQLite state into a file, while the daemon runs
     #[command(after_help = help::BACKUP)]
     Backup(backup::Args),
@@ -178,6 +182,7 @@ pub async fn dispatch(cli: CommandLine) -> anyhow::Result<ExitCode> {
         CliCommand::Resume => resume::run(file).await,
         CliCommand::Pause(args) => pause::run(args, file).await,
         CliCommand::Unpause(args) => pause::end(args, file).await,
+        CliCommand::Dashboard(args) => dashboard::run(args, file).await,
         CliCommand::Backup(args) => backup::run(args, file).await,
         CliCommand::Restored => backup::restored(file).await,
         CliCommand::Triggers { command } => triggers::run(command, file).await,

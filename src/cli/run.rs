@@ -9,6 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::cli::context::{ExitCode, settings};
+use crate::cli::dashboard;
 use crate::cli::signal::stop_on_signal;
 use crate::config::reload::reload;
 use crate::config::{LoadedConfig, ProcessEnvironment, ServiceSettings, load};
@@ -19,6 +20,8 @@ pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings(file)?;
     let stop = stop_on_signal()?;
     let hang_up = signal(SignalKind::hangup())?;
+    let link = dashboard::print_link_on_terminal(Arc::new(loaded.settings.clone()));
+    let _link = AbortOnDropHandle::new(tokio::spawn(link));
     let (running, changes) = watch::channel(Arc::new(loaded.settings.clone()));
     let _follow = AbortOnDropHandle::new(tokio::spawn(follow(hang_up, loaded, running)));
     daemon::run(changes, Arc::new(RunTally::default()), stop).await?;

@@ -378,7 +378,7 @@ pub struct AdminSettings {
     /// Address and port; port 0 picks a free one.
     #[schemars(with = "String", extend("x-kind" = "address"))]
     pub listen: SocketAddr,
-    /// Opens the dashboard; required off loopback.
+    /// Signs in to the dashboard; required off loopback.
     #[schemars(with = "Option<String>", extend("x-secret" = "secret"))]
     pub token: Option<SecretString>,
 }

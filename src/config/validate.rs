@@ -56,6 +56,19 @@ pub fn check(
             "Set `token_file` under [admin], or listen on 127.0.0.1.",
         );
     }
+    if let Some(token) = &settings.admin.token
+        && !settings.admin.listen.ip().is_loopback()
+        && token.expose_secret().chars().count() < SHORTEST_ADMIN_TOKEN
+    {
+        report.problem(
+            "admin.token",
+            format!(
+                "`admin.token` has fewer than {SHORTEST_ADMIN_TOKEN} characters, and `admin.listen` is {}, open to other machines",
+                settings.admin.listen
+            ),
+            "Make a long one: `openssl rand -hex 32 > admin_token`, named by `token_file` under [admin].",
+        );
+    }
     let state = &settings.state;
     for (key, keep) in [("state.keep_outcomes", state.keep_outcomes), ("state.keep_received", state.keep_received)] {
         if keep.is_zero() {
@@ -63,6 +76,9 @@ pub fn check(
         }
     }
 }
+
+/// Where other machines can guess. 20 random letters and digits are more than 100 bits.
+const SHORTEST_ADMIN_TOKEN: usize = 20;
 
 fn source(source: &SourceSettings, report: &mut ValidationReport<'_>) {
     match (&source.table, &source.query) {

@@ -22,6 +22,7 @@ use crate::rules::lead_status::LeadStatus;
 use crate::sandbox::{self, RunningSandbox, play};
 use crate::send::tally::RunTally;
 use crate::status::StatusReport;
+use crate::store::sign_in;
 use crate::store::state_db::StateDb;
 use crate::{clock, daemon};
 
@@ -87,13 +88,14 @@ pub async fn run(ending: DemoEnding, stop: CancellationToken) -> anyhow::Result<
     let daemon_stop = stop.child_token();
     let tally = Arc::new(RunTally::default());
     let state_url = settings.state.url.expose_secret().to_owned();
+    let dashboard = settings.admin.listen;
     let mut daemon = tokio::spawn(daemon::run(watch::channel(Arc::new(settings)).1, tally, daemon_stop.clone()));
     let shown = tokio::select! {
         // The signal first: a daemon that ends because of it has not ended by itself.
         biased;
         () = stop.cancelled() => Ok(()),
         ended = &mut daemon => return ended.context("the daemon failed")?.and_then(|()| anyhow::bail!("the daemon ended by itself")),
-        shown = show(ending, &crm_file, &state_url, &sandbox) => shown,
+        shown = show(ending, &crm_file, &state_url, dashboard, &sandbox) => shown,
     };
     daemon_stop.cancel();
     daemon.await.context("the daemon failed")??;
@@ -133,13 +135,25 @@ fn settings(
 }
 
 /// The first pass, then rounds of changes, until the demo ends.
-async fn show(ending: DemoEnding, crm_file: &Path, state_url: &str, sandbox: &RunningSandbox) -> anyhow::Result<()> {
+async fn show(
+    ending: DemoEnding,
+    crm_file: &Path,
+    state_url: &str,
+    dashboard: SocketAddr,
+    sandbox: &RunningSandbox,
+) -> anyhow::Result<()> {
     let settled = settle(state_url, clock::now()).await?;
     say(format_args!(
         "First pass: {} leads delivered, {} invalid rows left out and reported.\n",
         settled.leads(LeadStatus::InSync),
         settled.leads(LeadStatus::Invalid)
     ));
+    if ending == DemoEnding::OnSignal {
+        let state = StateDb::open_existing_state(state_url).await?;
+        let code = sign_in::offer(&state, clock::now()).await?;
+        state.close().await;
+        say(format_args!("The dashboard, signed in (this link works once): http://{dashboard}/enter?code={code}\n"));
+    }
     for line in homecoming::one_conversation(crm_file, PATIENCE).await? {
         say(line);
     }

@@ -41,6 +41,7 @@ pub mod record;
 pub mod restored_state;
 pub(crate) mod row_arrays;
 pub mod server_clock;
+pub mod sign_in;
 pub mod state_db;
 pub mod state_failure;
 pub mod state_header;

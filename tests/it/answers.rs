@@ -171,7 +171,7 @@ fn what_was_said_is_shown_of_every_answer_and_never_more_than_a_line() {
     assert_eq!(kept, ["nothing"; 4], "one copy, in the journal");
 
     let watched = Watched::start(&scene);
-    let page = Browsing::of(&watched.address).get("/leads/1");
+    let page = Browsing::signed_in(&scene, &watched.address).get("/leads/1");
     assert!(page.text().contains("{ \"message\": \"Lead [31m accepted\", \"status\": true }"), "{}", page.body);
 }
 

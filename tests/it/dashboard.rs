@@ -41,7 +41,7 @@ fn the_overview_says_whether_it_works_and_what_is_stuck() {
     let endpoint = picky();
     let scene = Scene::new(&endpoint.url(), 3);
     let watched = Watched::start(&scene);
-    let browsing = Browsing::of(&watched.address);
+    let browsing = Browsing::signed_in(&scene, &watched.address);
     scene.wait_for_status("the first pass", SOON, |status| status["leads"]["in_sync"] == 3);
     let page = browsing.wait_for("/", "All is well: Conversica holds what the CRM says");
     page.is_strict();
@@ -51,8 +51,15 @@ fn the_overview_says_whether_it_works_and_what_is_stuck() {
     let page = browsing.wait_for("/", "Working, and 1 lead needs a person");
     assert!(page.text().contains("422: the name looks odd"), "{}", page.body);
     assert!(page.body.contains("<a href=\"/leads/2\">2</a>"), "{}", page.body);
-    assert!(!page.body.contains("/act/"), "nobody has signed in: {}", page.body);
-    assert!(page.text().contains("set token_file under [admin]"), "{}", page.text());
+    let counts = Browsing::of(&watched.address).get("/");
+    counts.is_strict();
+    assert!(!counts.body.contains("/act/"), "nobody has signed in: {}", counts.body);
+    for said in ["Working, and 1 lead needs a person", "Without signing in you see counts, and no people."] {
+        assert!(counts.text().contains(said), "{said}: {}", counts.text());
+    }
+    for hidden in ["the name looks odd", "/leads/2\""] {
+        assert!(!counts.body.contains(hidden), "{hidden}: {}", counts.body);
+    }
 
     let list = browsing.get("/leads?status=rejected");
     list.is_strict();
@@ -79,7 +86,7 @@ fn the_api_says_what_the_commands_say() {
     let endpoint = picky();
     let scene = Scene::new(&endpoint.url(), 3);
     let watched = Watched::start(&scene);
-    let browsing = Browsing::of(&watched.address);
+    let browsing = Browsing::signed_in(&scene, &watched.address);
     scene.wait_for_status("the first pass", SOON, |status| status["leads"]["in_sync"] == 3);
     one_is_rejected(&scene);
     browsing.wait_for("/", "Working, and 1 lead needs a person");
@@ -115,7 +122,7 @@ fn what_a_row_or_conversica_says_is_text_and_nothing_else() {
         scene.crm(&format!("insert into leads values ('{id}', '{name}', '{name}', 'a{n}@example.com', 'Rae', 0)"));
     }
     let watched = Watched::start(&scene);
-    let browsing = Browsing::of(&watched.address);
+    let browsing = Browsing::signed_in(&scene, &watched.address);
     scene.wait_for_status("all are rejected", SOON, |status| status["leads"]["rejected"] == ids.len());
     let overview = browsing.wait_for("/", "5 leads need a person");
     let list = browsing.get("/leads?status=rejected&reason=%3Cscript%3E");
@@ -140,7 +147,7 @@ fn what_a_row_or_conversica_says_is_text_and_nothing_else() {
 }
 
 #[test]
-fn without_a_token_this_machine_reads_and_nobody_acts() {
+fn without_a_token_this_machine_sees_counts_and_nobody_sees_people() {
     let endpoint = StandIn::accepting();
     let scene = Scene::new(&endpoint.url(), 1);
     let watched = Watched::start(&scene);
@@ -157,13 +164,45 @@ fn without_a_token_this_machine_reads_and_nobody_acts() {
         }
         assert_eq!(browsing.get_with("/healthz", &[(name, value)]).status, 200);
     }
-    assert_eq!(browsing.get_with("/leads/1", &[("host", "localhost")]).status, 200);
-    for deed in ["/act/resume", "/act/approve", "/act/retry?id=1"] {
-        let asked = browsing.get(deed);
-        assert!(asked.status == 403 && asked.text().contains("set token_file under [admin]"), "{}", asked.body);
-        assert_eq!(browsing.post(deed, &[("shown", "1-1"), ("id", "1")], &[]).status, 403);
+    // A plain proxy on this machine asks just like this, for anybody.
+    for path in ["/leads", "/leads/1", "/leads/?id=1", "/leads?q=1", "/act/resume", "/act/approve", "/act/retry?id=1"] {
+        let page = browsing.get_with(path, &[("host", "localhost")]);
+        assert!(page.status == 303 && page.body.is_empty(), "{path}: {}", page.status);
+        assert!(page.location.is_some_and(|next| next.starts_with("/login?next=")), "{path}");
     }
+    for path in ["/api/leads", "/api/lead/1", "/api/lead/?id=1"] {
+        assert_eq!(browsing.get(path).status, 401, "{path}");
+    }
+    assert_eq!(browsing.get("/api/status").json()["leads"]["in_sync"], 1);
+    assert_eq!(browsing.post("/act/resume", &[("shown", "1-1"), ("id", "1")], &[]).status, 303);
     assert_eq!(browsing.post("/login", &[("token", "")], &[]).status, 404, "there is none");
+    assert!(browsing.get("/login").text().contains("conversica-sync dashboard"));
+    watched.end();
+}
+
+#[test]
+fn a_link_from_the_command_line_signs_in_once() {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::new(&endpoint.url(), 1);
+    let none = scene.cli().run(&["dashboard", "--address", "127.0.0.1:9"]).expect_code(2);
+    assert!(none.stderr.contains("there is no state yet"), "{none}");
+    let mut watched = Watched::start(&scene);
+    scene.wait_for_status("the first pass", SOON, |status| status["leads"]["in_sync"] == 1);
+    let link = Browsing::link(&scene, &watched.address).expect("there is a state");
+    let mut browsing = Browsing::of(&watched.address);
+    for wrong in ["/enter", "/enter?code=", "/enter?code=0123456789abcdef"] {
+        let page = browsing.get(wrong);
+        assert!(page.status == 401 && page.header("set-cookie").is_empty(), "{wrong}: {}", page.status);
+    }
+    let entered = browsing.get(&link);
+    assert_eq!((entered.status, entered.location.as_deref()), (303, Some("/")));
+    let again = browsing.get(&link);
+    assert!(again.status == 401 && again.text().contains("This link was used"), "{}", again.text());
+    browsing.keep_cookie(&entered);
+    assert!(browsing.get("/leads/1").text().contains("Lead 1 in_sync"));
+    assert_eq!(browsing.get("/act/retry?status=rejected").status, 200, "and may act");
+    let line = watched.daemon.wait_for_line("signed in to the dashboard with a link", SOON);
+    assert!(!line.contains("code="), "{line}");
     watched.end();
 }
 
@@ -219,22 +258,44 @@ fn with_a_token_nothing_is_shown_without_it() {
 }
 
 #[test]
-fn wrong_tokens_are_slowed_and_the_right_one_is_always_let_in() {
+fn after_ten_wrong_tokens_none_is_tried_and_who_is_signed_in_stays() {
     let endpoint = StandIn::accepting();
     let mut scene = Scene::new(&endpoint.url(), 1);
-    let (mut watched, browsing) = guarded(&mut scene);
-    let tries: Vec<Page> = (0..14).map(|n| browsing.post("/login", &[("token", &format!("wrong {n}"))], &[])).collect();
+    let (mut watched, mut browsing) = guarded(&mut scene);
+    scene.wait_for_status("the first pass", SOON, |status| status["leads"]["in_sync"] == 1);
+    browsing.sign_in(TOKEN);
+    let stranger = Browsing::of(&watched.address);
+    let tries: Vec<Page> = (0..14).map(|n| stranger.post("/login", &[("token", &format!("wrong {n}"))], &[])).collect();
     assert!(tries.iter().take(10).all(|page| page.status == 401), "told what is wrong");
-    let last = tries.last().expect("some");
-    assert_eq!(last.status, 429);
-    assert!(last.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds <= 60));
-    assert_eq!(browsing.get_with("/api/status", &[("authorization", "Bearer wrong")]).status, 429);
+    for late in &tries[10..] {
+        assert_eq!(late.status, 429);
+        assert!(late.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds <= 60));
+    }
+    assert_eq!(stranger.get_with("/api/status", &[("authorization", "Bearer wrong")]).status, 429);
     assert!(tries.iter().all(|page| page.header("set-cookie").is_empty()));
-    assert_eq!(browsing.post("/login", &[("token", TOKEN)], &[]).status, 303);
-    let line = watched.daemon.wait_for_line("wrong admin token", SOON);
-    assert!(!line.contains("wrong 0"), "{line}");
-    assert_eq!(watched.daemon.stderr().matches("wrong admin token").count(), 1);
+    // Otherwise a guess could be told right from wrong at any rate.
+    assert_eq!(stranger.post("/login", &[("token", TOKEN)], &[]).status, 429);
+    assert_eq!(browsing.get("/leads/1").status, 200);
+    let link = Browsing::link(&scene, &watched.address).expect("a link");
+    assert_eq!(stranger.get(&link).status, 303, "the command line lets in");
+    let line = watched.daemon.wait_for_line("too many wrong admin tokens", SOON);
+    assert!(!line.contains("wrong 9"), "{line}");
+    assert_eq!(watched.daemon.stderr().matches("a request carried a wrong admin token").count(), 1);
     watched.end();
+}
+
+#[test]
+fn a_short_token_is_refused_where_other_machines_can_guess_it() {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::new(&endpoint.url(), 1);
+    scene.set_text("admin", "token", "nineteen characters");
+    scene.set_text("admin", "listen", "127.0.0.1:0");
+    scene.cli().run(&["config", "show"]).expect_code(0);
+    scene.set_text("admin", "listen", "0.0.0.0:0");
+    let refused = scene.cli().run(&["config", "show"]).expect_code(2);
+    assert!(refused.stderr.contains("fewer than 20 characters"), "{refused}");
+    scene.set_text("admin", "token", "twenty characters ok");
+    scene.cli().run(&["config", "show"]).expect_code(0);
 }
 
 fn nothing_is_sent_unconfirmed(mut scene: Scene, endpoint: &StandIn) {
@@ -385,7 +446,7 @@ fn a_long_list_is_told_page_by_page() {
     let mut scene = Scene::new(&endpoint.url(), 120);
     scene.set("safety", "first_run", "");
     let watched = Watched::start(&scene);
-    let browsing = Browsing::of(&watched.address);
+    let browsing = Browsing::signed_in(&scene, &watched.address);
     browsing.wait_for("/", "120 leads wait for your decision");
     let (mut seen, mut link) = (Vec::new(), Some("/leads".to_owned()));
     while let Some(page) = link.take().map(|link| browsing.get(&link)) {
@@ -408,7 +469,7 @@ fn a_state_that_is_away_is_said() {
     let endpoint = StandIn::accepting();
     let scene = Scene::on(Engine::Postgres, &endpoint.url(), 1);
     let watched = Watched::start(&scene);
-    let browsing = Browsing::of(&watched.address);
+    let browsing = Browsing::signed_in(&scene, &watched.address);
     browsing.wait_for("/", "All is well: Conversica holds");
     scene.state("alter schema conversica_sync rename to mislaid");
     let page = wait_for("it is said", SOON, || Some(browsing.get("/")).filter(|page| page.status == 503));

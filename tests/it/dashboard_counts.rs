@@ -46,7 +46,7 @@ fn more_than_a_thousand_leads_of_each_kind_are_counted_exactly(engine: Engine) {
     let endpoint = StandIn::accepting();
     let scene = crowded(engine, &endpoint);
     let watched = Watched::start(&scene);
-    let browsing = Browsing::of(&watched.address);
+    let browsing = Browsing::signed_in(&scene, &watched.address);
     scene.wait_for_status("a poll", SOON, |status| status["last_poll"].is_object());
     let page = browsing.wait_for("/", "1,380 leads wait for your decision");
     says(
@@ -82,7 +82,7 @@ fn assumed_leads_are_shown_as_never_sent_on_every_page(engine: Engine) {
     let mut scene = Scene::on(engine, &endpoint.url(), 1_370);
     scene.set_text("safety", "first_run", "baseline");
     let watched = Watched::start(&scene);
-    let browsing = Browsing::of(&watched.address);
+    let browsing = Browsing::signed_in(&scene, &watched.address);
     scene.wait_for_status("the baseline", SOON, |status| status["leads"]["assumed"] == 1370);
     let page = browsing.wait_for("/", "1,370 leads are assumed known to Conversica, never sent");
     says(&page, &["assumed 1,370 assumed known to Conversica, never sent", "in_sync 0"]);

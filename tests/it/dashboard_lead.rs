@@ -30,7 +30,7 @@ fn a_value_that_was_cleaned_or_left_out_is_noted_on_the_page_of_its_lead(engine:
     let broken = engine.pick("'1 Main St' || char(10) || 'Apt 4'", "E'1 Main St\\nApt 4'");
     scene.crm(&format!("update leads set street = {broken}, created = '0000-00-00' where id = 1"));
     let watched = Watched::start(&scene);
-    let browsing = Browsing::of(&watched.address);
+    let browsing = Browsing::signed_in(&scene, &watched.address);
     scene.wait_for_status("the first pass", SOON, |status| status["leads"]["in_sync"] == 2);
     let notes = [
         "address: line breaks became commas (column \"street\")",
@@ -61,7 +61,7 @@ fn a_damaged_post_that_may_be_an_opt_out_is_shown_with_what_to_do_until_an_opera
     let mut receiver = Receiver::start(&scene);
     let line = receiver.daemon.wait_for_line("\"message\":\"admin listening\"", SOON);
     let line: Value = serde_json::from_str(&line).expect("a line of the log");
-    let browsing = Browsing::of(line["address"].as_str().expect("an address"));
+    let browsing = Browsing::signed_in(&scene, line["address"].as_str().expect("an address"));
     scene.wait_for_status("the first pass", SOON, |status| status["leads"]["in_sync"] == 3);
     assert_eq!(receiver.post("/conversica/lead", r#"{"id":"2","doNotEmail":true,"leadStatus":"cut"#).status, 400);
     assert_eq!(receiver.post("/conversica/lead", r#"{"id":"3","doNotEmail":true}"#).status, 200);
@@ -105,7 +105,7 @@ fn rows_without_a_key_are_shown_with_what_to_do(engine: Engine) {
     scene.crm("insert into leads (id, first_name, last_name, email, owner_name) values (3, 'Ann', 'Bell', 'a@b.example', 'Rae')");
     scene.set_text("source", "key", "code");
     let watched = Watched::start(&scene);
-    let browsing = Browsing::of(&watched.address);
+    let browsing = Browsing::signed_in(&scene, &watched.address);
     scene.wait_for_status("the first pass", SOON, |status| status["leads"]["in_sync"] == 2);
     let page = browsing.wait_for("/", "Working, and 1 row of the CRM has no usable key");
     for said in ["Rows without a usable key: 1", "conversica-sync check"] {

@@ -20,7 +20,7 @@ use super::frame::{PageFrame, QueryParameters, away, note, page};
 use super::verdict::counted;
 use super::visitor::page_of_ours;
 use crate::admin::dashboard::board::DashboardContext;
-use crate::admin::dashboard::session::DashboardVisitor;
+use crate::admin::dashboard::session::{DashboardVisitor, PeopleVisitor};
 use crate::db::discreet::in_words;
 use crate::error::SetupError;
 use crate::rules::lead_status::LeadStatus;
@@ -257,7 +257,7 @@ fn confirm(
 /// The page that asks for confirmation.
 pub async fn ask(
     State(board): State<Arc<DashboardContext>>,
-    visitor: DashboardVisitor,
+    PeopleVisitor(visitor): PeopleVisitor,
     Path(name): Path<String>,
     RawQuery(asked): RawQuery,
 ) -> Response {
@@ -279,7 +279,7 @@ pub async fn ask(
 /// Handles the form of that page.
 pub async fn act(
     State(board): State<Arc<DashboardContext>>,
-    visitor: DashboardVisitor,
+    PeopleVisitor(visitor): PeopleVisitor,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -349,17 +349,10 @@ async fn decided(
     done
 }
 
+/// For a visitor with the bearer token, which has no forms.
 fn may_not(board: &DashboardContext, visitor: &DashboardVisitor) -> Response {
-    const WHAT: &str = "To act here, sign in with the admin token.";
-    let (cure, link) = if board.door.has_token() {
-        ("", Some(("Sign in", "/login")))
-    } else {
-        (
-            "There is none: set `token_file` under [admin] and start `run` again, or use the commands.",
-            Some(("Overview", "/")),
-        )
-    };
-    note(StatusCode::FORBIDDEN, PageFrame::of(board, visitor, "Not done"), WHAT, cure, link)
+    const WHAT: &str = "To act here, sign in.";
+    note(StatusCode::FORBIDDEN, PageFrame::of(board, visitor, "Not done"), WHAT, "", Some(("Sign in", "/login")))
 }
 
 fn unknown(board: &DashboardContext, visitor: &DashboardVisitor) -> Response {

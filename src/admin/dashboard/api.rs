@@ -9,11 +9,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::counts_only::report_without_people;
 use super::frame::QueryParameters;
 use super::lead::{LeadDetails, LeadLookup, LeadRequest};
 use super::list::ListRequest;
 use crate::admin::dashboard::board::DashboardContext;
-use crate::admin::dashboard::session::DashboardVisitor;
+use crate::admin::dashboard::session::{DashboardVisitor, PeopleVisitor};
 use crate::admin::judgement;
 use crate::story::document;
 use crate::story::entry::StoryEntry;
@@ -21,16 +22,17 @@ use crate::story::entry::StoryEntry;
 /// The most leads in one answer.
 const MOST: i64 = 1000;
 
-pub async fn status(State(board): State<Arc<DashboardContext>>, _: DashboardVisitor) -> Response {
+pub async fn status(State(board): State<Arc<DashboardContext>>, visitor: DashboardVisitor) -> Response {
     match board.desk.window.report().await {
-        Some(report) => Json(&*report).into_response(),
+        Some(report) if visitor.sees_people() => Json(&*report).into_response(),
+        Some(report) => Json(report_without_people(&report)).into_response(),
         None => away(),
     }
 }
 
 pub async fn leads(
     State(board): State<Arc<DashboardContext>>,
-    _: DashboardVisitor,
+    _: PeopleVisitor,
     RawQuery(asked): RawQuery,
 ) -> Response {
     let asked = QueryParameters::read(asked.unwrap_or_default().as_bytes());
@@ -60,7 +62,7 @@ pub async fn leads(
 
 pub async fn lead(
     State(board): State<Arc<DashboardContext>>,
-    _: DashboardVisitor,
+    _: PeopleVisitor,
     path: Result<Path<String>, PathRejection>,
     RawQuery(asked): RawQuery,
 ) -> Response {
@@ -72,7 +74,7 @@ pub async fn lead(
 
 pub async fn lead_asked(
     State(board): State<Arc<DashboardContext>>,
-    _: DashboardVisitor,
+    _: PeopleVisitor,
     RawQuery(asked): RawQuery,
 ) -> Response {
     tell(&board, &LeadRequest::by_query(asked)).await

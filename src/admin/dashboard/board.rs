@@ -9,11 +9,11 @@ use crate::admin::dashboard::details::OverviewDetails;
 use crate::admin::dashboard::door::AccessPolicy;
 use crate::admin::dashboard::row_notes::RowNotes;
 use crate::admin::dashboard::session::SessionTable;
+use crate::admin::dashboard::token_guard::TokenGuard;
 use crate::admin::window::CachedStatus;
 use crate::clock;
 use crate::config::ServiceSettings;
 use crate::conversica::token::TokenVeil;
-use crate::receive::credentials::LoginFailures;
 use crate::status::StatusReport;
 use crate::store::state_db::StateDb;
 
@@ -25,7 +25,7 @@ pub struct DashboardContext {
     /// The name of the session's cookie. It includes the port, because browsers share cookies between ports.
     pub(crate) cookie: String,
     pub(crate) sessions: SessionTable,
-    pub(crate) failures: Mutex<LoginFailures>,
+    pub(crate) token_guard: Mutex<TokenGuard>,
     pub(crate) overview: CachedStatus<(StatusReport, OverviewDetails)>,
     pub(crate) row_notes: RowNotes,
     /// Serialises decisions.
@@ -40,7 +40,7 @@ impl DashboardContext {
             settings,
             cookie: format!("conversica_sync_{}", listens_on.port()),
             sessions: SessionTable::default(),
-            failures: Mutex::default(),
+            token_guard: Mutex::default(),
             overview: CachedStatus::default(),
             row_notes: RowNotes::default(),
             acting: tokio::sync::Mutex::default(),

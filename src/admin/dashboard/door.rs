@@ -1,8 +1,9 @@
 //! The dashboard's access rules, applied to a request. Pure.
 //!
-//! Without a token the dashboard serves only this machine, and only for reading. "This machine" means the listener's own address
-//! and the host name that the browser requested: a foreign page whose host name resolves to 127.0.0.1 (DNS rebinding) requests
-//! its own name. A proxy forwards for others, so a request through one is not from this machine.
+//! People are shown to signed-in visitors and to requests with the token. Without a token the dashboard shows counts to this machine
+//! without signing in. "This machine" means the listener's own address and the host name that the browser requested: a foreign page
+//! whose host name resolves to 127.0.0.1 (DNS rebinding) requests its own name. A proxy forwards for others, and need not say so:
+//! hence counts only.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -24,8 +25,8 @@ pub struct AccessPolicy {
 /// The rights of a request without session and token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnonymousAccess {
-    /// Read everything, change nothing.
-    MayRead,
+    /// See counts, and no people.
+    MayCount,
     /// Sign in first.
     MustSignIn,
     /// No token is configured, and the request is not from this machine.
@@ -54,7 +55,7 @@ impl AccessPolicy {
         if self.has_token() {
             AnonymousAccess::MustSignIn
         } else if self.on_loopback && is_of_this_machine(headers) {
-            AnonymousAccess::MayRead
+            AnonymousAccess::MayCount
         } else {
             AnonymousAccess::IsForeign
         }
@@ -131,17 +132,17 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_only_this_machine_reads() {
+    fn without_a_token_only_this_machine_sees_counts() {
         for host in ["localhost", "LOCALHOST:9464", "127.0.0.1:9464", "127.0.0.1", "[::1]:9464", "[::1]", "127.9.9.9:1"]
         {
             assert_eq!(
                 door(None, "127.0.0.1:9464").stranger(&headers(&[("host", host)])),
-                AnonymousAccess::MayRead,
+                AnonymousAccess::MayCount,
                 "{host}"
             );
             assert_eq!(
                 door(None, "[::1]:9464").stranger(&headers(&[("host", host)])),
-                AnonymousAccess::MayRead,
+                AnonymousAccess::MayCount,
                 "{host}"
             );
             let open = door(None, "0.0.0.0:9464");

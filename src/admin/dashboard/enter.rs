@@ -1,4 +1,4 @@
-//! Signing in with the admin token, and out.
+//! Signing in, with the admin token or with a link from the command line, and out.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,37 +10,40 @@ use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::header::{RETRY_AFTER, SET_COOKIE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
-use tracing::info;
+use secrecy::ExposeSecret;
+use tracing::{info, warn};
 
 use super::door::{is_https, is_of_our_pages, same_secret};
-use super::frame::{PageFrame, QueryParameters, note, page};
+use super::frame::{PageFrame, QueryParameters, TextPiece, note, page, pieces};
 use super::session::LASTS;
 use super::visitor::{self, page_of_ours};
 use crate::admin::dashboard::board::DashboardContext;
+use crate::admin::dashboard::token_guard::TokenVerdict;
+use crate::clock;
+use crate::db::discreet::in_words;
+use crate::store::state_db::StateDb;
+use crate::store::{file_lock, sign_in};
 
 #[derive(Template)]
 #[template(path = "admin/dashboard/login.html", config = ".askama.toml")]
 struct LoginPage<'a> {
     frame: PageFrame,
+    has_token: bool,
     next: &'a str,
-    problem: Option<&'a str>,
+    problem: Option<Vec<TextPiece>>,
 }
 
 pub async fn form(State(board): State<Arc<DashboardContext>>, RawQuery(query): RawQuery) -> Response {
-    if !board.door.has_token() {
-        return no_token();
-    }
     let asked = QueryParameters::read(query.unwrap_or_default().as_bytes());
-    page(
-        StatusCode::OK,
-        &LoginPage { frame: PageFrame::plain("Sign in"), next: page_of_ours(asked.get("next")), problem: None },
-    )
+    login(&board, StatusCode::OK, asked.get("next"), None)
 }
 
-fn no_token() -> Response {
-    const WHAT: &str = "There is no admin token to sign in with.";
-    const CURE: &str = "Set `token_file` under [admin], start `run` again, and come back.";
-    note(StatusCode::NOT_FOUND, PageFrame::plain("Sign in"), WHAT, CURE, None)
+fn login(board: &DashboardContext, status: StatusCode, next: &str, problem: Option<&str>) -> Response {
+    let frame = PageFrame::plain("Sign in");
+    page(
+        status,
+        &LoginPage { frame, has_token: board.door.has_token(), next: page_of_ours(next), problem: problem.map(pieces) },
+    )
 }
 
 pub async fn sign_in(
@@ -50,30 +53,70 @@ pub async fn sign_in(
     body: Bytes,
 ) -> Response {
     if !board.door.has_token() {
-        return no_token();
+        return login(&board, StatusCode::NOT_FOUND, "/", None);
     }
     if !is_of_our_pages(&headers) {
         return not_ours();
     }
-    let (form, now) = (QueryParameters::read(&body), Instant::now());
-    let next = page_of_ours(form.get("next"));
-    if !board.door.is_token(form.get("token")) {
-        let frame = PageFrame::plain("Sign in");
-        return match board.refuse(peer.ip().to_canonical(), now) {
-            None => {
-                let problem = Some("That is not the admin token.");
-                page(StatusCode::UNAUTHORIZED, &LoginPage { frame, next, problem })
-            }
-            Some(seconds) => {
-                let problem = Some("Too many wrong tokens. Wait a minute, and look at [admin] token.");
-                let answer = page(StatusCode::TOO_MANY_REQUESTS, &LoginPage { frame, next, problem });
-                ([(RETRY_AFTER, seconds.to_string())], answer).into_response()
-            }
-        };
+    let (form, now, address) = (QueryParameters::read(&body), Instant::now(), peer.ip().to_canonical());
+    let next = form.get("next");
+    match board.judge(form.get("token"), address, now) {
+        TokenVerdict::Right => {
+            info!(%address, "a user signed in to the dashboard");
+            enter(&board, &headers, page_of_ours(next), now)
+        }
+        TokenVerdict::Wrong => login(&board, StatusCode::UNAUTHORIZED, next, Some("That is not the admin token.")),
+        TokenVerdict::NotJudged(wait) => {
+            let problem = "Too many wrong tokens: for up to a minute none is tried. Look at [admin] token meanwhile.";
+            let answer = login(&board, StatusCode::TOO_MANY_REQUESTS, next, Some(problem));
+            ([(RETRY_AFTER, visitor::seconds(wait))], answer).into_response()
+        }
     }
-    info!(address = %peer.ip().to_canonical(), "a user signed in to the dashboard");
+}
+
+/// Signs in with a link from the command line.
+pub async fn by_link(
+    State(board): State<Arc<DashboardContext>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let asked = QueryParameters::read(query.unwrap_or_default().as_bytes());
+    if board.redeem(asked.get("code")).await {
+        info!(address = %peer.ip().to_canonical(), "a user signed in to the dashboard with a link");
+        return enter(&board, &headers, "/", Instant::now());
+    }
+    let problem = "This link was used, or is older than ten minutes. `conversica-sync dashboard` prints a new one.";
+    login(&board, StatusCode::UNAUTHORIZED, "/", Some(problem))
+}
+
+fn enter(board: &DashboardContext, headers: &HeaderMap, next: &str, now: Instant) -> Response {
     let cookie = board.sessions.begin(now);
-    ([(SET_COOKIE, set_cookie(&board, &headers, &cookie, LASTS.as_secs()))], Redirect::to(next)).into_response()
+    ([(SET_COOKIE, set_cookie(board, headers, &cookie, LASTS.as_secs()))], Redirect::to(next)).into_response()
+}
+
+impl DashboardContext {
+    /// Whether a link with this code was valid; then it is used up.
+    async fn redeem(&self, code: &str) -> bool {
+        // The state is opened for writing only for a valid link.
+        let offered = self.desk.window.read(async |db| Ok(sign_in::is_offered(db, code, clock::now()).await?)).await;
+        if offered != Some(true) {
+            return false;
+        }
+        let redeemed = async {
+            let _turn = self.acting.lock().await;
+            let url = self.settings.state.url.expose_secret();
+            file_lock::refuse_lost(url)?;
+            let db = StateDb::open_existing_state(url).await?;
+            let redeemed = sign_in::redeem(&db, code, clock::now()).await;
+            db.close().await;
+            anyhow::Ok(redeemed?)
+        };
+        redeemed.await.unwrap_or_else(|error: anyhow::Error| {
+            warn!(error = in_words(&error), "a link to the dashboard could not be used: the state cannot be written");
+            false
+        })
+    }
 }
 
 pub async fn sign_out(State(board): State<Arc<DashboardContext>>, headers: HeaderMap, body: Bytes) -> Response {

@@ -15,8 +15,8 @@ use crate::wording::roughly;
 pub struct PageFrame {
     pub title: String,
     pub signed_in: bool,
-    /// Whether there is a token to sign in with.
-    pub can_sign_in: bool,
+    /// Whether the page shows counts only.
+    pub counts_only: bool,
     /// Whether the page has a menu; a page that refuses access has none.
     pub has_menu: bool,
     pub form_token: String,
@@ -31,7 +31,7 @@ impl PageFrame {
         Self {
             title: title.into(),
             signed_in: session.is_some(),
-            can_sign_in: board.door.has_token(),
+            counts_only: !visitor.sees_people(),
             has_menu: true,
             form_token: session.map(|(_, form_token)| form_token.clone()).unwrap_or_default(),
             message: session.filter(|_| !visitor.is_live).and_then(|(key, _)| board.sessions.message(key)),
@@ -44,7 +44,7 @@ impl PageFrame {
         Self {
             title: title.to_owned(),
             signed_in: false,
-            can_sign_in: false,
+            counts_only: false,
             has_menu: false,
             form_token: String::new(),
             message: None,

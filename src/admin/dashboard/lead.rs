@@ -16,7 +16,7 @@ use super::frame::{
 use super::list::clients;
 use super::verdict::counted;
 use crate::admin::dashboard::board::DashboardContext;
-use crate::admin::dashboard::session::DashboardVisitor;
+use crate::admin::dashboard::session::{DashboardVisitor, PeopleVisitor};
 use crate::clock;
 use crate::console::printable;
 use crate::conversica::consent_word::ConsentChannel;
@@ -137,7 +137,7 @@ struct ShownMessage {
 
 pub async fn show(
     State(board): State<Arc<DashboardContext>>,
-    visitor: DashboardVisitor,
+    PeopleVisitor(visitor): PeopleVisitor,
     path: Result<Path<String>, PathRejection>,
     RawQuery(asked): RawQuery,
 ) -> Response {
@@ -149,7 +149,7 @@ pub async fn show(
 
 pub async fn show_asked(
     State(board): State<Arc<DashboardContext>>,
-    visitor: DashboardVisitor,
+    PeopleVisitor(visitor): PeopleVisitor,
     RawQuery(asked): RawQuery,
 ) -> Response {
     tell(&board, &visitor, &LeadRequest::by_query(asked)).await

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use super::frame::{PageFrame, QueryParameters, ShownMoment, away, lead_link, lead_name, moment, note, page, query};
 use crate::admin::dashboard::board::DashboardContext;
-use crate::admin::dashboard::session::DashboardVisitor;
+use crate::admin::dashboard::session::{DashboardVisitor, PeopleVisitor};
 use crate::clock;
 use crate::console::printable;
 use crate::conversica::lead::LeadId;
@@ -174,7 +174,7 @@ struct ListRow {
 
 pub async fn show(
     State(board): State<Arc<DashboardContext>>,
-    visitor: DashboardVisitor,
+    PeopleVisitor(visitor): PeopleVisitor,
     RawQuery(asked): RawQuery,
 ) -> Response {
     let asked = QueryParameters::read(asked.unwrap_or_default().as_bytes());

@@ -10,6 +10,7 @@ mod act_pause;
 mod act_preview;
 mod api;
 pub mod board;
+mod counts_only;
 mod details;
 mod door;
 mod enter;
@@ -21,6 +22,7 @@ mod overview;
 mod row_notes;
 mod sending;
 mod session;
+mod token_guard;
 mod verdict;
 mod visitor;
 
@@ -49,6 +51,7 @@ pub fn router(board: Arc<DashboardContext>) -> Router {
         .route("/leads/{*id}", get(lead::show))
         .route("/act/{deed}", get(act::ask).post(act::act))
         .route("/login", get(enter::form).post(enter::sign_in))
+        .route("/enter", get(enter::by_link))
         .route("/logout", post(enter::sign_out))
         .route("/api/status", get(api::status))
         .route("/api/leads", get(api::leads))

@@ -1,5 +1,6 @@
 //! The overview, from top to bottom: is it working, what is stuck, why, and what do I do?
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use askama::Template;
@@ -8,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::counts_only::without_people;
 use super::details::{COARSE, FINE, OverviewDetails, WaitingGroup, first_of_day, first_of_hour};
 use super::frame::{PageFrame, ShownMoment, TextPiece, ago, away, lead_link, lead_name, moment, page, pieces, query};
 use super::instance_line::InstanceLine;
@@ -29,7 +31,8 @@ use crate::wording::number;
 
 pub async fn show(State(board): State<Arc<DashboardContext>>, visitor: DashboardVisitor) -> Response {
     let Some(seen) = board.overview().await else { return away(&board, &visitor) };
-    let (report, _) = &*seen;
+    let shown = if visitor.sees_people() { Cow::Borrowed(&*seen) } else { Cow::Owned(without_people(&seen)) };
+    let (report, _) = &*shown;
     let standing = ServiceStanding {
         halt: None,
         hold: None,
@@ -42,7 +45,7 @@ pub async fn show(State(board): State<Arc<DashboardContext>>, visitor: Dashboard
         reasons.retain(|reason| reason.reason != "source");
     }
     let frame = PageFrame::of(&board, &visitor, "Overview");
-    page(StatusCode::OK, &OverviewPage::of(frame, visitor.may_act(), &seen, &reasons, clock::now()))
+    page(StatusCode::OK, &OverviewPage::of(frame, visitor.may_act(), &shown, &reasons, clock::now()))
 }
 
 #[derive(Template)]

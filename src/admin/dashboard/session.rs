@@ -78,12 +78,14 @@ fn key(cookie: &str) -> SessionKey {
     Sha256::digest(cookie.as_bytes()).into()
 }
 
-/// A visitor who may read the dashboard.
+/// A visitor of the dashboard.
 #[derive(Debug, Clone)]
 pub struct DashboardVisitor {
     pub address: IpAddr,
     /// The session of a signed-in visitor, and the token of its forms.
     pub session: Option<(SessionKey, String)>,
+    /// The request carried the admin token.
+    pub has_token: bool,
     /// An automatic refresh of an open page: it must not consume one-time messages.
     pub is_live: bool,
 }
@@ -93,7 +95,16 @@ impl DashboardVisitor {
     pub fn may_act(&self) -> bool {
         self.session.is_some()
     }
+
+    /// Whether pages show people to the visitor, and not only counts.
+    pub fn sees_people(&self) -> bool {
+        self.session.is_some() || self.has_token
+    }
 }
+
+/// A visitor who may see people.
+#[derive(Debug, Clone)]
+pub struct PeopleVisitor(pub DashboardVisitor);
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{ConnectInfo, FromRequestParts};
@@ -16,7 +16,8 @@ use tracing::warn;
 use super::door::{self, AnonymousAccess};
 use super::frame::{PageFrame, note, query};
 use crate::admin::dashboard::board::DashboardContext;
-use crate::admin::dashboard::session::DashboardVisitor;
+use crate::admin::dashboard::session::{DashboardVisitor, PeopleVisitor};
+use crate::admin::dashboard::token_guard::{GuardEvent, TokenVerdict};
 
 impl FromRequestParts<Arc<DashboardContext>> for DashboardVisitor {
     type Rejection = Response;
@@ -25,58 +26,96 @@ impl FromRequestParts<Arc<DashboardContext>> for DashboardVisitor {
         let address = peer(parts);
         let now = Instant::now();
         let is_live = parts.headers.contains_key("x-live");
+        let of = |session, has_token| Self { address, session, has_token, is_live };
         if let Some(session) = cookie(&parts.headers, &board.cookie).and_then(|cookie| board.sessions.find(cookie, now))
         {
-            return Ok(Self { address, session: Some(session), is_live });
+            return Ok(of(Some(session), false));
         }
+        let is_api = is_api(parts);
         if let Some(token) = door::bearer(&parts.headers) {
-            if board.door.is_token(token) {
-                return Ok(Self { address, session: None, is_live });
-            }
-            return Err(wrong_token(board, address));
+            return match board.judge(token, address, now) {
+                TokenVerdict::Right => Ok(of(None, true)),
+                verdict => Err(wrong_token(verdict)),
+            };
         }
-        let is_api = parts.uri.path().starts_with("/api/");
         match board.door.stranger(&parts.headers) {
-            AnonymousAccess::MayRead => Ok(Self { address, session: None, is_live }),
-            AnonymousAccess::MustSignIn if is_api => Err((
-                StatusCode::UNAUTHORIZED,
-                [(WWW_AUTHENTICATE, "Bearer")],
-                Json(json!({ "error": "the admin token is needed", "cure": "send Authorization: Bearer, with [admin] token" })),
-            )
-                .into_response()),
-            AnonymousAccess::MustSignIn => Err(Redirect::to(&sign_in_then(parts)).into_response()),
+            AnonymousAccess::MayCount => Ok(of(None, false)),
+            AnonymousAccess::MustSignIn => Err(must_sign_in(parts, board)),
             AnonymousAccess::IsForeign if is_api => {
                 Err((StatusCode::FORBIDDEN, Json(json!({ "error": FOREIGN, "cure": FOREIGN_CURE }))).into_response())
             }
             AnonymousAccess::IsForeign => {
-                Err(note(StatusCode::FORBIDDEN, PageFrame::plain("Not from here"), FOREIGN, FOREIGN_CURE, None))
+                let link = Some(("Sign in", "/login"));
+                Err(note(StatusCode::FORBIDDEN, PageFrame::plain("Not from here"), FOREIGN, FOREIGN_CURE, link))
             }
         }
     }
 }
 
-const FOREIGN: &str = "Without a token the dashboard is served to this machine only, under its own names.";
-const FOREIGN_CURE: &str = "Open it as http://127.0.0.1 or http://localhost with the port of [admin] listen, or set `token_file` \
-     under [admin] and sign in.";
+impl FromRequestParts<Arc<DashboardContext>> for PeopleVisitor {
+    type Rejection = Response;
 
-/// Too many wrong tokens get a time to wait; the right one always works.
-pub fn wrong_token(board: &DashboardContext, address: IpAddr) -> Response {
-    let Some(seconds) = board.refuse(address, Instant::now()) else {
+    async fn from_request_parts(parts: &mut Parts, board: &Arc<DashboardContext>) -> Result<Self, Response> {
+        let visitor = DashboardVisitor::from_request_parts(parts, board).await?;
+        if visitor.sees_people() { Ok(Self(visitor)) } else { Err(must_sign_in(parts, board)) }
+    }
+}
+
+fn is_api(parts: &Parts) -> bool {
+    parts.uri.path().starts_with("/api/")
+}
+
+fn must_sign_in(parts: &Parts, board: &DashboardContext) -> Response {
+    if !is_api(parts) {
+        return Redirect::to(&sign_in_then(parts)).into_response();
+    }
+    let (error, cure) = if board.door.has_token() {
+        ("the admin token is needed", "send Authorization: Bearer, with [admin] token")
+    } else {
+        (
+            "people are shown to signed-in visitors only",
+            "set token_file under [admin] and send it as Authorization: Bearer; or use `conversica-sync lead --json`",
+        )
+    };
+    let answer = Json(json!({ "error": error, "cure": cure }));
+    (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], answer).into_response()
+}
+
+const FOREIGN: &str = "Without a token the dashboard shows counts to this machine only, under its own names.";
+const FOREIGN_CURE: &str =
+    "Set `token_file` under [admin] and sign in, or sign in with the link that `conversica-sync dashboard` prints.";
+
+/// The answer to a token that does not let in.
+fn wrong_token(verdict: TokenVerdict) -> Response {
+    let TokenVerdict::NotJudged(wait) = verdict else {
         let error = json!({ "error": "that is not the admin token", "cure": "look at [admin] token" });
         return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], Json(error)).into_response();
     };
     let error = json!({ "error": "too many wrong tokens", "cure": "come back later with the right one" });
-    (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, seconds.to_string())], Json(error)).into_response()
+    (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, seconds(wait))], Json(error)).into_response()
+}
+
+/// For a `Retry-After` header.
+pub fn seconds(wait: Duration) -> String {
+    wait.as_secs().max(1).to_string()
 }
 
 impl DashboardContext {
-    /// Records a wrong token; returns how long its sender has to wait, if at all.
-    pub fn refuse(&self, address: IpAddr, now: Instant) -> Option<u64> {
-        let failure = self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).note(address, now);
-        if failure.first {
-            warn!(%address, "a request carried a wrong admin token");
+    /// Judges a token, unless too many wrong ones came before it. Says so in the log once a minute and address.
+    pub fn judge(&self, token: &str, address: IpAddr, now: Instant) -> TokenVerdict {
+        let mut guard = self.token_guard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (verdict, event) = guard.judge(address, now, || self.door.is_token(token));
+        match event {
+            None => {}
+            Some(GuardEvent::FirstWrong) => warn!(%address, "a request carried a wrong admin token"),
+            Some(GuardEvent::LockedOut) => {
+                warn!(%address, "too many wrong admin tokens: for up to a minute, none from this address is tried");
+            }
+            Some(GuardEvent::LockedOutAll) => {
+                warn!("too many wrong admin tokens: for up to a minute, none from an unknown address is tried");
+            }
         }
-        failure.come_back.map(|wait| wait.as_secs().max(1))
+        verdict
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::Value;
 
+use super::scene::Scene;
 use super::wait::wait_for;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -27,6 +28,23 @@ pub struct Form(Vec<(String, String)>);
 impl Browsing {
     pub fn of(address: &str) -> Self {
         Self { address: address.to_owned(), cookie: None }
+    }
+
+    /// Signed in with a link that the command line prints, as soon as there is a state.
+    #[track_caller]
+    pub fn signed_in(scene: &Scene, address: &str) -> Self {
+        let mut browsing = Self::of(address);
+        let page = browsing.get(&wait_for("a link", SOON, || Self::link(scene, address)));
+        assert_eq!(page.status, 303, "{}", page.body);
+        browsing.keep_cookie(&page);
+        browsing
+    }
+
+    /// The path of a link that signs in; `None` while there is no state.
+    pub fn link(scene: &Scene, address: &str) -> Option<String> {
+        let made = scene.cli().run(&["dashboard", "--address", address]);
+        let link = made.stdout.trim().strip_prefix(&format!("http://{address}"))?;
+        Some(link.to_owned())
     }
 
     #[track_caller]
