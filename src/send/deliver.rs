@@ -29,8 +29,9 @@ use crate::rules::{guard, lease};
 use crate::send::account;
 use crate::send::tally::RunTally;
 use crate::send::throttle::DeliveryThrottle;
+use crate::store::claimed_records::ClaimedRecords;
 use crate::store::control::{self, StoredHalt, StoredPace, VerifiedAccount};
-use crate::store::delivery::{self, ClaimRequest, OptOuts};
+use crate::store::delivery::{ClaimRequest, DeliveryRound, OptOuts};
 use crate::store::state_db::StateDb;
 use crate::store::{due, restored_state};
 use crate::{clock, horizon};
@@ -86,6 +87,7 @@ impl LeadDeliverer {
             unwritten: Vec::new(),
             requests: JoinSet::new(),
             finished: Vec::new(),
+            claimed: ClaimedRecords::default(),
             throttle: DeliveryThrottle::resume(&settings.delivery, noted, now),
             admit,
             mapping: LeadMapping::new(settings).fingerprint().to_string(),
@@ -151,7 +153,8 @@ impl LeadDeliverer {
             let admit = if self.remapping { &ClaimFilter::Withdrawals } else { &self.admit };
             let opt_outs = OptOuts::of(&self.settings.consent);
             let wanted = ClaimRequest { leads: wanted, admit, alone: !self.verified, opt_outs };
-            claims = delivery::record_and_claim(&self.state, &self.finished, wanted, now, lease).await?;
+            let round = DeliveryRound { finished: &self.finished, wanted, now, lease };
+            claims = self.claimed.record_and_claim(&self.state, round).await?;
             self.finished.clear();
             claims = self.withhold_in_pause(claims).await;
         }

@@ -36,7 +36,7 @@ pub async fn correct_waits(
         let sql = format!(
             "with late (late_id, late_client_id) as (select id, client_id from lead \
              where status in ('pending', 'retrying') and due_at > $1{}) \
-             update lead set due_at = $2 from late where lead.id = late_id and lead.client_id = late_client_id",
+             update lead set due_at = $2, version = version + 1 from late where lead.id = late_id and lead.client_id = late_client_id",
             locking(db)
         );
         db.execute(StateStatement::new(sql).bind(latest).bind(micros(now))).await?;
@@ -45,7 +45,7 @@ pub async fn correct_waits(
     if count_introductions && newest(db, LATEST_INTRODUCED).await? > Some(latest) {
         let sql = format!(
             "with early (early_id, early_client_id) as (select id, client_id from lead where introduced_at > $1{}) \
-             update lead set introduced_at = $2 from early where lead.id = early_id and lead.client_id = early_client_id",
+             update lead set introduced_at = $2, version = version + 1 from early where lead.id = early_id and lead.client_id = early_client_id",
             locking(db)
         );
         db.execute(StateStatement::new(sql).bind(latest).bind(micros(now))).await?;
@@ -132,7 +132,7 @@ pub async fn correct_facts(db: &StateDb, facts: ControlFacts, now: DateTime<Utc>
         let correct = format!(
             "with ahead (ahead_id, ahead_client_id) as (select id, client_id from lead \
              where status <> 'in_sync' and {column} > $1{status}{}) \
-             update lead set {column} = $2 from ahead where lead.id = ahead_id and lead.client_id = ahead_client_id",
+             update lead set {column} = $2, version = version + 1 from ahead where lead.id = ahead_id and lead.client_id = ahead_client_id",
             locking(db)
         );
         transaction.execute(StateStatement::new(correct).bind(micros(latest)).bind(micros(now))).await?;

@@ -167,7 +167,11 @@ pub async fn remember(db: &StateDb, rows: &[(LeadId, RowHash)]) -> Result<(), sq
     statement.push_values(&rows, |row, (lead, hash)| {
         row.push_bind(&lead.id).push_bind(&lead.client_id).push_bind(hash.0);
     });
-    statement.push(")").push(&order.cte).push(" update lead set row_hash = hash from read").push(order.from);
+    statement
+        .push(")")
+        .push(&order.cte)
+        .push(" update lead set row_hash = hash, version = version + 1 from read")
+        .push(order.from);
     statement.push(" where lead.id = row_id and lead.client_id = row_client_id").push(order.condition);
     db.execute(statement).await.map(drop)
 }

@@ -227,7 +227,11 @@ pub(crate) fn look_again_statement(db: &StateDb, leads: &[LeadId]) -> StateState
     statement.push_values(leads, |row, lead| {
         row.push_bind(&lead.id).push_bind(&lead.client_id);
     });
-    statement.push(")").push(&order.cte).push(" update lead set row_hash = null from given").push(order.from);
+    statement
+        .push(")")
+        .push(&order.cte)
+        .push(" update lead set row_hash = null, version = version + 1 from given")
+        .push(order.from);
     statement.push(
         " where lead.id = given_id and lead.client_id = given_client_id and (exists (select 1 from consent \
          where consent.id = given_id and consent.client_id = given_client_id and consent.given = 0) \

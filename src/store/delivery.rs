@@ -17,6 +17,7 @@ use crate::rules::lead_event::{ClaimTerms, LeadEvent};
 use crate::rules::lead_life;
 use crate::rules::lead_record::LeadRecord;
 use crate::rules::retry::NextStep;
+use crate::store::claimed_records::ClaimedRecords;
 use crate::store::due::ClaimArm;
 use crate::store::late::LateEntry;
 use crate::store::lead_record::{self, ChangedLead};
@@ -62,8 +63,17 @@ impl ClaimRequest<'_> {
 const NOTHING_TO_TAKE_IN: &str = " and (urgent = 1 or not exists (select 1 from event where event.id = lead.id \
      and event.client_id = lead.client_id and event.applied_at is null and event.problem is null))";
 
-/// Records the finished attempts and claims up to `wanted` due leads, withdrawals of consent first. It takes a handful of
-/// statements in one transaction, for any number of leads (`finished` at most 2,000).
+/// What one round of bookkeeping records and claims.
+#[derive(Debug, Clone, Copy)]
+pub struct DeliveryRound<'a> {
+    /// At most 2,000.
+    pub finished: &'a [FinishedAttempt],
+    pub wanted: ClaimRequest<'a>,
+    pub now: DateTime<Utc>,
+    pub lease: Duration,
+}
+
+/// [`ClaimedRecords::record_and_claim`] for a caller that keeps no records in memory.
 pub async fn record_and_claim(
     db: &StateDb,
     finished: &[FinishedAttempt],
@@ -71,24 +81,49 @@ pub async fn record_and_claim(
     now: DateTime<Utc>,
     lease: Duration,
 ) -> Result<Vec<LeadClaim>, sqlx::Error> {
-    if finished.is_empty() && wanted.leads == 0 {
-        return Ok(Vec::new());
+    ClaimedRecords::default().record_and_claim(db, DeliveryRound { finished, wanted, now, lease }).await
+}
+
+impl ClaimedRecords {
+    /// Records the finished attempts and claims up to `wanted` due leads, withdrawals of consent first. It takes a handful of
+    /// statements in one transaction, for any number of leads.
+    pub async fn record_and_claim(
+        &mut self,
+        db: &StateDb,
+        round: DeliveryRound<'_>,
+    ) -> Result<Vec<LeadClaim>, sqlx::Error> {
+        let finished = round.finished;
+        if finished.is_empty() && round.wanted.leads == 0 {
+            return Ok(Vec::new());
+        }
+        let mut transaction = db.begin().await?;
+        let journal = record(&mut transaction, self, finished).await?;
+        let claimed = claim(db, &mut transaction, round).await?;
+        if !journal.is_empty() {
+            transaction.execute(outcome::minute_statement(&journal)).await?;
+            transaction.execute(outcome::count_statement(&journal)).await?;
+        }
+        transaction.commit().await?;
+        for attempt in finished {
+            self.forget(&attempt.lead);
+        }
+        let mut claims = Vec::with_capacity(claimed.len());
+        for (version, record) in claimed {
+            if let Some(claim) = record.clone().into_claim(round.now) {
+                claims.push(claim);
+                self.keep(record, version);
+            }
+        }
+        claims.sort_by_key(|claim| !claim.urgent);
+        Ok(claims)
     }
-    let mut transaction = db.begin().await?;
-    let journal = record(&mut transaction, finished).await?;
-    let claims = claim(db, &mut transaction, wanted, now, lease).await?;
-    if !journal.is_empty() {
-        transaction.execute(outcome::minute_statement(&journal)).await?;
-        transaction.execute(outcome::count_statement(&journal)).await?;
-    }
-    transaction.commit().await?;
-    Ok(claims)
 }
 
 /// Writes finished attempts to the journal and to their leads. Returns the journal's entries. The counts of outcomes are written
 /// at the end of the transaction.
 pub(crate) async fn record(
     transaction: &mut StateTransaction,
+    claimed: &ClaimedRecords,
     finished: &[FinishedAttempt],
 ) -> Result<Vec<FinishedAttempt>, sqlx::Error> {
     let mut journal: Vec<FinishedAttempt> =
@@ -97,7 +132,7 @@ pub(crate) async fn record(
         transaction.execute(outcome::insert_statement(&journal)).await?;
     }
     let leads: BTreeSet<LeadId> = finished.iter().map(|attempt| attempt.lead.clone()).collect();
-    let records = lead_record::lock(transaction, &Vec::from_iter(leads)).await?;
+    let records = claimed.lock(transaction, &Vec::from_iter(leads)).await?;
     let mut leads: BTreeMap<LeadId, ChangedLead> = records.into_iter().map(unchanged).collect();
     // Answers that came in time go first: a late answer meets the record that they leave.
     let has_claim =
@@ -141,14 +176,13 @@ fn take_in(leads: &mut BTreeMap<LeadId, ChangedLead>, lead: &LeadId, event: &Lea
     }
 }
 
-/// Claims up to `wanted.leads` due leads, withdrawals of consent first.
+/// Claims up to `wanted.leads` due leads. Returns their versions and records.
 async fn claim(
     db: &StateDb,
     transaction: &mut StateTransaction,
-    wanted: ClaimRequest<'_>,
-    now: DateTime<Utc>,
-    lease: Duration,
-) -> Result<Vec<LeadClaim>, sqlx::Error> {
+    round: DeliveryRound<'_>,
+) -> Result<Vec<(i64, LeadRecord)>, sqlx::Error> {
+    let DeliveryRound { wanted, now, lease, .. } = round;
     let ClaimRequest { leads: mut count, admit, alone, opt_outs } = wanted;
     if count == 0 {
         return Ok(Vec::new());
@@ -177,10 +211,12 @@ async fn claim(
     }
     let arms = admit.arms(count, budget);
     let choice = DueChoice { arms, leads: count, opt_outs };
-    let due = lead_record::read(transaction, choice.statement(db, now)).await?;
+    let due = lead_record::read_versions(transaction, choice.statement(db, now)).await?;
     if due.is_empty() {
         return Ok(Vec::new());
     }
+    let versions: HashMap<LeadId, i64> = due.iter().map(|(record, version)| (record.lead.clone(), *version)).collect();
+    let due: Vec<LeadRecord> = due.into_iter().map(|(record, _)| record).collect();
     // The last check before a request leaves: the writer of this content may not have known of an opt-out.
     let has_opt_outs = opt_outs == OptOuts::Keep && transaction.fetch_optional::<(i64,)>(consent::ANY).await?.is_some();
     let mut withdrawn = HashMap::new();
@@ -199,10 +235,12 @@ async fn claim(
         }))
     };
     let claimed = lead_record::apply(transaction, due, now, claimed).await?;
-    let mut claims: Vec<LeadClaim> = claimed.into_iter().filter_map(|lead| lead.after.into_claim(now)).collect();
-    claims.sort_by_key(|claim| !claim.urgent);
-    Ok(claims)
+    let with_version = |lead: ChangedLead| Some((versions.get(&lead.after.lead)? + 1, lead.after));
+    Ok(claimed.into_iter().filter_map(with_version).collect())
 }
+
+/// Follows a `limit`. SQLite plans by the value of a bare argument, and prepares the statement anew for each other value.
+const NOT_PEEKED: &str = " + 0";
 
 /// The due leads of these groups, at most `leads`.
 struct DueChoice {
@@ -232,6 +270,7 @@ impl DueChoice {
             statement
                 .push(" order by due_at, id limit ")
                 .push_bind(arm.limit)
+                .push(NOT_PEEKED)
                 .push(" ")
                 .push(db.skip_locked())
                 .push(") arm");
@@ -241,6 +280,7 @@ impl DueChoice {
         statement.push(pause::IN_FORCE).push_bind(micros(now)).push(" and at <= ");
         statement.push_bind(micros(now + RETRY_AFTER_MAX)).push(")").push(db.claim_condition());
         statement.push(" order by place, due_at, id limit ").push_bind(i64::try_from(self.leads).unwrap_or(i64::MAX));
+        statement.push(NOT_PEEKED);
         statement
     }
 }

@@ -106,7 +106,11 @@ pub async fn doubt(db: &StateDb, leads: &[LeadId]) -> Result<(), sqlx::Error> {
     statement.push_values(leads, |row, lead| {
         row.push_bind(&lead.id).push_bind(&lead.client_id);
     });
-    statement.push(")").push(&order.cte).push(" update lead set row_hash = null from doubted").push(order.from);
+    statement
+        .push(")")
+        .push(&order.cte)
+        .push(" update lead set row_hash = null, version = version + 1 from doubted")
+        .push(order.from);
     statement.push(" where lead.id = doubted_id and lead.client_id = doubted_client_id").push(order.condition);
     db.execute(statement).await.map(drop)
 }

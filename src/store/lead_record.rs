@@ -69,7 +69,7 @@ fn bytes_of(fingerprint: Option<ContentFingerprint>) -> StatementArgument {
 /// The columns that [`StoredLead`] reads.
 pub(crate) fn columns() -> String {
     let names: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
-    format!("id, client_id, {}", names.join(", "))
+    format!("id, client_id, version, {}", names.join(", "))
 }
 
 /// A row of table `lead`.
@@ -77,6 +77,7 @@ pub(crate) fn columns() -> String {
 pub(crate) struct StoredLead {
     id: String,
     client_id: String,
+    version: i64,
     status: String,
     desired: Option<String>,
     desired_hash: Vec<u8>,
@@ -160,6 +161,20 @@ pub(crate) async fn lock(transaction: &mut StateTransaction, leads: &[LeadId]) -
     lock_chosen(transaction, of_leads(leads)).await
 }
 
+/// As [`lock`], for the newest version of each lead only.
+pub(crate) async fn lock_versions(
+    transaction: &mut StateTransaction,
+    leads: &[LeadId],
+) -> Result<Vec<(LeadId, i64)>, sqlx::Error> {
+    let mut statement = StateStatement::new("select id, client_id, version from lead where (id, client_id) in (");
+    statement.push_values(leads, |row, lead| {
+        row.push_bind(&lead.id).push_bind(&lead.client_id);
+    });
+    statement.push(") order by id, client_id").push(transaction.for_update());
+    let rows: Vec<(String, String, i64)> = transaction.fetch_all(statement).await?;
+    Ok(rows.into_iter().map(|(id, client_id, version)| (LeadId { id, client_id }, version)).collect())
+}
+
 /// The beginning of a statement for [`lock_chosen`]; a condition on leads follows.
 pub(crate) fn choose() -> StateStatement {
     StateStatement::new(format!("select {} from lead where ", columns()))
@@ -195,6 +210,15 @@ pub(crate) async fn read(
 ) -> Result<Vec<LeadRecord>, sqlx::Error> {
     let rows: Vec<StoredLead> = transaction.fetch_all(statement).await?;
     rows.into_iter().map(record_of).collect()
+}
+
+/// As [`read`], with the version of each record.
+pub(crate) async fn read_versions(
+    transaction: &mut StateTransaction,
+    statement: StateStatement,
+) -> Result<Vec<(LeadRecord, i64)>, sqlx::Error> {
+    let rows: Vec<StoredLead> = transaction.fetch_all(statement).await?;
+    rows.into_iter().map(|row| (row.version, record_of(row))).map(|(version, record)| Ok((record?, version))).collect()
 }
 
 /// Applies an event to each of these leads, as `event` chooses it by the record, and saves what changes. Returns the leads that
@@ -283,7 +307,7 @@ fn save_statement(leads: &[&ChangedLead], columns: &[&LeadColumn]) -> StateState
     for (place, column) in columns.iter().enumerate() {
         statement.push(if place == 0 { "" } else { ", " }).push(column.name).push(" = n_").push(column.name);
     }
-    statement.push(" from n where lead.id = n_id and lead.client_id = n_client_id");
+    statement.push(", version = version + 1 from n where lead.id = n_id and lead.client_id = n_client_id");
     statement
 }
 

@@ -11,6 +11,7 @@ use crate::horizon::{self, TOLERANCE};
 use crate::rules::lead_claim::FinishedAttempt;
 use crate::rules::lead_record::LeadRecord;
 use crate::rules::retry::NextStep;
+use crate::store::claimed_records::ClaimedRecords;
 use crate::store::lead::locking;
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
@@ -42,7 +43,7 @@ async fn shorten_leases(db: &StateDb, settings: &DeliverySettings, now: DateTime
     let sql = format!(
         "with ahead (ahead_id, ahead_client_id) as (select id, client_id from lead \
          where status = 'in_flight' and status <> 'in_sync' and lease_until > $1{}) \
-         update lead set lease_until = $2 from ahead where lead.id = ahead_id and lead.client_id = ahead_client_id",
+         update lead set lease_until = $2, version = version + 1 from ahead where lead.id = ahead_id and lead.client_id = ahead_client_id",
         locking(db)
     );
     db.execute(StateStatement::new(sql).bind(micros(latest)).bind(micros(now + left))).await.map(drop)
@@ -113,7 +114,7 @@ async fn recover_some(
     if finished.is_empty() {
         return Ok(0);
     }
-    let journal = delivery::record(&mut transaction, &finished).await?;
+    let journal = delivery::record(&mut transaction, &ClaimedRecords::default(), &finished).await?;
     transaction.execute(outcome::minute_statement(&journal)).await?;
     transaction.execute(outcome::count_statement(&journal)).await?;
     transaction.commit().await?;

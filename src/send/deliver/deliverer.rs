@@ -14,6 +14,7 @@ use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::rules::operator_pause::PauseShown;
 use crate::send::tally::RunTally;
 use crate::send::throttle::DeliveryThrottle;
+use crate::store::claimed_records::ClaimedRecords;
 use crate::store::control::StoredHalt;
 use crate::store::state_db::StateDb;
 
@@ -37,6 +38,7 @@ pub struct LeadDeliverer {
     /// `None` where the claim was too old when its request was about to be written.
     pub(crate) requests: JoinSet<(LeadClaim, Option<RequestAttempt>)>,
     pub(crate) finished: Vec<FinishedAttempt>,
+    pub(crate) claimed: ClaimedRecords,
     pub(crate) throttle: DeliveryThrottle,
     /// Limits claims by caps and by the Test Lead Token.
     pub(crate) admit: ClaimFilter,
