@@ -11,6 +11,7 @@ use crate::store::control::{self, CompareAsked, FirstRunDone, ResumedAt, StoredH
 use crate::store::decision::{self, DecisionAction, DecisionMaker};
 use crate::store::held::{self, HeldLeads, ReleaseKind, ReleaseOrder, ReleaseOutcome};
 use crate::store::operator_pause::{self, PauseEnd};
+use crate::store::resend::{self, ResendOrder};
 use crate::store::state_db::StateDb;
 use crate::store::stuck::{self, RetryOrder};
 use crate::store::{bulk_decision, due, gone};
@@ -88,6 +89,34 @@ pub async fn retry(
     done: impl FnMut(u64),
 ) -> Result<u64, sqlx::Error> {
     stuck::requeue(state, order, now, done).await
+}
+
+/// Has accepted or assumed leads sent again; above `[safety] approve_above` they wait for approval first. `None` if there are more
+/// leads than were shown. `done` is told how many leads each part had.
+pub async fn resend(
+    state: &StateDb,
+    settings: &ServiceSettings,
+    order: ResendOrder<'_>,
+    now: DateTime<Utc>,
+    done: impl FnMut(u64),
+) -> anyhow::Result<Option<u64>> {
+    if !order.is_held {
+        // Only a full compare notices that a row was deleted meanwhile.
+        control::write(state, &CompareAsked { at: now }, now).await?;
+    }
+    let test_leads = settings.conversica.test_lead_token.is_some();
+    if test_leads && due::test_leads_left(state, settings.conversica.test_lead_limit).await? == 0 {
+        return Err(SetupError::new(
+            format!(
+                "the Test Lead Token is set, and all of its {} leads have been used",
+                settings.conversica.test_lead_limit
+            ),
+            "raise [conversica] test_lead_limit, or remove test_lead_token to send in earnest",
+        )
+        .into());
+    }
+    bulk_decision::resume(state, now).await?;
+    Ok(resend::order(state, order, now, done).await?)
 }
 
 /// Lifts a halt; returns whether there was one.

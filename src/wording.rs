@@ -7,6 +7,7 @@ pub use operator_pause::{not_paused, pause_begun, pause_ended, paused};
 use crate::config::OnDelete;
 use crate::rules::lead_status::LeadStatus;
 use crate::store::held::{HeldLeads, ReleaseKind, ReleasedLeads};
+use crate::store::resend::ResendGroup;
 
 /// `1 lead`, `2 leads`.
 pub fn leads(number: impl Into<i64>) -> String {
@@ -174,6 +175,40 @@ pub fn outgrown(shown: i64, now: i64) -> String {
 /// The result of a retry.
 pub fn requeued(number: u64) -> String {
     format!("{} back in the queue.", leads(i64::try_from(number).unwrap_or(i64::MAX)))
+}
+
+/// The leads that are to be sent again: a line for each conversation.
+pub fn resend_groups(groups: &[ResendGroup]) -> Vec<String> {
+    let line = |group: &ResendGroup| {
+        let name = if group.conversation.is_empty() { "(no conversationId)" } else { &group.conversation };
+        let assumed = match group.assumed {
+            0 => String::new(),
+            assumed => format!(", {} of them assumed known, never sent", number(assumed.unsigned_abs())),
+        };
+        format!("{name}: {}{assumed}", leads(group.leads))
+    };
+    groups.iter().map(line).collect()
+}
+
+/// Whom a resend contacts.
+pub fn resend_people(all: i64, assumed: i64) -> String {
+    let known = people(all - assumed);
+    match assumed {
+        0 => format!("{known} that Conversica has accepted before."),
+        assumed => format!(
+            "{known} that Conversica has accepted before; {} will be contacted for the first time, as far as is known.",
+            people(assumed)
+        ),
+    }
+}
+
+/// The result of a resend above the limit.
+pub fn resend_held(number: u64, limit: i64) -> String {
+    format!(
+        "{} wait for approval (resend): more than [safety] approve_above = {limit}. `conversica-sync approve --reason resend` \
+         sends them, `conversica-sync baseline --reason resend` leaves things as they are.",
+        leads(i64::try_from(number).unwrap_or(i64::MAX))
+    )
 }
 
 /// The result of lifting a halt.

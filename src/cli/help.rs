@@ -157,6 +157,19 @@ Examples:
   conversica-sync retry --status exhausted    whatever failed for too long
   conversica-sync retry --all                 rejected and exhausted ones";
 
+pub const RESEND: &str = "\
+Examples:
+  conversica-sync resend 4711                      one lead
+  conversica-sync resend --conversation Spring     after the conversation was switched on
+  conversica-sync resend --accepted-from 2026-11-01T08:00:00Z --accepted-to 2026-11-01T12:00:00Z
+  conversica-sync resend --unconfirmed             accepted a week ago, and nothing was heard
+  conversica-sync resend --assumed                 a baseline assumed them known
+
+Conditions add up. Only leads that nothing waits for are sent again, with their newest content; people are asked about \
+before. More than [safety] approve_above wait for `approve --reason resend`.
+
+Exit codes: 0 sent again, 2 usage or configuration, or no lead fits, 4 they wait for approval, or nothing was changed.";
+
 pub const RESUME: &str = "\
 Examples:
   conversica-sync status    says what the halt is about

@@ -21,7 +21,8 @@ pub mod plan;
 pub mod progress;
 pub mod received;
 pub mod reconcile;
-pub mod resume;
+pub mod resend;
+mod resume;
 pub mod retry;
 pub mod run;
 pub mod sandbox;
@@ -102,6 +103,9 @@ pub enum CliCommand {
     /// Put rejected and exhausted leads back in the queue
     #[command(after_help = help::RETRY)]
     Retry(retry::Args),
+    /// Send leads again that Conversica has accepted, or is assumed to know
+    #[command(after_help = help::RESEND)]
+    Resend(resend::Args),
     /// Lift a halt by hand
     #[command(after_help = help::RESUME)]
     Resume,
@@ -179,6 +183,7 @@ pub async fn dispatch(cli: CommandLine) -> anyhow::Result<ExitCode> {
         CliCommand::Approve(args) => approve::run(args, ReleaseKind::Send, file).await,
         CliCommand::Baseline(args) => approve::run(args, ReleaseKind::Baseline, file).await,
         CliCommand::Retry(args) => retry::run(args, file).await,
+        CliCommand::Resend(args) => resend::run(args, file).await,
         CliCommand::Resume => resume::run(file).await,
         CliCommand::Pause(args) => pause::run(args, file).await,
         CliCommand::Unpause(args) => pause::end(args, file).await,

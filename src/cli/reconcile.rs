@@ -74,7 +74,11 @@ fn parse_patience(text: &str) -> Result<SilenceLimit, String> {
 }
 
 /// A lead accepted before this time should have been heard of. Without a receiver no post arrives, so the default is no limit.
-fn silent_since(asked: Option<SilenceLimit>, settings: &ServiceSettings, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+pub(super) fn silent_since(
+    asked: Option<SilenceLimit>,
+    settings: &ServiceSettings,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
     let by_default = if settings.receive.is_some() { SilenceLimit::For(PATIENCE) } else { SilenceLimit::Endless };
     match asked.unwrap_or(by_default) {
         SilenceLimit::For(patience) => Some(now - patience),

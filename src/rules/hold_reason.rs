@@ -14,6 +14,8 @@ pub enum HoldReason {
     SourceShrank,
     TestLeadLimit,
     Restored,
+    /// A person has many leads sent again.
+    Resend,
     /// Found by a poll that has not judged its sends yet.
     Staged,
 }
@@ -28,7 +30,7 @@ impl HoldReason {
         HoldReason::Restored,
     ];
 
-    pub const ALL: [HoldReason; 9] = [
+    pub const ALL: [HoldReason; 10] = [
         HoldReason::FirstRun,
         HoldReason::TooManyChanges,
         HoldReason::MappingChanged,
@@ -37,6 +39,7 @@ impl HoldReason {
         HoldReason::SourceShrank,
         HoldReason::TestLeadLimit,
         HoldReason::Restored,
+        HoldReason::Resend,
         HoldReason::Staged,
     ];
 
@@ -51,6 +54,7 @@ impl HoldReason {
             HoldReason::SourceShrank => "source_shrank",
             HoldReason::TestLeadLimit => "test_lead_limit",
             HoldReason::Restored => "restored",
+            HoldReason::Resend => "resend",
             HoldReason::Staged => "staged",
         }
     }
@@ -82,6 +86,9 @@ impl HoldReason {
             HoldReason::Restored => {
                 "the state came out of a backup, and is older than what Conversica holds: look at `plan`, mind opt-outs heard since the \
                  backup, then `approve` sends it, `baseline` takes it as delivered"
+            }
+            HoldReason::Resend => {
+                "more leads than approve_above were to be sent again: `approve` sends them, `baseline` leaves things as they are"
             }
             HoldReason::MappingChanged => {
                 "`approve` sends all of them as [lead] has it now: an update to a person that Conversica knows, a first message to \

@@ -47,6 +47,8 @@ pub enum LeadEvent {
     RetryAsked,
     /// A person asked for another request after an ambiguous outcome.
     ResendAsked,
+    /// A person has accepted content sent again, because Conversica may have lost it or never worked it.
+    ResendDecided { is_held: bool },
     /// The state came out of a backup.
     Restored,
     /// Conversica answers again.

@@ -37,6 +37,7 @@ pub fn next(record: LeadRecord, event: &LeadEvent, now: DateTime<Utc>) -> LeadRe
         LeadEvent::TestLeadsUsedUp => decision::test_leads_used_up(record, now),
         LeadEvent::RetryAsked => decision::retry_asked(record, now),
         LeadEvent::ResendAsked => decision::resend_asked(record, now),
+        LeadEvent::ResendDecided { is_held } => decision::resend_decided(record, *is_held, now),
         LeadEvent::Restored => decision::restored(record, now),
         LeadEvent::ConversicaBack => claim::conversica_back(record, now),
         LeadEvent::Heard { heard_at } => claim::heard(record, *heard_at, now),

@@ -6,6 +6,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::conversica::lead::LeadId;
+use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_event::LeadEvent;
 use crate::rules::lead_record::LeadRecord;
 use crate::store::decision::{self, DecisionAction, DecisionMaker};
@@ -31,14 +32,20 @@ enum BulkEvent {
     Approve,
     Baseline,
     Retry,
+    Resend,
+    /// The leads wait for approval before they are sent again.
+    ResendHeld,
 }
 
 impl BulkEvent {
-    fn of(action: &str) -> Option<Self> {
+    /// `reason` is the reason of the decision.
+    fn of(action: &str, reason: Option<&str>) -> Option<Self> {
+        let is_held = reason == Some(HoldReason::Resend.name());
         let named = [
             (DecisionAction::Approve, Self::Approve),
             (DecisionAction::Baseline, Self::Baseline),
             (DecisionAction::Retry, Self::Retry),
+            (DecisionAction::Resend, if is_held { Self::ResendHeld } else { Self::Resend }),
         ];
         named.into_iter().find(|(named, _)| named.name() == action).map(|(_, event)| event)
     }
@@ -50,6 +57,8 @@ impl BulkEvent {
             Self::Approve => is_older(record.held_at).then_some(LeadEvent::Approved),
             Self::Baseline => is_older(record.held_at).then_some(LeadEvent::Baselined),
             Self::Retry => is_older(record.last_outcome_at).then_some(LeadEvent::RetryAsked),
+            Self::Resend => is_older(record.last_outcome_at).then_some(LeadEvent::ResendDecided { is_held: false }),
+            Self::ResendHeld => is_older(record.last_outcome_at).then_some(LeadEvent::ResendDecided { is_held: true }),
         }
     }
 }
@@ -72,7 +81,7 @@ pub(crate) async fn list(
     now: DateTime<Utc>,
 ) -> Result<ListedDecision, sqlx::Error> {
     let NewDecision { action, who, reason, until } = decision;
-    let event = BulkEvent::of(action.name()).ok_or(sqlx::Error::RowNotFound)?;
+    let event = BulkEvent::of(action.name(), reason).ok_or(sqlx::Error::RowNotFound)?;
     let (seq,): (i64,) = transaction.fetch_one(decision::begin_statement(action, who, reason, now)).await?;
     let mut list = StateStatement::new("insert into decided (decision_seq, id, client_id) select ");
     list.push_bind(seq).push(", id, client_id from (").append(choose).push(") chosen");
@@ -124,11 +133,12 @@ async fn finish_some(
 
 /// Continues the decisions that an earlier process left unfinished. Returns how many there were.
 pub async fn resume(db: &StateDb, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    let unfinished: Vec<(i64, i64, String, i64)> =
-        db.fetch_all("select seq, until, action, leads from decision where unfinished = 1 order by seq").await?;
+    let unfinished: Vec<(i64, i64, String, Option<String>, i64)> = db
+        .fetch_all("select seq, until, action, reason, leads from decision where unfinished = 1 order by seq")
+        .await?;
     let mut resumed = 0;
-    for (seq, until, action, leads) in unfinished {
-        let Some(event) = BulkEvent::of(&action) else { continue };
+    for (seq, until, action, reason, leads) in unfinished {
+        let Some(event) = BulkEvent::of(&action, reason.as_deref()) else { continue };
         let leads = u64::try_from(leads).unwrap_or(0);
         finish(db, ListedDecision { seq, event, until: instant(until), leads }, now, |_| ()).await?;
         resumed += 1;

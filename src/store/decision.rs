@@ -27,6 +27,7 @@ pub enum DecisionAction {
     Approve,
     Baseline,
     Retry,
+    Resend,
     Resume,
     Restored,
     /// The erased lead is not recorded.
@@ -42,6 +43,7 @@ impl DecisionAction {
             DecisionAction::Approve => "approve",
             DecisionAction::Baseline => "baseline",
             DecisionAction::Retry => "retry",
+            DecisionAction::Resend => "resend",
             DecisionAction::Resume => "resume",
             DecisionAction::Restored => "restored",
             DecisionAction::Erase => "erase",

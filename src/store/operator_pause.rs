@@ -33,7 +33,7 @@ pub(crate) const PAUSED_BEFORE: &str =
 ///
 /// The contents of leads are read only if a conversation is paused.
 pub(crate) fn is_not_paused(db: &StateDb) -> String {
-    let conversation = conversation(db);
+    let conversation = conversation_of_lead(db);
     format!(
         " and not exists (select 1 from paused where paused_name = '{EVERYBODY}') \
          and (not exists (select 1 from paused) \
@@ -41,8 +41,8 @@ pub(crate) fn is_not_paused(db: &StateDb) -> String {
     )
 }
 
-/// The conversation of a lead's desired content.
-fn conversation(db: &StateDb) -> &'static str {
+/// The conversation of a lead's desired content; null for none.
+pub(crate) fn conversation_of_lead(db: &StateDb) -> &'static str {
     match db {
         StateDb::Sqlite(_) => "lead.desired ->> 'conversationId'",
         StateDb::Postgres(_) => "lead.desired::json ->> 'conversationId'",
@@ -157,7 +157,7 @@ async fn record(
 
 /// How many leads have this `conversationId`. It reads every lead.
 pub async fn count_leads_of(db: &StateDb, name: &str) -> Result<i64, sqlx::Error> {
-    let count = format!("select count(*) from lead where {} = $1", conversation(db));
+    let count = format!("select count(*) from lead where {} = $1", conversation_of_lead(db));
     let (leads,): (i64,) = db.fetch_one(StateStatement::new(count).bind(name)).await?;
     Ok(leads)
 }

@@ -135,6 +135,7 @@ mod record;
 mod redaction;
 mod reload;
 mod remapping;
+mod resend;
 mod restored_state;
 mod resume;
 mod runbook;

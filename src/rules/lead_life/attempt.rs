@@ -139,7 +139,8 @@ fn status_after(
     if is_delivered {
         return LeadStatus::InSync;
     }
-    if record.hold_reason.is_some() || next == NextStep::Hold && !record.urgent {
+    let is_held = record.hold_reason.is_some() && next != NextStep::WithdrawApart;
+    if is_held || next == NextStep::Hold && !record.urgent {
         return LeadStatus::Held;
     }
     match next {
@@ -157,7 +158,7 @@ fn status_after(
     }
 }
 
-/// The hold ends if Conversica holds the desired content for certain.
+/// The hold ends if Conversica holds the desired content for certain, or if a withdrawal of consent in it has to be sent apart.
 fn hold_after(
     record: &LeadRecord,
     attempt: &FinishedAttempt,
@@ -169,7 +170,8 @@ fn hold_after(
         (_, ContentArrival::Unknown) => None,
         (_, ContentArrival::Accepted | ContentArrival::NotArrived) => record.delivered_hash,
     };
-    if held_by_conversica == Some(record.desired_hash) {
+    // A withdrawal of consent is not held, and the content beside it was rejected.
+    if held_by_conversica == Some(record.desired_hash) || next == NextStep::WithdrawApart {
         return (None, None);
     }
     if next == NextStep::Hold && !record.urgent {

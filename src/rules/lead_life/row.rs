@@ -82,6 +82,7 @@ fn hold_of_new_content(old: Option<HoldReason>, new: Option<HoldReason>) -> Opti
             | HoldReason::MappingChanged
             | HoldReason::SourceShrank
             | HoldReason::Restored
+            | HoldReason::Resend
             | HoldReason::Staged,
         ) => new.or(old),
     }

@@ -17,7 +17,7 @@ use crate::rules::lead_status::LeadStatus;
 use crate::rules::retry::NextStep;
 
 /// As the page lists them.
-const EVENTS: [&str; 21] = [
+const EVENTS: [&str; 22] = [
     "the row changes",
     "the row becomes invalid",
     "the row is missing",
@@ -37,6 +37,7 @@ const EVENTS: [&str; 21] = [
     "no test leads are left",
     "`retry`",
     "`reconcile --repair`",
+    "`resend`",
     "the state is restored",
     "Conversica answers again, or posts",
 ];
@@ -71,8 +72,9 @@ fn words(before: &LeadRecord, event: &LeadEvent) -> Option<&'static str> {
         LeadEvent::TestLeadsUsedUp => EVENTS[16],
         LeadEvent::RetryAsked => EVENTS[17],
         LeadEvent::ResendAsked => EVENTS[18],
-        LeadEvent::Restored => EVENTS[19],
-        LeadEvent::ConversicaBack | LeadEvent::Heard { .. } => EVENTS[20],
+        LeadEvent::ResendDecided { .. } => EVENTS[19],
+        LeadEvent::Restored => EVENTS[20],
+        LeadEvent::ConversicaBack | LeadEvent::Heard { .. } => EVENTS[21],
         LeadEvent::StopDropped | LeadEvent::HoldRenamed(_) => return None,
     })
 }

@@ -74,6 +74,8 @@ pub(super) fn draft() -> impl Strategy<Value = EventDraft> {
         LeadEvent::TestLeadsUsedUp,
         LeadEvent::RetryAsked,
         LeadEvent::ResendAsked,
+        LeadEvent::ResendDecided { is_held: false },
+        LeadEvent::ResendDecided { is_held: true },
         LeadEvent::Restored,
         LeadEvent::ConversicaBack,
         LeadEvent::Heard { heard_at: at(1_000_000) },

@@ -1,0 +1,144 @@
+//! `resend`: accepted and assumed leads are sent again after a person was asked, above `approve_above` only after an approval.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::engine::{Engine, blocking_on_both_engines};
+use crate::support::receiver::{Receiver, with_receiver};
+use crate::support::scene::Scene;
+use crate::support::stand_in::StandIn;
+
+blocking_on_both_engines!(
+    what_is_sent_again_is_chosen_by_id_conversation_and_time,
+    more_than_approve_above_wait_for_an_approval,
+    assumed_leads_are_sent_only_where_they_are_asked_for_and_count_as_new_people,
+    what_was_heard_of_is_not_unconfirmed,
+    a_selection_that_fits_nothing_changes_nothing,
+);
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Leads in two conversations; all were accepted.
+fn delivered(engine: Engine, endpoint: &StandIn, leads: u32) -> Scene {
+    let mut scene = Scene::on(engine, &endpoint.url(), leads);
+    scene.crm("alter table leads add column talk text");
+    scene.crm("update leads set talk = case when id = 1 then 'Spring' else 'Inbound Leads' end");
+    scene.set_text("lead", "conversationId", "talk");
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(endpoint.requests().len(), leads as usize);
+    scene
+}
+
+#[track_caller]
+fn sent_since(endpoint: &StandIn, before: usize) -> Vec<String> {
+    let mut ids: Vec<String> = endpoint.requests()[before..]
+        .iter()
+        .map(|request| request.request.json()["id"].as_str().expect("an id").to_owned())
+        .collect();
+    ids.sort();
+    ids
+}
+
+fn what_is_sent_again_is_chosen_by_id_conversation_and_time(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = delivered(engine, &endpoint, 3);
+    let asked = scene.run(&["resend", "2"]).expect_code(2);
+    assert!(asked.stderr.contains("--yes"), "nobody is asked without a terminal: {asked}");
+    let said = scene.run(&["resend", "2", "--yes"]).expect_code(0);
+    assert!(
+        said.stdout.contains("Inbound Leads: 1 lead") && said.stdout.contains("1 lead back in the queue"),
+        "{said}"
+    );
+    let status = scene.status();
+    assert_eq!((&status["leads"]["pending"], &status["leads"]["in_sync"]), (&json!(1), &json!(2)), "{status:#}");
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(sent_since(&endpoint, 3), ["2"]);
+    assert_eq!(
+        endpoint.requests()[3].request.json(),
+        endpoint.requests().iter().find(|r| r.request.json()["id"] == "2").expect("it").request.json()
+    );
+
+    scene.run(&["resend", "--conversation", "Spring", "--yes"]).expect_code(0);
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(sent_since(&endpoint, 4), ["1"]);
+
+    scene.run(&["resend", "--accepted-to", "2020-01-01", "--yes"]).expect_code(2);
+    scene
+        .run(&["resend", "--accepted-from", "2020-01-01", "--accepted-to", "2100-01-01T00:00:00Z", "--yes"])
+        .expect_code(0);
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(sent_since(&endpoint, 5), ["1", "2", "3"]);
+    let decided = scene.run(&["lead", "2", "--json"]).json();
+    let resends =
+        decided["decisions"].as_array().expect("decisions").iter().filter(|one| one["action"] == "resend").count();
+    assert_eq!(resends, 2, "{decided:#}");
+    assert_eq!(scene.status()["leads"]["in_sync"], 3);
+}
+
+fn more_than_approve_above_wait_for_an_approval(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = delivered(engine, &endpoint, 4);
+    scene.set("safety", "approve_above", "2");
+    let held = scene.run(&["resend", "--accepted-from", "2020-01-01", "--yes"]).expect_code(4);
+    assert!(held.stdout.contains("4 leads wait for approval (resend)"), "{held}");
+    let status = scene.status();
+    assert_eq!((&status["hold"]["reason"], &status["hold"]["leads"]), (&json!("resend"), &json!(4)), "{status:#}");
+    scene.run(&["once"]).expect_code(4);
+    assert_eq!(sent_since(&endpoint, 4), [""; 0]);
+    scene.run(&["baseline", "3", "4", "--yes"]).expect_code(0);
+    scene.run(&["approve", "--reason", "resend", "--yes"]).expect_code(0);
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(sent_since(&endpoint, 4), ["1", "2"]);
+    let status = scene.status();
+    assert_eq!((&status["leads"]["in_sync"], &status["leads"]["assumed"]), (&json!(4), &json!(0)), "{status:#}");
+}
+
+fn assumed_leads_are_sent_only_where_they_are_asked_for_and_count_as_new_people(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(engine, &endpoint.url(), 3);
+    scene.set_text("safety", "first_run", "baseline");
+    scene.run(&["once"]).expect_code(0);
+    scene.run(&["resend", "--accepted-from", "2020-01-01", "--yes"]).expect_code(2);
+    scene.set("safety", "new_leads_per_day", "2");
+    let said = scene.run(&["resend", "--assumed", "--yes"]).expect_code(0);
+    assert!(said.stdout.contains("3 leads, 3 of them assumed known, never sent"), "{said}");
+    scene.run(&["once", "--max-wait", "0s"]);
+    assert_eq!(sent_since(&endpoint, 0).len(), 2, "the cap on new people counts them");
+    let status = scene.status();
+    assert_eq!((&status["leads"]["in_sync"], &status["leads"]["pending"]), (&json!(2), &json!(1)), "{status:#}");
+}
+
+fn what_was_heard_of_is_not_unconfirmed(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(engine, &endpoint.url(), 3);
+    let refused = scene.run(&["resend", "--unconfirmed", "--yes"]).expect_code(2);
+    assert!(refused.stderr.contains("without [receive]"), "{refused}");
+    with_receiver(&mut scene);
+    let receiver = Receiver::start(&scene);
+    scene.wait_for_status("the first pass", SOON, |status| status["leads"]["in_sync"] == 3);
+    assert_eq!(receiver.post("/conversica/lead", r#"{"id":"2","leadStatus":"Working"}"#).status, 200);
+    scene.wait_for_status("the post", SOON, |status| status["received"]["lead_updates"] == 1);
+    receiver.end();
+    let before = endpoint.requests().len();
+    scene.run(&["resend", "--unconfirmed", "--yes"]).expect_code(2);
+    // Eight days later.
+    scene.state("update lead set delivered_at = delivered_at - 691200000000");
+    scene.run(&["resend", "--unconfirmed", "--yes"]).expect_code(0);
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(sent_since(&endpoint, before), ["1", "3"]);
+}
+
+fn a_selection_that_fits_nothing_changes_nothing(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = delivered(engine, &endpoint, 2);
+    scene.run(&["resend"]).expect_code(2);
+    for wrong in [&["999"][..], &["--conversation", "spring"], &["--accepted-from", "soon"]] {
+        let refused = scene.run(&[&["resend", "--yes"][..], wrong].concat()).expect_code(2);
+        assert!(!refused.stderr.is_empty(), "{refused}");
+    }
+    let partly = scene.run(&["resend", "1", "999", "--yes"]).expect_code(2);
+    assert!(partly.stderr.contains("999") && partly.stderr.contains("the others are back in the queue"), "{partly}");
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(sent_since(&endpoint, 2), ["1"]);
+}
