@@ -20,6 +20,8 @@ use crate::{clock, telemetry};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitCode {
     Done = 0,
+    /// A mapping test failed.
+    Failed = 1,
     /// Leads are rejected, invalid or exhausted.
     Attention = 3,
     /// Halted, held or paused: the operator must act.

@@ -194,6 +194,25 @@ Examples:
 
 Exit codes: 0 ended, 2 usage or configuration, or that is not paused.";
 
+pub const TEST: &str = "\
+Examples:
+  conversica-sync test mapping.test.toml
+  CONVERSICA_SYNC__CONVERSICA__PASSWORD=none conversica-sync --config conversica-sync.toml test tests/*.toml    in CI
+
+A file has tests like these; columns that a row leaves out are NULL:
+  [[test]]
+  name = \"a sold lead\"
+  row = { id = 4711, first_name = \"Ann\", status = 2 }
+  lead = { id = \"4711\", firstName = \"Ann\", leadStatus = \"Sold\", conversationId = \"Inbound Leads\" }
+  [[test]]
+  row = { id = 4712, mail = \"ann at example.com\" }
+  invalid = [\"email\"]
+
+lead is the whole Lead object, has = { } some of its keys, lacks = [ ] keys that it does not have, invalid = [ ] parts of the \
+reasons, notes = [ ] parts of the notes on values that were cleaned or left out.
+
+Exit codes: 0 all pass, 1 a test fails, 2 usage or configuration.";
+
 pub const DASHBOARD: &str = "\
 Examples:
   conversica-sync dashboard

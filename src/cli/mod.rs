@@ -29,6 +29,7 @@ pub mod sandbox;
 pub mod signal;
 pub mod status;
 pub mod table;
+mod test;
 pub mod triggers;
 pub mod writeback;
 
@@ -115,6 +116,9 @@ pub enum CliCommand {
     /// End a pause
     #[command(after_help = help::UNPAUSE)]
     Unpause(pause::UnpauseArgs),
+    /// Try the mapping on rows from a file: Lead objects out, without a database and without the network
+    #[command(after_help = help::TEST)]
+    Test(test::Args),
     /// Print a link that signs in to the dashboard of the running daemon, once
     #[command(after_help = help::DASHBOARD)]
     Dashboard(dashboard::Args),
@@ -187,6 +191,7 @@ pub async fn dispatch(cli: CommandLine) -> anyhow::Result<ExitCode> {
         CliCommand::Resume => resume::run(file).await,
         CliCommand::Pause(args) => pause::run(args, file).await,
         CliCommand::Unpause(args) => pause::end(args, file).await,
+        CliCommand::Test(args) => test::run(args, file),
         CliCommand::Dashboard(args) => dashboard::run(args, file).await,
         CliCommand::Backup(args) => backup::run(args, file).await,
         CliCommand::Restored => backup::restored(file).await,

@@ -22,6 +22,7 @@ pub mod line;
 pub mod listed_instance;
 pub mod mapping;
 pub mod mapping_in_use;
+pub mod mapping_test;
 pub mod odd_opt_out;
 pub mod operator_pause;
 pub mod pace;

@@ -101,6 +101,7 @@ mod lead_story;
 mod leads;
 mod lost_log;
 mod lost_state;
+mod mapping_tests;
 mod merge;
 mod metrics;
 mod missed_rows;
