@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::cli::context::ExitCode;
 use crate::cli::init::args::Args;
-use crate::config::ProcessEnvironment;
+use crate::config::{ProcessEnvironment, url_engine};
 use crate::console::say;
 use crate::conversica::lead::LeadKey;
 use crate::db;
@@ -59,6 +59,7 @@ async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<Ex
     let dialect = match db {
         SourceDb::Sqlite(_) => SqlDialect::Sqlite,
         SourceDb::Postgres(_) => SqlDialect::Postgres,
+        SourceDb::Mysql(_) => return Err(no_mysql().into()),
     };
     let mut wishes = flags::wishes(&args);
     refuse_unknown_columns(&catalog[table], &wishes)?;
@@ -97,6 +98,13 @@ async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<Ex
     Ok(if trial.valid == 0 { ExitCode::Attention } else { ExitCode::Done })
 }
 
+fn no_mysql() -> SetupError {
+    SetupError::new(
+        "init does not inspect MySQL and MariaDB databases",
+        "write the configuration by hand: docs/connect-your-crm.md begins with one, and `conversica-sync check` says what is amiss",
+    )
+}
+
 async fn connect(url: &str) -> anyhow::Result<SourceDb> {
     if let Some(path) = db::sqlite_path(url).filter(|path| !path.exists()) {
         return Err(SetupError::new(
@@ -104,6 +112,12 @@ async fn connect(url: &str) -> anyhow::Result<SourceDb> {
             "give the path of the CRM's SQLite file, like sqlite:///var/lib/crm/crm.db",
         )
         .into());
+    }
+    if let Some(refused) = url_engine::refuse(url) {
+        return Err(SetupError::new(format!("--url: it {}", refused.what), refused.cure).into());
+    }
+    if db::is_mysql(url) {
+        return Err(no_mysql().into());
     }
     SourceDb::open_source(url, PATIENCE).await.map_err(|error| {
         if StatementPooler::is_cause_of(&error) {

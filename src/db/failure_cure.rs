@@ -4,6 +4,8 @@
 
 use sqlx::error::DatabaseError;
 
+use crate::db::mysql_failure::cure_mysql;
+
 /// Whether a retry can succeed without a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureClass {
@@ -47,12 +49,25 @@ const LOCKED: &str =
 const POOLER: &str = "if a connection pooler is in front of the database, look at its log and settings (user list, databases, \
                       pool_mode, protocol), or give the server's own address in [source] url";
 
+/// A MySQL error number as a code stands behind this, so that no code of another engine looks alike.
+pub(crate) const MYSQL: &str = "MySQL ";
+/// MySQL: another session kept a lock for too long.
+pub(crate) const MYSQL_LOCK_WAIT: &str = "MySQL 1205";
+
 /// The cure for a driver's code: five characters are an SQLSTATE, fewer are a number of SQLite.
 pub fn cure_failure(code: &str) -> FailureCure {
+    if let Some(number) = code.strip_prefix(MYSQL).and_then(|number| number.parse().ok()) {
+        return cure_mysql(number);
+    }
     match code.parse::<u32>() {
         Ok(number) if code.len() < 5 => cure_sqlite(number),
         _ => cure_postgres(code),
     }
+}
+
+/// Whether a MySQL error may pass by itself.
+pub(crate) fn is_passing(mysql_number: u16) -> bool {
+    cure_mysql(mysql_number).class == FailureClass::Wait
 }
 
 /// The cure for a database error. SQLite has one code for a missing table, a missing column and a mistyped statement.

@@ -26,6 +26,7 @@ pub async fn tables(db: &SourceDb) -> Result<Vec<InspectedTable>, sqlx::Error> {
     let mut tables = match db {
         SourceDb::Sqlite(pool) => sqlite::tables(pool).await,
         SourceDb::Postgres(pool) => postgres::tables(pool).await,
+        SourceDb::Mysql(_) => Ok(Vec::new()),
     }
     .map_err(discreet::of_source)?;
     // Tables that conversica-sync created belong to no CRM.
