@@ -24,7 +24,7 @@ pub(crate) async fn describe(
     source: &SourceSettings,
     sql: &str,
 ) -> Result<Vec<SourceColumn>, sqlx::Error> {
-    let mut columns: Vec<SourceColumn> = null_row(pool, sql).await?.iter().map(column).collect();
+    let mut columns: Vec<SourceColumn> = typed_columns(pool, sql).await?.into_iter().map(column).collect();
     if let Some(table) = &source.table {
         let facts = TableFacts::read(pool, table).await?;
         for column in &mut columns {
@@ -46,8 +46,8 @@ pub(crate) async fn describe(
 /// # Errors
 /// The database's, in words without data.
 pub(crate) async fn stamp_kind(pool: &MySqlPool, sql: &str) -> Result<Option<StampKind>, sqlx::Error> {
-    let columns = null_row(pool, sql).await?;
-    Ok(columns.first().and_then(|column| match column.type_info().name() {
+    let columns = typed_columns(pool, sql).await?;
+    Ok(columns.first().and_then(|(_, type_name)| match type_name.as_str() {
         "TIMESTAMP" => Some(StampKind::TimestampTz),
         "DATETIME" => Some(StampKind::Timestamp),
         "DATE" => Some(StampKind::Date),
@@ -68,22 +68,44 @@ fn is_whole(name: &str) -> bool {
         || name.starts_with("TINYINT")
 }
 
-/// A row with the columns of this query, all null: without a row the server's columns are not told.
-async fn null_row(pool: &MySqlPool, sql: &str) -> Result<Vec<MySqlColumn>, sqlx::Error> {
-    let sql = format!("select t.* from (select 1 as one) as one left join (\n{sql}\nlimit 0) as t on true");
-    let row = sqlx::raw_sql(trusted(sql)).fetch_one(pool).await.map_err(discreet::of_source)?;
-    Ok(row.columns().to_vec())
+/// The names and types of a query's columns, from a row in which all are null: without a row the driver tells none.
+async fn typed_columns(pool: &MySqlPool, sql: &str) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let null_row = format!("from (select 1 as one) as one left join (\n{sql}\nlimit 0) as t on true");
+    let statement = trusted(format!("select t.* {null_row}"));
+    let row = sqlx::raw_sql(statement).fetch_one(pool).await.map_err(discreet::of_source)?;
+    let typed = |column: &MySqlColumn| (column.name().to_owned(), column.type_info().name().to_owned());
+    let mut columns: Vec<(String, String)> = row.columns().iter().map(typed).collect();
+    // The driver takes texts with a binary collation (`utf8mb4_bin`) for bytes.
+    let doubtful: Vec<usize> = (0..columns.len()).filter(|place| is_binary(&columns[*place].1)).collect();
+    if doubtful.is_empty() {
+        return Ok(columns);
+    }
+    let asked = doubtful.iter().map(|place| format!("charset(t.{})", SourceDialect::Mysql.quote(&columns[*place].0)));
+    let asked = asked.collect::<Vec<_>>().join(", ");
+    let sets = mysql::texts(pool, format!("select {asked} {null_row}")).await?;
+    for (place, set) in doubtful.into_iter().zip(sets.into_iter().next().unwrap_or_default()) {
+        if set.as_deref() != Some("binary") {
+            columns[place].1 = as_text_type(&columns[place].1);
+        }
+    }
+    Ok(columns)
 }
 
-fn column(column: &MySqlColumn) -> SourceColumn {
-    let name = column.type_info().name();
-    let type_name = name.to_lowercase();
+fn as_text_type(binary: &str) -> String {
+    match binary {
+        "BINARY" => "CHAR".to_owned(),
+        "VARBINARY" => "VARCHAR".to_owned(),
+        other => other.replace("BLOB", "TEXT"),
+    }
+}
+
+fn column((name, type_name): (String, String)) -> SourceColumn {
     SourceColumn {
-        name: column.name().to_owned(),
-        plain_type: type_name.clone(),
-        type_name,
-        family: TypeFamily::of_mysql(name),
-        form: form(name),
+        name,
+        plain_type: type_name.to_lowercase(),
+        family: TypeFamily::of_mysql(&type_name),
+        form: form(&type_name),
+        type_name: type_name.to_lowercase(),
         entry: None,
     }
 }

@@ -110,6 +110,7 @@ mod mysql_errors;
 mod mysql_poll;
 mod mysql_program;
 mod mysql_types;
+mod mysql_writeback;
 mod named_otherwise;
 mod notify;
 mod odd_opt_out;

@@ -88,7 +88,7 @@ fn check_says_what_the_user_may_see_and_do() {
 fn sessions_of_the_program_may_not_write() {
     let (crm, endpoint) = (mariadb().database(), StandIn::accepting());
     let mut scene = scene_of(&crm, &endpoint, "grant all on *.* to");
-    crm.sql("create function touched() returns int modifies sql data begin update leads set first_name = 'x'; return 1; end");
+    crm.define("create function touched() returns int modifies sql data begin update leads set first_name = 'x'; return 1; end");
     let url = crm.url.clone();
     scene.set_text("source", "url", &url).set_text("source", "where", "touched() = 1");
     scene.run(&["once"]);

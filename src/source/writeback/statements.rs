@@ -3,6 +3,7 @@
 //! On PostgreSQL the server reports the type of each parameter. The value travels as text and the statement casts it, so the
 //! database itself parses Conversica's text for any column type.
 
+use chrono_tz::Tz;
 use serde_json::{Map, Value};
 use sqlx::mysql::MySqlArguments;
 use sqlx::postgres::{PgArguments, PgDatabaseError, PgErrorPosition};
@@ -15,11 +16,13 @@ use sqlx::{
 
 use crate::config::WritebackSettings;
 use crate::conversica::heard;
+use crate::conversica::lead::ValueKind;
 use crate::conversica::post::PostKind;
 use crate::conversica::post_text::decode_body;
 use crate::db::trusted;
 use crate::error::SetupError;
 use crate::rules::heard_event::WaitingEvent;
+use crate::rules::value;
 use crate::source::dialect::SourceDialect;
 use crate::source::writeback::failure::WriteFailure;
 use crate::source::writeback::named::{self, NamedStatement};
@@ -226,6 +229,7 @@ impl PreparedStatement {
         for parameter in &self.parameters {
             query = match values.get(&parameter.name) {
                 None | Some(Value::Null) => query.bind(None::<String>),
+                Some(Value::String(text)) if let Some(at) = mysql_instant(&parameter.name, text) => query.bind(at),
                 Some(Value::Bool(yes)) => query.bind(*yes),
                 Some(Value::Number(number)) => match number.as_i64() {
                     Some(whole) => query.bind(whole),
@@ -271,6 +275,17 @@ impl PreparedStatement {
         }
         query
     }
+}
+
+/// A moment as MySQL's `datetime` takes it, in UTC; MariaDB reads no time zones. `None` for any other value.
+fn mysql_instant(name: &str, text: &str) -> Option<String> {
+    let is_moment =
+        |kind: &PostKind| kind.keys().iter().any(|(key, kind)| *key == name && *kind == ValueKind::Datetime);
+    if name != EXTRA[0] && !PostKind::ALL.iter().any(is_moment) {
+        return None;
+    }
+    let at = value::datetime(text.trim(), Tz::UTC)?;
+    Some(at.format("%F %T%.3f").to_string())
 }
 
 /// The values of the parameters; `None` for a Lead Update without news.

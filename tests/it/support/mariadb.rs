@@ -66,6 +66,17 @@ impl MariaDatabase {
         client(&self.socket, &self.name, statements)
     }
 
+    /// Makes a routine or trigger with several statements inside.
+    #[track_caller]
+    pub fn define(&self, routine: &str) {
+        let mut command = client_command(&self.socket, &self.name);
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the client starts");
+        let mut input = process.stdin.take().expect("the input is piped");
+        writeln!(input, "delimiter //\n{routine}//").expect("the client listens");
+        drop(input);
+        assert!(process.wait().expect("the client ends").success(), "MariaDB refused `{routine}`");
+    }
+
     /// A user with these rights on this database, and its URL.
     pub fn user(&self, rights: &str) -> String {
         self.user_with(&format!("grant {rights} on {}.* to", self.name))
