@@ -1,6 +1,7 @@
 //! Shared by both databases, ours and the customer's: quoting, kinds of failure, connections to PostgreSQL.
 
 pub mod discreet;
+pub mod failure_class;
 pub mod failure_cure;
 pub mod file;
 pub(crate) mod mysql_failure;

@@ -1,6 +1,6 @@
 //! What to do about a failure of a MySQL or MariaDB server: one table from the error number to a class and a cure. Pure.
 
-use crate::db::failure_cure::{FailureClass, FailureCure, FailureSubject};
+use crate::db::failure_class::{FailureClass, FailureCure, FailureSubject};
 
 /// Errors whose messages name connections, users, tables, columns and conditions of the server, and no value of a row.
 const PLAIN: [u16; 58] = [

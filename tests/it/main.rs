@@ -107,6 +107,7 @@ mod metrics;
 mod missed_rows;
 mod monitoring;
 mod mysql_errors;
+mod mysql_init;
 mod mysql_poll;
 mod mysql_program;
 mod mysql_types;

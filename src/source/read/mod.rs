@@ -116,7 +116,7 @@ fn salt(crm: &ConnectedCrm, statements: &ReadStatements) -> u64 {
     bytes.iter().take(8).fold(0, |salt, byte| salt << 8 | u64::from(*byte))
 }
 
-pub(crate) use mysql::newest_stamp as newest_mysql_stamp;
+pub(crate) use mysql_text::newest_stamp as newest_mysql_stamp;
 
 type BatchSender = mpsc::Sender<Result<RowBatch, sqlx::Error>>;
 

@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 
 use crate::conversica::lead::IdOrder;
 use crate::db::trusted;
-use crate::rules::cursor::{NewestStamp, StampKind, ZoneMix};
+use crate::rules::cursor::ZoneMix;
 use crate::rules::line::RowBatch;
 use crate::rules::read_scope::ReadScope;
 use crate::source::mysql;
-use crate::source::read::mysql_text::{CellText, zoned};
+use crate::source::read::mysql_text::{CellText, newest_stamp};
 use crate::source::read::statement::RowOrdering;
 use crate::source::read::{BATCH_ROWS, BatchSender, OpenedReading, PreparedReading};
 
@@ -114,12 +114,6 @@ impl PreparedReading {
         let is_negative = negative.as_deref() != Some("0");
         Ok(if is_negative { RowOrdering::Text } else { RowOrdering::Native(IdOrder::ByLength) })
     }
-}
-
-/// The stamp as the cursor keeps it: with its zone, where it has one.
-pub(crate) fn newest_stamp(text: String, kind: StampKind) -> NewestStamp {
-    let text = if kind == StampKind::TimestampTz { zoned(&text).unwrap_or(text) } else { text };
-    NewestStamp::new(text, kind)
 }
 
 async fn one_text(connection: &mut MySqlConnection, sql: String) -> Result<Option<String>, sqlx::Error> {

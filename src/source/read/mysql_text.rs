@@ -1,5 +1,6 @@
 //! The texts of MySQL's values: SQL for a column, and the changes that are made to the server's text. Pure.
 
+use crate::rules::cursor::{NewestStamp, StampKind};
 use crate::rules::source_column::{ColumnForm, SourceColumn, TypeFamily};
 use crate::rules::value_fault::NOT_SCALAR;
 use crate::source::dialect::SourceDialect;
@@ -57,8 +58,14 @@ fn plain(number: f64, shortest: String) -> Option<String> {
 }
 
 /// The text of a `timestamp` with its zone. A zero date is no moment and has none.
-pub(crate) fn zoned(text: &str) -> Option<String> {
+fn zoned(text: &str) -> Option<String> {
     (!text.starts_with("0000")).then(|| format!("{text}+00"))
+}
+
+/// The stamp as the cursor keeps it: with its zone, where it has one.
+pub(crate) fn newest_stamp(text: String, kind: StampKind) -> NewestStamp {
+    let text = if kind == StampKind::TimestampTz { zoned(&text).unwrap_or(text) } else { text };
+    NewestStamp::new(text, kind)
 }
 
 /// The forms of the key, of the client where there is one, and of the cells.
