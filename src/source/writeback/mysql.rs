@@ -96,9 +96,9 @@ async fn expect_right_to_create(connection: &mut MySqlConnection, design: &Write
 
 /// Whether a line of `show grants` lets its user create tables in that database.
 fn allows_creation(grant: &str, schema: &str) -> bool {
-    let Some((rights, place)) = grant.strip_prefix("GRANT ").and_then(|grant| grant.split_once(" ON ")) else {
-        return false;
-    };
+    let Some(grant) = grant.strip_prefix("GRANT ") else { return false };
+    // A role, whose rights are not listed here.
+    let Some((rights, place)) = grant.split_once(" ON ") else { return grant.starts_with('`') };
     let has_right = rights.split(',').any(|right| matches!(right.trim(), "ALL PRIVILEGES" | "ALL" | "CREATE"));
     let named = place.split(".*").next().unwrap_or_default().trim_matches('`').replace("\\_", "_");
     has_right && (place.starts_with("*.*") || named.eq_ignore_ascii_case(schema) || named.contains('%'))
@@ -162,6 +162,7 @@ mod tests {
             "GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost`",
             "GRANT SELECT, CREATE ON `crm`.* TO `writer`@`%`",
             "GRANT CREATE ON `my\\_crm`.* TO `writer`@`%`",
+            "GRANT `crm_owner`@`%` TO `writer`@`%`",
         ] {
             let schema = if grant.contains("my") { "my_crm" } else { "crm" };
             assert!(allows_creation(grant, schema), "{grant}");
