@@ -1,8 +1,10 @@
 //! Shared by both databases, ours and the customer's: quoting, kinds of failure, connections to PostgreSQL.
 
 pub mod discreet;
+pub mod failure_class;
 pub mod failure_cure;
 pub mod file;
+pub(crate) mod mysql_failure;
 pub mod pooler;
 
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, SqlSafeStr, SqlStr};
 
+pub use crate::config::url_engine::is_mysql;
 use crate::error::{SetupError, TurnLost};
 
 /// How long a statement waits for another session's lock.
@@ -102,7 +105,7 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
 pub fn is_lock(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     match code.as_deref() {
-        Some("55P03") => true,
+        Some("55P03" | failure_cure::MYSQL_LOCK_WAIT) => true,
         // SQLite: 5 busy, 6 locked.
         Some(code) => code.len() < 5 && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6)),
         None => false,
@@ -159,5 +162,6 @@ mod tests {
         assert_eq!(sqlite_path("sqlite://crm.db?mode=ro").unwrap(), Path::new("crm.db"));
         assert_eq!(sqlite_path("sqlite:crm.db").unwrap(), Path::new("crm.db"));
         assert!(sqlite_path("postgres://localhost/crm").is_none());
+        assert!(is_mysql("mysql://localhost/crm") && is_mysql("mariadb://localhost/crm") && !is_mysql("mysqlx:crm"));
     }
 }

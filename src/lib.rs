@@ -1,4 +1,4 @@
-//! conversica-sync keeps the leads of a CRM database (SQLite or PostgreSQL) in step with Conversica.
+//! conversica-sync keeps the leads of a CRM database (SQLite, PostgreSQL, MySQL or MariaDB) in step with Conversica.
 //!
 //! The state keeps three facts about each lead: the content that Conversica should have (*desired*, made from the CRM row), the
 //! content that it has as far as we know (*delivered*, the last accepted one), and the content that it posted back (*heard*).

@@ -11,6 +11,7 @@ use crate::source::changed_at::ChangedAt;
 use crate::source::columns;
 use crate::source::crm::{ConnectedCrm, FittingSource};
 use crate::source::source_db::SourceDb;
+use crate::source::{mysql, read};
 
 const SECTION: &str = "changes";
 
@@ -83,6 +84,10 @@ async fn of_other_forms(
                  and {expression} not glob '{day}[ T][0-9][0-9]:[0-9][0-9]*'"
             )
         }
+        (StampKind::Text, SourceDb::Mysql(_)) => format!(
+            "{expression} not regexp '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}\
+             ([ T][0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}}([.,][0-9]+)?)?([Zz]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)?)?$'"
+        ),
         (StampKind::Number, _) => format!("{expression} < {}", cursor::LEAST_EPOCH),
         (StampKind::TimestampTz | StampKind::Timestamp | StampKind::Date, _) => return Ok(None),
     };
@@ -149,6 +154,13 @@ pub(super) async fn newest(crm: &ConnectedCrm, changed_at: &ChangedAt) -> Result
                 sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await.map_err(discreet::of_source)?;
             text.map(|text| NewestStamp::new(text, kind))
         }
+        SourceDb::Mysql(pool) => {
+            let Some(kind) = changed_at.kind else {
+                return Ok(Some(NewestStamp::new(String::new(), StampKind::Text)));
+            };
+            let rows = mysql::texts(pool, format!("select cast(max({expression}) as char) from {from}")).await?;
+            rows.into_iter().flatten().next().flatten().map(|text| read::newest_mysql_stamp(text, kind))
+        }
     };
     Ok(found)
 }
@@ -176,6 +188,15 @@ async fn of_index(crm: &ConnectedCrm, changed_at: &ChangedAt, bound: &StampBound
             let least = bound.least();
             let is_served = |line: &String| least.iter().any(|value| line.contains(value));
             plan.iter().any(|line| line.contains("Index Cond:") && is_served(line))
+        }
+        // In a small table the optimiser reads all rows; it names the indexes that it could use all the same.
+        SourceDb::Mysql(pool) => {
+            let sql = format!(
+                "explain select 1 from {} and {}",
+                columns::from_clause(&crm.source),
+                changed_at.ranges(bound).first().cloned().unwrap_or_default()
+            );
+            mysql::may_use_index(pool, sql).await?
         }
     };
     Ok(if serves {

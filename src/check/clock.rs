@@ -10,6 +10,7 @@ use crate::check::item::CheckItem;
 use crate::clock::CLOCKS_APART;
 use crate::db::{discreet, trusted};
 use crate::source::crm::ConnectedCrm;
+use crate::source::mysql;
 use crate::source::source_db::SourceDb;
 use crate::store::server_clock::{CLOCK_CURE, SERVER_MICROS};
 
@@ -25,6 +26,10 @@ pub(super) struct CheckStart {
 pub(super) async fn of_source(crm: &ConnectedCrm, began: CheckStart) -> CheckItem {
     match &crm.db {
         SourceDb::Postgres(pool) => of_server("source", pool, began).await,
+        SourceDb::Mysql(pool) => {
+            let theirs = mysql::number(pool, "select cast(unix_timestamp(now(6)) * 1000000 as signed)".to_owned());
+            of_answer("source", theirs, began).await
+        }
         SourceDb::Sqlite(_) => {
             let text =
                 "nothing to compare with: a file has no clock, and Conversica is sent no request that it would date";
@@ -35,9 +40,18 @@ pub(super) async fn of_source(crm: &ConnectedCrm, began: CheckStart) -> CheckIte
 
 /// `name` says whose clock is checked.
 pub(super) async fn of_server(name: &'static str, pool: impl PgExecutor<'_>, began: CheckStart) -> CheckItem {
+    let theirs = sqlx::query_scalar(trusted(format!("select {SERVER_MICROS}"))).fetch_one(pool);
+    of_answer(name, theirs, began).await
+}
+
+/// Compares the moment, in microseconds since 1970, that the server answers.
+async fn of_answer(
+    name: &'static str,
+    theirs: impl Future<Output = Result<i64, sqlx::Error>>,
+    began: CheckStart,
+) -> CheckItem {
     let asked = began.at.elapsed();
-    let theirs: Result<i64, sqlx::Error> =
-        sqlx::query_scalar(trusted(format!("select {SERVER_MICROS}"))).fetch_one(pool).await;
+    let theirs = theirs.await;
     // Assumes the middle between question and answer.
     let ours = TimeDelta::from_std((asked + began.at.elapsed()) / 2).map(|passed| began.now + passed);
     match (theirs.map_err(discreet::of_source), ours) {

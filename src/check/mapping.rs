@@ -7,7 +7,7 @@ use crate::check::item::CheckItem;
 use crate::config::ServiceSettings;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
-use crate::db::{self, discreet};
+use crate::db::discreet;
 use crate::rules::line::RowLine;
 use crate::rules::read_scope::ReadScope;
 use crate::source::columns;
@@ -99,13 +99,16 @@ pub(super) async fn of_whole_numbers(crm: &ConnectedCrm) -> anyhow::Result<Vec<C
     let mut tests = Vec::new();
     for name in crm.mapping.columns() {
         let Some(column) = columns::find(&crm.db, &fitting.columns, name) else { continue };
-        let quoted = format!("t.{}", db::quote(&column.name));
+        let quoted = format!("t.{}", crm.db.dialect().quote(&column.name));
         let test = match &crm.db {
             SourceDb::Sqlite(_) if number::may_be_real(&column.plain_type) => number::is_whole(&quoted),
             SourceDb::Postgres(_) if number::is_float(&column.plain_type) => {
                 format!("{quoted} = trunc({quoted}::float8)")
             }
-            SourceDb::Sqlite(_) | SourceDb::Postgres(_) => continue,
+            SourceDb::Mysql(_) if column.plain_type == "float" || column.plain_type == "double" => {
+                format!("{quoted} = truncate({quoted}, 0)")
+            }
+            SourceDb::Sqlite(_) | SourceDb::Postgres(_) | SourceDb::Mysql(_) => continue,
         };
         names.push(name);
         tests.push(format!("case when {test} then 1 else 0 end"));

@@ -2,12 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
+use sqlx::MySqlPool;
 
 use crate::check::item::CheckItem;
 use crate::config::{ChangeDetection, ServiceSettings, duration};
 use crate::db::{self, discreet};
 use crate::source::columns;
 use crate::source::crm::ConnectedCrm;
+use crate::source::mysql;
 use crate::source::settled::{self, TransactionSight};
 use crate::source::source_db::SourceDb;
 
@@ -44,8 +46,12 @@ pub(super) async fn of_rights(
     settings: &ServiceSettings,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<CheckItem>> {
-    let SourceDb::Postgres(pool) = &crm.db else {
-        return Ok(vec![CheckItem::ok("rights", "role", "the file is opened for reading only")]);
+    let pool = match &crm.db {
+        SourceDb::Postgres(pool) => pool,
+        SourceDb::Mysql(pool) => return of_mysql_rights(crm, pool, settings, now).await,
+        SourceDb::Sqlite(_) => {
+            return Ok(vec![CheckItem::ok("rights", "role", "the file is opened for reading only")]);
+        }
     };
     let table = crm.source.table.as_deref().map(db::quote_table);
     let (role, all, some): (String, bool, Option<bool>) = sqlx::query_as(
@@ -71,6 +77,31 @@ pub(super) async fn of_rights(
             let cure = format!("make a role for it, `grant select on {what}` to it, and name it in [source] url");
             CheckItem::warn("rights", "role", text).cure(cure)
         }
+    }];
+    if settings.source.changes == ChangeDetection::Poll && crm.source.changed_at.is_some() {
+        items.extend(of_open_transactions(crm, &role, now).await?);
+    }
+    Ok(items)
+}
+
+/// The same on MySQL and MariaDB, where every user sees its own grants.
+async fn of_mysql_rights(
+    crm: &ConnectedCrm,
+    pool: &MySqlPool,
+    settings: &ServiceSettings,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<CheckItem>> {
+    let role = mysql::texts(pool, "select current_user()".to_owned()).await?;
+    let role = role.into_iter().flatten().flatten().next().unwrap_or_default();
+    let grants = mysql::texts(pool, "show grants".to_owned()).await?;
+    let may_write = grants.into_iter().flatten().flatten().any(|grant| mysql::grants_writing(&grant));
+    let mut items = vec![if may_write {
+        let text =
+            format!("sessions are read-only, but {role} may write: a user that may only read could do no harm at all");
+        let cure = "make a user for it, `grant select` on what is read to it, and name it in [source] url";
+        CheckItem::warn("rights", "role", text).cure(cure)
+    } else {
+        CheckItem::ok("rights", "role", format!("sessions are read-only, and {role} may not write"))
     }];
     if settings.source.changes == ChangeDetection::Poll && crm.source.changed_at.is_some() {
         items.extend(of_open_transactions(crm, &role, now).await?);
@@ -121,8 +152,14 @@ async fn of_open_transactions(crm: &ConnectedCrm, role: &str, now: DateTime<Utc>
         )
         .cure("let an administrator set track_activities = on, for the server and for each role that has it off"),
         TransactionSight::OwnOnly | TransactionSight::Nobodys => {
-            CheckItem::warn("rights", NAME, format!("open transactions of other users cannot be seen, {alone}"))
-                .cure(format!("let an administrator run: grant pg_read_all_stats to {role}"))
+            CheckItem::warn("rights", NAME, format!("open transactions of other users cannot be seen, {alone}")).cure(
+                match &crm.db {
+                    SourceDb::Mysql(_) => format!("let an administrator run: grant process on *.* to {role}"),
+                    SourceDb::Sqlite(_) | SourceDb::Postgres(_) => {
+                        format!("let an administrator run: grant pg_read_all_stats to {role}")
+                    }
+                },
+            )
         }
     }];
     if outlook.settled.is_of_unknown_age() {
@@ -137,7 +174,8 @@ async fn of_open_transactions(crm: &ConnectedCrm, role: &str, now: DateTime<Utc>
         let text = format!(
             "a transaction has been open since {since}: until it ends, every poll reads again what has changed since then"
         );
-        let cure = "find it in pg_stat_activity (xact_start) or pg_prepared_xacts, and end it";
+        let cure = "find it in pg_stat_activity (xact_start) or pg_prepared_xacts, on MySQL in information_schema.innodb_trx, and \
+                    end it";
         items.push(CheckItem::warn("rights", NAME, text).cure(cure));
     }
     Ok(items)

@@ -5,7 +5,7 @@ use crate::config::{ServiceSettings, WritebackMode};
 use crate::conversica::post::PostKind;
 use crate::error::SetupError;
 use crate::nearest::nearest;
-use crate::source::changes::ddl::SourceEngine;
+use crate::source::dialect::SourceDialect;
 use crate::source::writeback::ddl::WritebackDesign;
 use crate::source::writeback::statements::{EventStatements, known_names};
 use crate::source::writeback::writer::CrmWriter;
@@ -36,7 +36,7 @@ pub(super) async fn of_writeback(settings: &ServiceSettings) -> anyhow::Result<V
 }
 
 fn of_statements(settings: &ServiceSettings) -> Result<Vec<CheckItem>, SetupError> {
-    let engine: SourceEngine = WritebackDesign::of(settings).engine;
+    let engine: SourceDialect = WritebackDesign::of(settings).engine;
     let statements = EventStatements::read(&settings.writeback, engine)?;
     let mut items = Vec::new();
     for kind in PostKind::ALL {

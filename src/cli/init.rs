@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::cli::context::ExitCode;
 use crate::cli::init::args::Args;
-use crate::config::ProcessEnvironment;
+use crate::config::{ProcessEnvironment, url_engine};
 use crate::console::say;
 use crate::conversica::lead::LeadKey;
 use crate::db;
@@ -30,6 +30,7 @@ use crate::setup::introspect::table::InspectedTable;
 use crate::setup::propose::proposal::{GivenValue, OperatorWishes, SourceProposal};
 use crate::setup::propose::rank::{self, TableCandidate};
 use crate::setup::propose::{SqlDialect, ancestors, propose, staff};
+use crate::source::mysql;
 use crate::source::source_db::SourceDb;
 use store::ConfigTarget;
 use trial::ConfigTrial;
@@ -59,6 +60,7 @@ async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<Ex
     let dialect = match db {
         SourceDb::Sqlite(_) => SqlDialect::Sqlite,
         SourceDb::Postgres(_) => SqlDialect::Postgres,
+        SourceDb::Mysql(_) => SqlDialect::Mysql,
     };
     let mut wishes = flags::wishes(&args);
     refuse_unknown_columns(&catalog[table], &wishes)?;
@@ -105,7 +107,13 @@ async fn connect(url: &str) -> anyhow::Result<SourceDb> {
         )
         .into());
     }
+    if let Some(refused) = url_engine::refuse(url) {
+        return Err(SetupError::new(format!("--url: it {}", refused.what), refused.cure).into());
+    }
     SourceDb::open_source(url, PATIENCE).await.map_err(|error| {
+        if let Some((what, cure)) = mysql::explain_login(&error).filter(|_| db::is_mysql(url)) {
+            return SetupError::new(format!("--url: {} cannot be reached: {what}", db::display_url(url)), cure).into();
+        }
         if StatementPooler::is_cause_of(&error) {
             let what = format!("--url: {} cannot be used: {StatementPooler}", db::display_url(url));
             return SetupError::new(what, StatementPooler::CURE).into();
@@ -113,7 +121,7 @@ async fn connect(url: &str) -> anyhow::Result<SourceDb> {
         let what = format!("--url: {} cannot be reached: {error}", db::display_url(url));
         SetupError::new(
             what,
-            "write it as sqlite:///absolute/path.db or postgres://user@host/database, and check that the database is running; \
+            "write it as sqlite:///absolute/path.db, postgres://user@host/database or mysql://user@host/database, and check that the database is running; \
              for a URL with a password, take --url-file",
         )
         .into()

@@ -44,7 +44,7 @@ use crate::error::SetupError;
 use crate::store::held::ReleaseKind;
 use crate::store::state_failure::state_cure;
 
-/// Keeps a CRM database (SQLite or PostgreSQL) and Conversica in step.
+/// Keeps a CRM database (SQLite, PostgreSQL, MySQL or MariaDB) and Conversica in step.
 ///
 /// A request to Conversica makes a machine write to a human being: what is in doubt is held, and says why.
 #[derive(Debug, Parser)]

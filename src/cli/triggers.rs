@@ -224,7 +224,7 @@ fn unreachable(url: &str, error: &sqlx::Error) -> anyhow::Error {
 /// The role that drains the log: the named one, or that of the reader's session.
 async fn role(named: Option<String>, reader: &SourceDb) -> Result<Option<String>, sqlx::Error> {
     match reader {
-        SourceDb::Sqlite(_) => Ok(None),
+        SourceDb::Sqlite(_) | SourceDb::Mysql(_) => Ok(None),
         SourceDb::Postgres(_) if named.is_some() => Ok(named),
         SourceDb::Postgres(pool) => {
             let user: Result<String, _> = sqlx::query_scalar("select current_user::text").fetch_one(pool).await;
@@ -267,6 +267,7 @@ async fn execute(
         )
     })?;
     let done = match opened {
+        SourceDb::Mysql(pool) => sqlx::raw_sql(db::trusted(script.to_owned())).execute(&pool).await.map(drop),
         SourceDb::Sqlite(pool) => sqlx::raw_sql(db::trusted(script.to_owned())).execute(&pool).await.map(drop),
         SourceDb::Postgres(pool) => match pool.acquire().await.map_err(discreet::of_source) {
             // The script is one transaction of its own, and its settings end with it.

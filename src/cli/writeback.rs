@@ -79,9 +79,9 @@ fn print(settings: &ServiceSettings, role: Option<String>) {
     }
     let url = settings.writeback.url.as_ref().unwrap_or(&settings.source.url).expose_secret();
     let role =
-        role.or_else(|| user_of(url)).filter(|_| design.engine == crate::source::changes::ddl::SourceEngine::Postgres);
+        role.or_else(|| user_of(url)).filter(|_| design.engine == crate::source::dialect::SourceDialect::Postgres);
     let names: Vec<&str> = design.tables.iter().map(|table| table.name).collect();
-    if design.engine == crate::source::changes::ddl::SourceEngine::Postgres {
+    if design.engine == crate::source::dialect::SourceDialect::Postgres {
         say("-- Where a publication is `for all tables` or of their schema, make these on every subscriber first.");
     }
     say(format_args!("-- conversica-sync: {}\n{}", names.join(", "), design.script(role.as_deref()).trim_end()));

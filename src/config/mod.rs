@@ -20,6 +20,7 @@ pub mod secret;
 pub mod settings;
 pub mod show;
 pub mod size;
+pub mod url_engine;
 pub mod validate;
 
 pub use crate::config::environment::ProcessEnvironment;

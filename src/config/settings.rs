@@ -38,7 +38,7 @@ pub struct ServiceSettings {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSettings {
-    /// `sqlite:///path/crm.db` or `postgres://user@host/database`.
+    /// `sqlite:///path/crm.db`, `postgres://user@host/database` or `mysql://user@host/database`.
     #[schemars(with = "String", extend("x-secret" = "url"))]
     pub url: SecretString,
     /// Table or view, optionally qualified: `leads`, `crm.leads`. Either this or `query`.

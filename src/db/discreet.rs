@@ -9,7 +9,10 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use sqlx::error::{DatabaseError, ErrorKind};
+use sqlx::mysql::MySqlDatabaseError;
 use sqlx::postgres::PgDatabaseError;
+
+use crate::db::{failure_cure, mysql_failure};
 
 use crate::error::SetupError;
 
@@ -95,6 +98,9 @@ pub fn constraint_of(error: &sqlx::Error) -> Option<String> {
         let table = postgres.table().map(|table| format!(" of {table}")).unwrap_or_default();
         return (postgres.r#where().is_none() && postgres.code().starts_with("23")).then(|| named + &table);
     }
+    if let Some(mysql) = database.try_downcast_ref::<MySqlDatabaseError>() {
+        return mysql_failure::column_of(mysql.number(), mysql.message());
+    }
     let message = database.message();
     // SQLite names an unnamed check by its expression, which may contain any text.
     let plain = message.chars().all(|c| c.is_alphanumeric() || "_.,: ".contains(c));
@@ -163,7 +169,9 @@ struct DiscreetError {
 
 impl DiscreetError {
     fn of(database: &dyn DatabaseError, where_to_look: &str) -> Self {
-        let code = database.code().map(Cow::into_owned);
+        let mysql = database.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
+        let code = mysql.map(|number| format!("{}{number}", failure_cure::MYSQL));
+        let code = code.or_else(|| database.code().map(Cow::into_owned));
         let (message, shown) = if is_plain(database) {
             // PostgreSQL's driver adds a line number of the server's own source to its message.
             let postgres = database.try_downcast_ref::<PgDatabaseError>().is_some();
@@ -186,6 +194,9 @@ fn is_plain(database: &dyn DatabaseError) -> bool {
         // A context means that a function raised the error: it may use any code and any text.
         return postgres.r#where().is_none() && POSTGRES_PLAIN.iter().any(|class| code.starts_with(class));
     }
+    if let Some(mysql) = database.try_downcast_ref::<MySqlDatabaseError>() {
+        return mysql_failure::is_plain(mysql.number());
+    }
     code.parse().is_ok_and(|code| is_plain_sqlite(code, database.message()))
 }
 
@@ -203,6 +214,8 @@ fn replacement(code: Option<&str>, where_to_look: &str) -> String {
             Some(name) => format!("SQLSTATE {code}, {name}"),
             None => format!("SQLSTATE {code}"),
         }
+    } else if let Some(number) = code.strip_prefix(failure_cure::MYSQL) {
+        format!("MySQL error {number}")
     } else {
         format!("SQLite code {code}")
     };

@@ -4,37 +4,8 @@
 
 use sqlx::error::DatabaseError;
 
-/// Whether a retry can succeed without a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureClass {
-    /// The next retry may succeed without a change to the settings.
-    Wait,
-    /// The operator has to change a right, a setting or the database.
-    Fix,
-}
-
-/// The subject of the failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureSubject {
-    /// A table in the statement is missing, or not visible to this user.
-    Table,
-    /// A column in the statement is missing.
-    Column,
-    /// The text of the statement, or the values that it reads.
-    Statement,
-    /// The table exists, but this user may not read it.
-    Rights,
-    /// The server, the file, the login, or the way to them.
-    Connection,
-}
-
-/// The subject of the failure, and the operator's remedy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FailureCure {
-    pub class: FailureClass,
-    pub subject: FailureSubject,
-    pub text: &'static str,
-}
+pub use crate::db::failure_class::{FailureClass, FailureCure, FailureSubject};
+use crate::db::mysql_failure::cure_mysql;
 
 const NO_TABLE: &str =
     "set [source] table, or the tables in [source] query and where, to ones that the user of [source] url sees";
@@ -47,12 +18,25 @@ const LOCKED: &str =
 const POOLER: &str = "if a connection pooler is in front of the database, look at its log and settings (user list, databases, \
                       pool_mode, protocol), or give the server's own address in [source] url";
 
+/// A MySQL error number as a code stands behind this, so that no code of another engine looks alike.
+pub(crate) const MYSQL: &str = "MySQL ";
+/// MySQL: another session kept a lock for too long.
+pub(crate) const MYSQL_LOCK_WAIT: &str = "MySQL 1205";
+
 /// The cure for a driver's code: five characters are an SQLSTATE, fewer are a number of SQLite.
 pub fn cure_failure(code: &str) -> FailureCure {
+    if let Some(number) = code.strip_prefix(MYSQL).and_then(|number| number.parse().ok()) {
+        return cure_mysql(number);
+    }
     match code.parse::<u32>() {
         Ok(number) if code.len() < 5 => cure_sqlite(number),
         _ => cure_postgres(code),
     }
+}
+
+/// Whether a MySQL error may pass by itself.
+pub(crate) fn is_passing(mysql_number: u16) -> bool {
+    cure_mysql(mysql_number).class == FailureClass::Wait
 }
 
 /// The cure for a database error. SQLite has one code for a missing table, a missing column and a mistyped statement.

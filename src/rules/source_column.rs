@@ -111,6 +111,22 @@ impl TypeFamily {
         }
     }
 
+    /// The family of a type of MySQL or MariaDB, by the driver's name.
+    pub fn of_mysql(name: &str) -> Self {
+        let name = name.to_ascii_uppercase();
+        match name.strip_suffix(" UNSIGNED").unwrap_or(&name) {
+            "CHAR" | "VARCHAR" | "TINYTEXT" | "TEXT" | "MEDIUMTEXT" | "LONGTEXT" | "ENUM" | "SET" => Self::Text,
+            "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" | "YEAR" | "BIT" => Self::Integer,
+            "FLOAT" | "DOUBLE" | "DECIMAL" => Self::Number,
+            "BOOLEAN" => Self::Boolean,
+            "DATE" => Self::Date,
+            "DATETIME" => Self::Timestamp,
+            "TIMESTAMP" => Self::TimestampTz,
+            "JSON" => Self::Json,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
     /// The family of a declared type of SQLite.
     pub fn of_sqlite(name: &str) -> Self {
         match name.to_ascii_uppercase().as_str() {

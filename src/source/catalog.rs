@@ -6,6 +6,7 @@ use sqlx::{PgConnection, PgExecutor};
 use crate::config::SourceSettings;
 use crate::db::{self, discreet};
 use crate::rules::source_column::{CatalogColumn, CatalogTable, RelationKind};
+use crate::source::mysql_catalog;
 use crate::source::source_db::SourceDb;
 
 type PostgresRow = (i64, String, bool, bool, Vec<String>, Vec<i32>, Vec<i32>);
@@ -53,6 +54,7 @@ pub async fn look(db: &SourceDb, source: &SourceSettings) -> Result<CatalogTable
             Ok(CatalogTable { relation: kind.as_deref().and_then(relation), has_unique_key, ..CatalogTable::default() })
         }
         SourceDb::Postgres(pool) => look_postgres(pool, source, table).await,
+        SourceDb::Mysql(pool) => mysql_catalog::look(pool, source).await,
     }
     .map_err(discreet::of_source)
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, SqlStr};
 
-use crate::db::{LOCK_TIMEOUT, discreet, pooler, postgres_options, sqlite_path, trusted};
+use crate::db::{LOCK_TIMEOUT, discreet, is_mysql, pooler, postgres_options, sqlite_path, trusted};
 use crate::source::guest::{GuestAccess, IsolationLevel, SourcePool};
+use crate::source::mysql::{self, MysqlAccess};
 use crate::source::source_db::SourceDb;
 use crate::source::source_file::{closing_pool, open_sqlite_source};
 
@@ -21,6 +22,9 @@ impl SourceDb {
     pub async fn open_source(url: &str, statement_timeout: Duration) -> Result<Self, sqlx::Error> {
         if sqlite_path(url).is_some() {
             return open_sqlite_source(url).await;
+        }
+        if is_mysql(url) {
+            return mysql::open(url, statement_timeout).await.map(SourceDb::Mysql).map_err(discreet::of_source);
         }
         open_postgres(url, statement_timeout).await.map(SourceDb::Postgres).map_err(discreet::of_source)
     }
@@ -52,6 +56,10 @@ impl SourceDb {
             // Opened anew each time, so that it writes to the file that has the name at that moment.
             return Ok(SourceDb::Sqlite(closing_pool(1).connect_lazy_with(options)));
         }
+        if is_mysql(url) {
+            let options = mysql::options(url).map_err(discreet::of_source)?;
+            return Ok(SourceDb::Mysql(mysql::pool(options, MysqlAccess::ReadWrite, 1, statement_timeout)));
+        }
         let pool = SourcePool::new(url, GuestAccess::ReadWrite, 1, statement_timeout);
         pool.map(SourceDb::Postgres).map_err(discreet::of_source)
     }
@@ -62,6 +70,7 @@ impl SourceDb {
         match self {
             SourceDb::Sqlite(_) => trusted("begin immediate".to_owned()),
             SourceDb::Postgres(pool) => trusted(pool.begin_text(IsolationLevel::ReadCommitted)),
+            SourceDb::Mysql(_) => trusted("start transaction read write".to_owned()),
         }
     }
 }

@@ -9,6 +9,8 @@ use crate::error::SetupError;
 use crate::rules::cursor::{NumberRange, StampBound, StampKind, TellTale};
 use crate::rules::source_column::SourceColumn;
 use crate::source::columns;
+use crate::source::dialect::SourceDialect;
+use crate::source::mysql_catalog;
 use crate::source::source_db::SourceDb;
 
 /// `[source] changed_at` after its check against the source.
@@ -19,7 +21,7 @@ pub struct ChangedAt {
     /// The kind of its values; `None` where they cannot be compared with a time: then every poll reads everything. On SQLite each
     /// value shows its kind when it is read.
     pub kind: Option<StampKind>,
-    on_postgres: bool,
+    dialect: SourceDialect,
 }
 
 impl ChangedAt {
@@ -33,6 +35,11 @@ impl ChangedAt {
         let expression = &self.expression;
         match bound {
             StampBound::Numbers(ranges) => ranges.iter().map(|range| self.within(range, i64::to_string)).collect(),
+            StampBound::Moment(text) if self.dialect == SourceDialect::Mysql => {
+                // The session is in UTC, and MariaDB knows no zones in texts.
+                let text = text.strip_suffix("+00").unwrap_or(text);
+                vec![format!("{expression} >= {}", db::literal(text))]
+            }
             StampBound::Moment(text) => {
                 let kind = match self.kind {
                     Some(StampKind::TimestampTz) => "::timestamptz",
@@ -46,7 +53,7 @@ impl ChangedAt {
                 let texts = ranges.iter().map(|range| self.within(range, |text| db::literal(text)));
                 // SQLite allows any type in any column, and every number sorts below every text: a cursor of texts always reads
                 // the numbers too, and a cursor of numbers the texts.
-                texts.chain((!self.on_postgres).then(|| format!("{expression} < ''"))).collect()
+                texts.chain((self.dialect == SourceDialect::Sqlite).then(|| format!("{expression} < ''"))).collect()
             }
         }
     }
@@ -77,7 +84,10 @@ impl ChangedAt {
                 "({expression} like '%Z' or {expression} like '%z' or {expression} like '%:%+%' or {expression} like '%:%-%')"
             ),
             TellTale::SaysNoUtc => {
-                let is_text = if self.on_postgres { "true" } else { &format!("typeof({expression}) = 'text'") };
+                let is_text = match self.dialect {
+                    SourceDialect::Postgres | SourceDialect::Mysql => "true",
+                    SourceDialect::Sqlite => &format!("typeof({expression}) = 'text'"),
+                };
                 format!("{expression} not like '%Z' and {expression} not like '%z' and {is_text}")
             }
         }
@@ -111,15 +121,19 @@ pub async fn prepare(
             }
             .await
         }
+        SourceDb::Mysql(pool) => mysql_catalog::stamp_kind(pool, &sql).await,
     };
-    let on_postgres = matches!(db, SourceDb::Postgres(_));
+    let dialect = db.dialect();
     match prepared.map_err(discreet::of_source) {
         Ok(kind) => {
             let expression = match kind {
+                Some(StampKind::Text) if dialect == SourceDialect::Mysql => {
+                    format!("cast({expression} as char) collate utf8mb4_bin")
+                }
                 Some(StampKind::Text) => format!("({expression})::text collate \"C\""),
                 _ => expression,
             };
-            Ok(Some(ChangedAt { expression, kind, on_postgres }))
+            Ok(Some(ChangedAt { expression, kind, dialect }))
         }
         Err(error) if db::is_outage(&error) => Err(error.into()),
         Err(error) if let Some(refused) = columns::refuse_access(source, &error) => Err(refused.into()),
@@ -149,7 +163,7 @@ fn postgres_kind(type_info: &PgTypeInfo) -> Option<StampKind> {
 /// expression stays as the operator wrote it.
 fn as_expression(db: &SourceDb, columns: &[SourceColumn], changed_at: &str) -> String {
     match columns::find(db, columns, changed_at) {
-        Some(column) => format!("t.{}", db::quote(&column.name)),
+        Some(column) => format!("t.{}", db.dialect().quote(&column.name)),
         None => format!("({changed_at})"),
     }
 }

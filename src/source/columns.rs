@@ -17,17 +17,20 @@ use crate::nearest::nearest;
 use crate::rules::mapping::LeadMapping;
 use crate::rules::source_column::TypeFamily;
 use crate::rules::source_column::{ColumnForm, SourceColumn};
+use crate::source::dialect::SourceDialect;
 use crate::source::guest::SourcePool;
-use crate::source::source_db::{SourceDb, on_source};
+use crate::source::source_db::SourceDb;
 use crate::source::source_file::unopened_source;
+use crate::source::{mysql, mysql_catalog};
 
 /// `"leads" as t where (…)` or `(select …) as t`: the from clause of every statement on the source.
 pub fn from_clause(source: &SourceSettings) -> String {
+    let dialect = SourceDialect::of_url(source.url.expose_secret());
     match (&source.table, &source.query) {
         (Some(table), _) => match &source.filter {
             // On its own lines, as the query below, because it may end in a comment.
-            Some(filter) => format!("{} as t where (\n{filter}\n)", db::quote_table(table)),
-            None => format!("{} as t where true", db::quote_table(table)),
+            Some(filter) => format!("{} as t where (\n{filter}\n)", dialect.quote_table(table)),
+            None => format!("{} as t where true", dialect.quote_table(table)),
         },
         (None, query) => {
             format!("(\n{}\n) as t where true", without_semicolon(query.as_deref().unwrap_or_default()))
@@ -49,6 +52,7 @@ fn without_semicolon(query: &str) -> &str {
                 at = match quote {
                     b'\'' => skip_past("'", at + 1),
                     b'"' => skip_past("\"", at + 1),
+                    b'`' => skip_past("`", at + 1),
                     _ => at + 1,
                 };
                 end = at;
@@ -67,6 +71,7 @@ pub async fn describe(db: &SourceDb, source: &SourceSettings) -> anyhow::Result<
     let described: Result<Vec<SourceColumn>, sqlx::Error> = match db {
         SourceDb::Sqlite(pool) => describe_sqlite(pool, db::trusted(sql)).await,
         SourceDb::Postgres(pool) => describe_postgres(pool, &sql).await,
+        SourceDb::Mysql(pool) => mysql_catalog::describe(pool, source, &sql).await,
     };
     match described.map_err(discreet::of_source) {
         Ok(columns) => Ok(columns),
@@ -260,6 +265,15 @@ pub fn check(
         return Ok(());
     }
     let names = columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+    let is_of_bytes = |(name, _): (&str, String)| {
+        find(db, columns, name).is_some_and(|column| mysql_catalog::is_binary(&column.type_name))
+    };
+    if matches!(db, SourceDb::Mysql(_)) && wanted(source, mapping).into_iter().any(is_of_bytes) {
+        return Err(SetupError::new(
+            format!("{}: {}", place(source), problems.join("; ")),
+            "use [source] query to write bytes as text: hex(id) AS id, or on MySQL bin_to_uuid(id) AS id for a UUID in binary(16)",
+        ));
+    }
     Err(SetupError::new(
         format!("{}: {}", place(source), problems.join("; ")),
         format!(
@@ -280,10 +294,11 @@ pub fn wanted<'a>(source: &'a SourceSettings, mapping: &'a LeadMapping) -> Vec<(
     wanted
 }
 
-/// The column of that name, as the engine compares names: SQLite ignores case.
+/// The column of that name, as the engine compares names: SQLite and MySQL ignore case.
 pub fn find<'a>(db: &SourceDb, columns: &'a [SourceColumn], name: &str) -> Option<&'a SourceColumn> {
     columns.iter().find(|column| match db {
         SourceDb::Sqlite(_) => column.name.eq_ignore_ascii_case(name),
+        SourceDb::Mysql(_) => column.name.to_lowercase() == name.to_lowercase(),
         SourceDb::Postgres(_) => column.name == name,
     })
 }
@@ -349,16 +364,21 @@ async fn missing_table_cure(db: &SourceDb, source: &SourceSettings, said: &str) 
                                       select on the table, or check the database in [source] url; a table of a schema that is not \
                                       in the role's search_path is written schema.table"
                 .to_owned(),
+            SourceDb::Mysql(_) => "the user of [source] url sees no table in this database: grant it select on the tables, or check \
+                                   the database in [source] url"
+                .to_owned(),
         });
     }
     let list = tables.join(", ");
-    let Some(table) = source.table.as_deref().map(|table| table.trim_matches('"')) else {
+    let Some(table) = source.table.as_deref().map(|table| table.trim_matches(['"', '`'])) else {
         return Some(format!("fix [source] query; the tables that the user of [source] url sees: {list}"));
     };
-    // `relation "laeds" does not exist`, `no such table: laeds`. The missing table may come from the condition instead of the
+    // `relation "laeds" does not exist`, `no such table: laeds`, `Table 'crm.laeds' doesn't exist`. The missing table may come from the condition instead of the
     // table setting.
     let named = said.trim_start_matches("no such table: ").trim_start_matches("relation ");
     let named = named.split(" does not exist").next().unwrap_or(named).trim_matches('"');
+    let of_mysql = named.strip_prefix("Table '").and_then(|named| named.split_once('.')?.1.split_once('\''));
+    let named = of_mysql.map_or(named, |(table, _)| table);
     if named != table && tables.iter().any(|known| known == table) {
         return Some(format!("fix [source] where; the tables that the user of [source] url sees: {list}"));
     }
@@ -371,15 +391,18 @@ async fn missing_table_cure(db: &SourceDb, source: &SourceSettings, said: &str) 
 /// `None` where the source is a query, whose tables are unknown here.
 async fn missing_column_cure(db: &SourceDb, source: &SourceSettings, said: &str) -> Option<String> {
     let table = source.table.as_ref()?;
-    let sql = format!("select t.* from {} as t where true", db::quote_table(table));
+    let sql = format!("select t.* from {} as t where true", db.dialect().quote_table(table));
     let columns = match db {
         SourceDb::Sqlite(pool) => describe_sqlite(pool, db::trusted(sql)).await.ok()?,
         SourceDb::Postgres(pool) => describe_postgres(pool, &sql).await.ok()?,
+        SourceDb::Mysql(pool) => mysql_catalog::describe(pool, source, &sql).await.ok()?,
     };
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-    // `column "nmae" does not exist`, `column t.nmae does not exist`, `no such column: t.nmae`.
+    // `column "nmae" does not exist`, `column t.nmae does not exist`, `no such column: t.nmae`, `Unknown column 't.nmae' in …`.
     let named = said.trim_start_matches("no such column: ").trim_start_matches("column ");
     let named = named.split(" does not exist").next().unwrap_or(named).rsplit('.').next().unwrap_or(named);
+    let of_mysql = said.strip_prefix("Unknown column '").and_then(|said| said.split('\'').next());
+    let named = of_mysql.map_or(named, |column| column.rsplit('.').next().unwrap_or(column));
     let near = nearest(named.trim_matches('"'), names.iter().copied());
     let hint = near.map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
     Some(format!("{hint}fix [source] where: name only columns that are there ({})", names.join(", ")))
@@ -387,15 +410,22 @@ async fn missing_column_cure(db: &SourceDb, source: &SourceSettings, said: &str)
 
 /// Tables and views that the user may see, at most 50, for messages.
 pub async fn tables(db: &SourceDb) -> Result<Vec<String>, sqlx::Error> {
-    let sql = match db {
-        SourceDb::Sqlite(_) => {
-            "select name from sqlite_master where type in ('table', 'view') and name not like 'sqlite_%' order by 1 limit 50"
+    match db {
+        SourceDb::Sqlite(pool) => {
+            let sql = "select name from sqlite_master where type in ('table', 'view') and name not like 'sqlite_%' \
+                       order by 1 limit 50";
+            sqlx::query_scalar(sql).fetch_all(pool).await
         }
-        SourceDb::Postgres(_) => {
-            "select case when table_schema = 'public' then table_name else table_schema || '.' || table_name end \
-             from information_schema.tables where table_schema not in ('pg_catalog', 'information_schema') \
-             order by 1 limit 50"
+        SourceDb::Postgres(pool) => {
+            let sql = "select case when table_schema = 'public' then table_name else table_schema || '.' || table_name end \
+                       from information_schema.tables where table_schema not in ('pg_catalog', 'information_schema') \
+                       order by 1 limit 50";
+            sqlx::query_scalar(sql).fetch_all(pool).await
         }
-    };
-    on_source!(db, pool => sqlx::query_scalar(sql).fetch_all(pool).await).map_err(discreet::of_source)
+        SourceDb::Mysql(pool) => {
+            let tables = mysql::texts(pool, mysql_catalog::TABLES.to_owned()).await?;
+            return Ok(tables.into_iter().flatten().flatten().collect());
+        }
+    }
+    .map_err(discreet::of_source)
 }

@@ -31,7 +31,7 @@ use crate::source::read::number;
 use crate::source::settled::{self, SettledLook};
 use crate::source::source_db::SourceDb;
 use crate::source::source_file::expect_source_file;
-use crate::source::{catalog, columns};
+use crate::source::{catalog, columns, mysql};
 
 /// The source as the settings describe it, connected.
 #[derive(Debug, Clone)]
@@ -265,7 +265,7 @@ impl ConnectedCrm {
 
     /// Rows without a key among the selected ones.
     pub async fn keyless_rows(&self) -> Result<u64, sqlx::Error> {
-        let key = db::quote(&self.source.key);
+        let key = self.db.dialect().quote(&self.source.key);
         let sql = format!("select count(*) from {} and t.{key} is null", columns::from_clause(&self.source));
         let rows = self.db.fetch_number(sql).await.map_err(discreet::of_source)?;
         Ok(u64::try_from(rows).unwrap_or(0))
@@ -347,6 +347,10 @@ pub enum FileHistory {
 pub(crate) async fn connect(source: &SourceSettings) -> anyhow::Result<SourceDb> {
     let url = source.url.expose_secret();
     SourceDb::open_source(url, source.statement_timeout).await.map_err(|error| {
+        if let Some((what, cure)) = mysql::explain_login(&error).filter(|_| db::is_mysql(url)) {
+            let what = format!("[source] url: {} cannot be reached: {what}", db::display_url(url));
+            return SetupError::new(what, cure).into();
+        }
         let is_refused = StatementPooler::is_cause_of(&error);
         let known = error.as_database_error().map(|database| failure_cure::cure_error(database).text);
         let known = known.or(is_refused.then_some(StatementPooler::CURE));

@@ -1,7 +1,7 @@
 //! The customer's database. [`source_db`] connects to it, [`guest`] leaves no traces in it. [`read`] streams its rows,
 //! [`columns`] and [`catalog`] describe them, [`changed_at`] selects the changed rows in SQL, [`settled`] finds up to when
 //! reading is complete, [`snapshot`] begins a reading. [`changes`] has the change-log triggers, [`writeback`] writes Conversica's
-//! posts.
+//! posts. [`mysql`] has the sessions on MySQL and MariaDB, and [`dialect`] the engines' ways to write names.
 
 pub mod catalog;
 pub(crate) mod change_log;
@@ -9,7 +9,11 @@ pub mod changed_at;
 pub mod changes;
 pub mod columns;
 pub mod crm;
+pub mod dialect;
 pub mod guest;
+pub mod mysql;
+pub(crate) mod mysql_catalog;
+pub(crate) mod mysql_settled;
 pub mod read;
 pub mod settled;
 pub mod snapshot;

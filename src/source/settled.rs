@@ -6,6 +6,7 @@
 //! another server.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::MySqlPool;
 use tracing::warn;
 
 use crate::config::SourceSettings;
@@ -13,6 +14,7 @@ use crate::db::{self, discreet};
 use crate::rules::settled::SettledMoment;
 use crate::source::columns;
 use crate::source::guest::SourcePool;
+use crate::source::mysql_settled::{self, OpenTransactions};
 use crate::source::source_db::SourceDb;
 
 /// The longest time between the two statements of one check.
@@ -77,8 +79,10 @@ pub async fn look(
     now: DateTime<Utc>,
 ) -> Result<SettledLook, sqlx::Error> {
     let unseen = SettledMoment::at(now);
-    let SourceDb::Postgres(pool) = db else {
-        return Ok(SettledLook { settled: unseen, sight: TransactionSight::Nobodys });
+    let pool = match db {
+        SourceDb::Postgres(pool) => pool,
+        SourceDb::Mysql(pool) => return look_mysql(pool, earlier, now).await,
+        SourceDb::Sqlite(_) => return Ok(SettledLook { settled: unseen, sight: TransactionSight::Nobodys }),
     };
     match ask(pool).await.map_err(discreet::of_source) {
         Ok(((at, _, true, ..), _)) => {
@@ -100,6 +104,26 @@ pub async fn look(
         Err(error) if db::is_outage(&error) => Err(error),
         Err(_) => Ok(SettledLook { settled: unseen, sight: TransactionSight::Nobodys }),
     }
+}
+
+async fn look_mysql(
+    pool: &MySqlPool,
+    earlier: Option<&SettledMoment>,
+    now: DateTime<Utc>,
+) -> Result<SettledLook, sqlx::Error> {
+    let (settled, sight) = match mysql_settled::ask(pool).await {
+        Ok(OpenTransactions { at, is_replica: true, .. }) => (
+            SettledMoment { before: instant(at).min(now), ..SettledMoment::at(instant(at)) },
+            TransactionSight::Standby,
+        ),
+        Ok(OpenTransactions { at, oldest, is_replica: false }) => {
+            let sessions = (at, oldest, false, true, false);
+            (settle(sessions, (None, None), earlier, now), TransactionSight::Everybodys)
+        }
+        Err(error) if db::is_outage(&error) => return Err(error),
+        Err(_) => (SettledMoment::at(now), TransactionSight::OwnOnly),
+    };
+    Ok(SettledLook { settled, sight })
 }
 
 /// A limit that this server's transactions do not show: whether rows of the source come from another server. For `check`, because
@@ -190,7 +214,8 @@ pub fn warn_of_long(settled: &SettledMoment, said: &mut Option<DateTime<Utc>>) {
     if said.replace(since) != Some(since) {
         warn!(
             since = %since.format("%F %T UTC"),
-            cure = "find it in pg_stat_activity (xact_start) or pg_prepared_xacts, and end it",
+            cure = "find it in pg_stat_activity (xact_start) or pg_prepared_xacts, on MySQL in information_schema.innodb_trx, and \
+                    end it",
             "a transaction in the CRM's database has been open for more than an hour: until it ends, every poll reads again \
              what has changed since it began"
         );

@@ -20,6 +20,7 @@ macro_rules! on_source {
         match $db {
             conversica_sync::source::source_db::SourceDb::Sqlite($pool) => $body,
             conversica_sync::source::source_db::SourceDb::Postgres($pool) => $body,
+            conversica_sync::source::source_db::SourceDb::Mysql($pool) => $body,
         }
     };
 }
@@ -106,6 +107,12 @@ mod merge;
 mod metrics;
 mod missed_rows;
 mod monitoring;
+mod mysql_errors;
+mod mysql_init;
+mod mysql_poll;
+mod mysql_program;
+mod mysql_types;
+mod mysql_writeback;
 mod named_otherwise;
 mod notify;
 mod odd_opt_out;

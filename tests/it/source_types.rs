@@ -8,13 +8,13 @@ use crate::support::reading::{read, refusal};
 use conversica_sync::rules::mapping::MappedRow;
 
 /// The Conversica key that a column fills: of text, of booleans, of datetimes.
-const TEXT: &str = "[lead.custom]\nprobe";
-const YES_NO: &str = "optOut";
-const MOMENT: &str = "date";
+pub const TEXT: &str = "[lead.custom]\nprobe";
+pub const YES_NO: &str = "optOut";
+pub const MOMENT: &str = "date";
 
 /// The expected value in the Lead object: its JSON, nothing, nothing with a note; or the reason why there is no Lead
 /// object.
-enum Expected {
+pub enum Expected {
     Json(&'static str),
     Absent,
     LeftOut(&'static str),
@@ -23,11 +23,11 @@ enum Expected {
 use Expected::{Absent, Json, LeftOut, Reason};
 
 /// Column type, SQL of the value, key, expected result.
-type Case = (&'static str, &'static str, &'static str, Expected);
+pub type Case = (&'static str, &'static str, &'static str, Expected);
 
-const NEITHER: Expected = Reason("is neither yes nor no");
-const NO_MOMENT: Expected = LeftOut("is not a date and time");
-const NOT_SCALAR: Expected = LeftOut("is a JSON object or array");
+pub const NEITHER: Expected = Reason("is neither yes nor no");
+pub const NO_MOMENT: Expected = LeftOut("is not a date and time");
+pub const NOT_SCALAR: Expected = LeftOut("is a JSON object or array");
 
 #[rustfmt::skip]
 const POSTGRES: &[Case] = &[
@@ -151,13 +151,13 @@ const SQLITE: &[Case] = &[
 ];
 
 /// One table with a column a case, and one row.
-async fn table_of(place: &Place, cases: &[Case]) {
+pub fn table_of(cases: &[Case]) -> String {
     let (mut columns, mut values) = (String::from("id integer primary key"), String::from("7"));
     for (n, (kind, value, _, _)) in cases.iter().enumerate() {
         let _ = write!(columns, ", c{n} {kind}");
         let _ = write!(values, ", {value}");
     }
-    place.sql(&format!("create table leads ({columns}); insert into leads values ({values})")).await;
+    format!("create table leads ({columns}); insert into leads values ({values})")
 }
 
 fn body_with(key: &str, expected: &Expected) -> String {
@@ -174,7 +174,12 @@ fn body_with(key: &str, expected: &Expected) -> String {
 }
 
 async fn holds(place: &Place, cases: &[Case]) {
-    table_of(place, cases).await;
+    place.sql(&table_of(cases)).await;
+    are_read(place, cases).await;
+}
+
+/// Each case of [`table_of`] has its result.
+pub async fn are_read(place: &Place, cases: &[Case]) {
     for (n, (kind, value, key, expected)) in cases.iter().enumerate() {
         let lead = format!("{key} = 'c{n}'");
         let mut rows: Vec<MappedRow> = read(place, "table = 'leads'\nkey = 'id'", &lead).await;

@@ -185,7 +185,7 @@ fn all_mistakes_are_reported_at_once() {
             "`source.poll_interval` must be a duration, but is a number",
             "`delivery.concurrency` is 0",
             "`lead.custom.email` is a published key",
-            "environment variable CONVERSICA_SYNC__STATE__URL: `state.url` is neither",
+            "environment variable CONVERSICA_SYNC__STATE__URL: `state.url` is on MySQL or MariaDB",
         ],
     );
     assert_eq!(errors.0.len(), 6, "{errors}");
@@ -289,7 +289,7 @@ fn no_secret_is_ever_shown() {
     let secrets = [
         ("\"hunter2\"", "4711"),
         ("username = \"acme-api\"", "username = \"x\""),
-        ("sqlite:///tmp/crm.db", "mysql://u:hunter2@db/crm"),
+        ("sqlite:///tmp/crm.db", "sqlserver://u:hunter2@db/crm"),
         ("sqlite:///tmp/crm.db", "postgres://u:hun#ter2:x@db/crm"),
         ("[conversica]", "[conversica]\nendpoint = \"http://user:hunter2@example.com/\""),
         ("[conversica]", "[conversica]\nendpoint = \"hunter2\""),

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use secrecy::ExposeSecret;
 use url::Url;
 
-use crate::config::ServiceSettings;
+use crate::config::url_engine::{self, is_mysql};
 use crate::config::validate::report::ValidationReport;
+use crate::config::{ChangeDetection, ServiceSettings};
 
 pub(super) fn endpoint(endpoint: &Url, report: &mut ValidationReport<'_>) {
     const KEY: &str = "conversica.endpoint";
@@ -59,6 +60,7 @@ pub(super) fn databases(settings: &ServiceSettings, report: &mut ValidationRepor
             database(key, url, report);
         }
     }
+    mysql_limits(settings, report);
     if let Some(writeback) = &settings.writeback.url
         && !report.is_spoiled("writeback.url")
     {
@@ -85,29 +87,49 @@ pub(super) fn databases(settings: &ServiceSettings, report: &mut ValidationRepor
     }
 }
 
+/// The parts that do not work on MySQL and MariaDB.
+fn mysql_limits(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
+    let source = settings.source.url.expose_secret();
+    if is_mysql(source) && settings.source.changes == ChangeDetection::Triggers {
+        report.problem(
+            "source.changes",
+            "`source.changes` is `triggers`, and conversica-sync makes no triggers on MySQL and MariaDB",
+            "Write changes = \"poll\" and set `changed_at`: full compares find deletes there.",
+        );
+    }
+}
+
 fn database(key: &str, url: &str, report: &mut ValidationReport<'_>) {
+    if let Some(refused) = url_engine::refuse(url) {
+        return report.problem(key, format!("`{key}` {}", refused.what), refused.cure);
+    }
     let scheme = url.split(':').next().unwrap_or("");
     match scheme {
+        "mysql" | "mariadb" if key == "state.url" => report.problem(
+            key,
+            "`state.url` is on MySQL or MariaDB: the state is kept on SQLite or PostgreSQL",
+            "Write it like sqlite:///var/lib/conversica-sync/state.db",
+        ),
         "sqlite" if url == "sqlite:" || url == "sqlite://" => {
             report.problem(key, format!("`{key}` names no file"), "Write it like sqlite:///var/lib/crm/crm.db");
         }
         "sqlite" => {}
-        "postgres" | "postgresql" => postgres(key, url, report),
+        "postgres" | "postgresql" | "mysql" | "mariadb" => server(key, url, report),
         _ => report.problem(
             key,
             // The value may be a misplaced password, so no part of it is shown.
-            format!("`{key}` is neither a SQLite nor a PostgreSQL URL"),
-            "Write it like sqlite:///var/lib/crm/crm.db or postgres://user@host/database",
+            format!("`{key}` is neither a SQLite nor a PostgreSQL nor a MySQL URL"),
+            "Write it like sqlite:///var/lib/crm/crm.db, postgres://user@host/database or mysql://user@host/database",
         ),
     }
 }
 
-fn postgres(key: &str, text: &str, report: &mut ValidationReport<'_>) {
+fn server(key: &str, text: &str, report: &mut ValidationReport<'_>) {
     let Ok(url) = Url::parse(text) else {
         return report.problem(
             key,
             format!("`{key}` is not a URL that can be read"),
-            "Write it like postgres://user:password@host/database; in a password, @ / ? # % : are written \
+            "Write it like postgres://user:password@host/database or mysql://user:password@host/database; in a password, @ / ? # % : are written \
              %40 %2F %3F %23 %25 %3A",
         );
     };
@@ -116,13 +138,20 @@ fn postgres(key: &str, text: &str, report: &mut ValidationReport<'_>) {
     };
     let host = parameter(&["host", "hostaddr"]).or_else(|| url.host_str().map(str::to_owned)).unwrap_or_default();
     // Empty, or a path (perhaps percent-encoded): a Unix socket.
-    let is_local = host.is_empty() || host.starts_with('/') || host.starts_with("%2F") || host.starts_with("%2f");
+    let on_mysql = is_mysql(text);
+    let is_local = host.is_empty()
+        || on_mysql && parameter(&["socket"]).is_some()
+        || host.starts_with('/')
+        || host.starts_with("%2F")
+        || host.starts_with("%2f");
+    let (name, strict, lax) =
+        if on_mysql { ("ssl-mode", "verify-identity", "preferred") } else { ("sslmode", "verify-full", "prefer") };
     if !is_local && !is_loopback_host(&host) && parameter(&["sslmode", "ssl-mode"]).is_none() {
         report.warning(
             key,
             format!(
-                "`{key}` does not say `sslmode`: if the server offers no TLS, everything travels in the open. Add \
-                 ?sslmode=verify-full, or ?sslmode=prefer if that is meant"
+                "`{key}` does not say `{name}`: if the server offers no TLS, everything travels in the open. Add \
+                 ?{name}={strict}, or ?{name}={lax} if that is meant"
             ),
         );
     }

@@ -3,12 +3,14 @@
 //!
 //! Samples are personal data: they stay in memory.
 
+mod mysql;
 mod postgres;
 mod sqlite;
 pub mod table;
 
-use crate::db::{self, discreet};
+use crate::db::discreet;
 use crate::setup::introspect::table::InspectedTable;
+use crate::source::dialect::SourceDialect;
 use crate::source::source_db::SourceDb;
 
 /// Rows sampled per table.
@@ -26,6 +28,7 @@ pub async fn tables(db: &SourceDb) -> Result<Vec<InspectedTable>, sqlx::Error> {
     let mut tables = match db {
         SourceDb::Sqlite(pool) => sqlite::tables(pool).await,
         SourceDb::Postgres(pool) => postgres::tables(pool).await,
+        SourceDb::Mysql(pool) => mysql::tables(pool).await,
     }
     .map_err(discreet::of_source)?;
     // Tables that conversica-sync created belong to no CRM.
@@ -42,19 +45,29 @@ pub async fn sample(db: &SourceDb, table: &mut InspectedTable) {
     if table.rows.is_some() {
         return;
     }
-    let count = format!("select count(*) from (select 1 from {} limit {}) as t", table.sql(), COUNT_UP_TO + 1);
+    let dialect = db.dialect();
+    let place = match &table.schema {
+        Some(schema) => format!("{}.{}", dialect.quote(schema), dialect.quote(&table.name)),
+        None => dialect.quote(&table.name),
+    };
+    let count = format!("select count(*) from (select 1 as one from {place} limit {}) as t", COUNT_UP_TO + 1);
     table.rows = db.fetch_number(count).await.ok();
     let readable: Vec<usize> = (0..table.columns.len()).filter(|index| table.columns[*index].readable).collect();
     if readable.is_empty() {
         return;
     }
     let text = |index: &usize| {
-        let name = db::quote(&table.columns[*index].name);
-        // PostgreSQL's `left` is missing in SQLite; both engines have `substr`, which counts characters.
-        format!("substr(cast(t.{name} as text), 1, {SAMPLE_CHARS})")
+        let name = dialect.quote(&table.columns[*index].name);
+        let text = match (dialect, table.columns[*index].type_name.as_str()) {
+            (SourceDialect::Sqlite | SourceDialect::Postgres, _) => format!("cast(t.{name} as text)"),
+            (SourceDialect::Mysql, "bit") => format!("cast(t.{name} + 0 as char)"),
+            (SourceDialect::Mysql, _) => format!("cast(t.{name} as char)"),
+        };
+        // PostgreSQL's `left` is missing in SQLite; all engines have `substr`, which counts characters.
+        format!("substr({text}, 1, {SAMPLE_CHARS})")
     };
     let list = readable.iter().map(text).collect::<Vec<_>>().join(", ");
-    let sql = format!("select {list} from {} as t limit {SAMPLE_ROWS}", table.sql());
+    let sql = format!("select {list} from {place} as t limit {SAMPLE_ROWS}");
     let width = readable.len();
     let Ok(rows) = db.fetch_texts(sql, width).await else { return };
     table.sampled = rows.len();

@@ -282,7 +282,7 @@ pub fn split(name: &str, comma: bool, dialect: SqlDialect) -> (String, String) {
             let after = format!("nullif(trim(substr({name}, length({before}) + 2)), '')");
             (before, after)
         }
-        SqlDialect::Sqlite => {
+        SqlDialect::Sqlite | SqlDialect::Mysql => {
             let at = format!("instr({name}, '{mark}')");
             (
                 format!("CASE WHEN {at} > 0 THEN substr({name}, 1, {at} - 1) ELSE {name} END"),

@@ -162,6 +162,10 @@ pub fn is_true(name: &str, column: &TableColumn, dialect: SqlDialect) -> String 
         // A text may be blank instead of NULL.
         return match dialect {
             SqlDialect::Postgres => format!("{name} IS NOT NULL"),
+            // A zero date is no time.
+            SqlDialect::Mysql => {
+                format!("coalesce(nullif(CAST({name} AS text), ''), '0000') NOT LIKE '0000%'")
+            }
             SqlDialect::Sqlite => format!("coalesce({name}, '') <> ''"),
         };
     }

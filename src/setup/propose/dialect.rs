@@ -5,4 +5,6 @@
 pub enum SqlDialect {
     Sqlite,
     Postgres,
+    /// MySQL and MariaDB.
+    Mysql,
 }

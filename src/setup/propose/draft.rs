@@ -366,14 +366,16 @@ impl<'a> ProposalDraft<'a> {
         }
         match self.dialect {
             SqlDialect::Postgres => format!("greatest({own}, {})", self.stamps.join(", ")),
-            // SQLite's `max` is NULL if any argument is. So each argument falls back to the first other stamp that is not NULL.
-            SqlDialect::Sqlite => {
+            // SQLite's `max` and MySQL's `greatest` are NULL if any argument is. So each argument falls back to the first other
+            // stamp that is not NULL.
+            SqlDialect::Sqlite | SqlDialect::Mysql => {
                 let all: Vec<&str> = std::iter::once(own).chain(self.stamps.iter().map(String::as_str)).collect();
                 let turned = (0..all.len()).map(|start| {
                     let order = all.iter().cycle().skip(start).take(all.len());
                     format!("coalesce({})", order.copied().collect::<Vec<_>>().join(", "))
                 });
-                format!("max({})", turned.collect::<Vec<_>>().join(", "))
+                let latest = if self.dialect == SqlDialect::Mysql { "greatest" } else { "max" };
+                format!("{latest}({})", turned.collect::<Vec<_>>().join(", "))
             }
         }
     }

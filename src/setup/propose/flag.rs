@@ -133,6 +133,10 @@ pub fn write_condition(column: &TableColumn, kept: RowsKept, dialect: SqlDialect
             (SqlDialect::Postgres, TypeFamily::Date | TypeFamily::Timestamp | TypeFamily::TimestampTz) => {
                 format!("{name} IS NULL")
             }
+            // A zero date, with or without fractions of a second, is no time.
+            (SqlDialect::Mysql, TypeFamily::Date | TypeFamily::Timestamp | TypeFamily::TimestampTz) => {
+                format!("coalesce(CAST({name} AS text), '0000') LIKE '0000%'")
+            }
             // A text may be blank instead of NULL, and tables copied from other engines may hold a zero time.
             _ => format!("coalesce(CAST({name} AS text), '') IN ('', '0', '0000-00-00', '0000-00-00 00:00:00')"),
         };
@@ -143,7 +147,10 @@ pub fn write_condition(column: &TableColumn, kept: RowsKept, dialect: SqlDialect
             RowsKept::NotDenied => format!("{name} IS NOT FALSE"),
             RowsKept::Set | RowsKept::WithoutReference => format!("{name} IS TRUE"),
         },
-        (TypeFamily::Integer | TypeFamily::Number, SqlDialect::Postgres) => write_number_condition(&name, kept),
+        (TypeFamily::Integer | TypeFamily::Number, SqlDialect::Postgres)
+        | (TypeFamily::Boolean | TypeFamily::Integer | TypeFamily::Number, SqlDialect::Mysql) => {
+            write_number_condition(&name, kept)
+        }
         // SQLite stores any value in a column of any type: a boolean may be 0, 'f' or 'false'.
         (TypeFamily::Boolean | TypeFamily::Integer | TypeFamily::Number, SqlDialect::Sqlite)
             if holds_numbers(column) =>

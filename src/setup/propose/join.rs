@@ -176,7 +176,7 @@ fn follow(draft: &mut ProposalDraft<'_>, own: &str, target: &JoinTarget, why: &s
 
 fn person(draft: &mut ProposalDraft<'_>, index: usize, alias: &str) -> PersonColumns {
     let table: &InspectedTable = &draft.catalog[index];
-    let mut found = own_person(table, alias);
+    let mut found = own_person(table, alias, draft.dialect);
     if found.name.is_none() {
         // A user may link to a partner, as in Odoo; or a record inherits from a person.
         let key = table.primary_key();
@@ -188,7 +188,7 @@ fn person(draft: &mut ProposalDraft<'_>, index: usize, alias: &str) -> PersonCol
         if let Some((column, target)) = hop {
             let on = format!("{} = {alias}.{}", db::quote(&target.column), db::quote(&column.name));
             let alias = draft.join(target.table, &format!("{alias}_person"), |alias| format!("{alias}.{on}"));
-            let further = own_person(&draft.catalog[target.table], &alias);
+            let further = own_person(&draft.catalog[target.table], &alias, draft.dialect);
             found = PersonColumns { name: further.name, email: further.email.or(found.email) };
         }
     }
@@ -210,7 +210,7 @@ pub fn is_text_of_its_own(table: &InspectedTable, column: &TableColumn) -> bool 
         && !assign::is_reference(table, column)
 }
 
-fn own_person(table: &InspectedTable, alias: &str) -> PersonColumns {
+fn own_person(table: &InspectedTable, alias: &str, dialect: SqlDialect) -> PersonColumns {
     let best = |list: &str| {
         let named = table.columns.iter().filter(|column| is_text_of_its_own(table, column));
         let named = named.filter_map(|column| Some((names::likeness(&column.name, list)?, column)));
@@ -218,7 +218,12 @@ fn own_person(table: &InspectedTable, alias: &str) -> PersonColumns {
     };
     let (first, last) = (best(names::of(LeadKey::FirstName)), best(names::of(LeadKey::LastName)));
     let name = match (first, last) {
-        (Some(first), Some(last)) => Some(format!("trim(coalesce({first}, '') || ' ' || coalesce({last}, ''))")),
+        (Some(first), Some(last)) => Some(match dialect {
+            SqlDialect::Mysql => format!("trim(concat(coalesce({first}, ''), ' ', coalesce({last}, '')))"),
+            SqlDialect::Sqlite | SqlDialect::Postgres => {
+                format!("trim(coalesce({first}, '') || ' ' || coalesce({last}, ''))")
+            }
+        }),
         (first, last) => best(names::FULL_NAME).or(first).or(last),
     };
     PersonColumns { name, email: best(names::of(LeadKey::Email)) }
@@ -384,6 +389,10 @@ fn text(label: &TableColumn, dialect: SqlDialect) -> Option<impl Fn(&str) -> Str
             (false, _) => value,
             (true, SqlDialect::Postgres) => format!(
                 "coalesce({value}::jsonb ->> 'en_US', (SELECT v.value FROM jsonb_each_text({value}::jsonb) AS v LIMIT 1))"
+            ),
+            (true, SqlDialect::Mysql) => format!(
+                "coalesce(json_unquote(json_extract({value}, '$.en_US')), \
+                 json_unquote(json_extract(json_extract({value}, '$.*'), '$[0]')))"
             ),
             (true, SqlDialect::Sqlite) => {
                 format!(

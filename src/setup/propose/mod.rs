@@ -12,6 +12,7 @@ mod draft;
 mod flag;
 mod join;
 mod lineage;
+pub(crate) mod mysql_sql;
 pub mod names;
 pub mod proposal;
 pub mod rank;
@@ -70,7 +71,11 @@ pub fn propose(
     assign::defaults(&mut draft, wishes);
     assign::name_left_out(&mut draft);
     let unmapped = consent::name_leftovers(&mut draft);
-    draft.finish(key, changed_at, unmapped)
+    let proposal = draft.finish(key, changed_at, unmapped);
+    match dialect {
+        SqlDialect::Sqlite | SqlDialect::Postgres => proposal,
+        SqlDialect::Mysql => mysql_sql::rewrite_proposal(proposal),
+    }
 }
 
 /// The tables that the one at this index inherits from, as indices of the catalog.

@@ -35,6 +35,7 @@ pub async fn elsewhere(db: &SourceDb, design: &TriggerDesign) -> Result<Vec<Trig
 /// The database's.
 pub async fn other_logs(db: &SourceDb, design: &TriggerDesign) -> Result<Vec<QualifiedName>, sqlx::Error> {
     match db {
+        SourceDb::Mysql(_) => Ok(Vec::new()),
         SourceDb::Sqlite(pool) => {
             let triggers: Vec<(String, String)> = sqlx::query_as(
                 "select name, sql from sqlite_master where type = 'trigger' and tbl_name = $1 collate nocase \

@@ -128,7 +128,7 @@ impl ChangeLog {
     /// The options of a connection for notifications; `None` on SQLite, which has none.
     pub fn listener_options(&self) -> Option<Arc<PgConnectOptions>> {
         match &self.writer {
-            SourceDb::Sqlite(_) => None,
+            SourceDb::Sqlite(_) | SourceDb::Mysql(_) => None,
             SourceDb::Postgres(pool) => Some(pool.connect_options()),
         }
     }
@@ -150,6 +150,7 @@ impl ChangeLog {
 
     pub async fn backlog(&self) -> Result<LogBacklog, sqlx::Error> {
         let age = match self.reader {
+            SourceDb::Mysql(_) => "unix_timestamp() - min(at)",
             SourceDb::Sqlite(_) => "cast(strftime('%s', 'now') as integer) - min(at)",
             SourceDb::Postgres(_) => "cast(extract(epoch from now() - min(at)) as bigint)",
         };
@@ -194,6 +195,7 @@ impl ChangeLog {
     fn as_bytes(&self, column: &str) -> String {
         match self.reader {
             SourceDb::Sqlite(_) => format!("cast({column} as text)"),
+            SourceDb::Mysql(_) => column.to_owned(),
             SourceDb::Postgres(_) => format!(
                 "convert_to({column}, case pg_catalog.getdatabaseencoding() when 'SQL_ASCII' then 'SQL_ASCII' else 'UTF8' end)"
             ),
@@ -206,6 +208,7 @@ impl ChangeLog {
                 format!("case when {} then {} end", number::is_whole(column), number::as_whole(column))
             }
             SourceDb::Postgres(_) => "null::bytea".to_owned(),
+            SourceDb::Mysql(_) => "null".to_owned(),
         }
     }
 
@@ -213,7 +216,7 @@ impl ChangeLog {
     pub async fn read(&self) -> Result<LogRead, sqlx::Error> {
         // The entry "anything may have changed" has no client either, and on SQLite no time.
         let is_told = match self.reader {
-            SourceDb::Sqlite(_) => "client is not null or at is not null",
+            SourceDb::Sqlite(_) | SourceDb::Mysql(_) => "client is not null or at is not null",
             SourceDb::Postgres(_) => "client is not null",
         };
         let [key, client] = ["key", "client"].map(|column| self.as_bytes(column));
@@ -271,6 +274,11 @@ impl ChangeLog {
     async fn delete(&self, seqs: Vec<i64>) -> Result<(), sqlx::Error> {
         let log = self.design.log.quoted();
         match &self.writer {
+            SourceDb::Mysql(pool) => {
+                let numbers = seqs.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+                let sql = format!("delete from {log} where seq in ({numbers})");
+                sqlx::query(db::trusted(sql)).execute(pool).await.map(drop)
+            }
             SourceDb::Sqlite(pool) => {
                 let sql = format!("delete from {log} where seq in (select value from json_each($1))");
                 let seqs = serde_json::json!(seqs).to_string();

@@ -76,6 +76,13 @@ pub fn foreign(design: &TriggerDesign) -> SetupError {
     )
 }
 
+fn no_mysql() -> SetupError {
+    SetupError::new(
+        "conversica-sync makes no change-log triggers on MySQL and MariaDB",
+        "write [source] changes = \"poll\" and set changed_at: full compares find deletes there",
+    )
+}
+
 /// Finds the table, as the reader's session sees it.
 ///
 /// # Errors
@@ -91,6 +98,7 @@ pub async fn design(db: &SourceDb, source: &SourceSettings) -> anyhow::Result<Tr
     let parts = db::table_parts(table);
     let name = parts.last().cloned().unwrap_or_default();
     let (engine, table, owner) = match db {
+        SourceDb::Mysql(_) => return Err(no_mysql().into()),
         SourceDb::Sqlite(pool) => {
             let found: Option<(String, String, Option<String>)> = sqlx::query_as(
                 "select type, name, sql from sqlite_master where type in ('table', 'view') and name = $1 collate nocase",
@@ -162,6 +170,7 @@ pub async fn design_of_removal(db: &SourceDb, source: &SourceSettings) -> anyhow
     let mut parts = db::table_parts(table);
     let name = parts.pop().unwrap_or_default();
     let (engine, schema) = match db {
+        SourceDb::Mysql(_) => return Err(no_mysql().into()),
         SourceDb::Sqlite(_) => (SourceEngine::Sqlite, None),
         SourceDb::Postgres(pool) => {
             let log = source.change_log.clone().unwrap_or_else(|| db::quote(&format!("conversica_sync_{name}")));
@@ -223,6 +232,7 @@ pub async fn look(db: &SourceDb, design: &TriggerDesign) -> Result<TriggerStandi
     match db {
         SourceDb::Sqlite(pool) => look_sqlite(pool, design).await,
         SourceDb::Postgres(pool) => look_postgres(pool, design).await,
+        SourceDb::Mysql(_) => Err(sqlx::Error::Configuration(no_mysql().into())),
     }
     .map_err(discreet::of_source)
 }

@@ -58,7 +58,9 @@ impl LogWaiter {
                 let ended = match (log.reader(), log.writer()) {
                     (_, SourceDb::Postgres(pool)) => listen(pool, log.design.channel(), &sink).await,
                     (SourceDb::Sqlite(pool), _) => look(pool, &log, &sink).await,
-                    (SourceDb::Postgres(_), SourceDb::Sqlite(_)) => return,
+                    (SourceDb::Postgres(_), SourceDb::Sqlite(_) | SourceDb::Mysql(_)) | (SourceDb::Mysql(_), _) => {
+                        return;
+                    }
                 };
                 let pause = match ended.map_err(discreet::of_source) {
                     Ok(WatchEnd::Interrupted) => RETRY,

@@ -1,9 +1,11 @@
 //! Streams the source's rows as text, in batches, from one snapshot, in constant memory, in an order in which the state can be
 //! read too.
 //!
-//! It only reads; the merge handles duplicates and missing keys. `statement` writes the SQL, `postgres` and `sqlite` run it,
+//! It only reads; the merge handles duplicates and missing keys. `statement` writes the SQL, `postgres`, `sqlite` and `mysql` run it,
 //! [`crate::rules::line`] has the rows.
 
+mod mysql;
+mod mysql_text;
 pub mod number;
 mod postgres;
 mod sqlite;
@@ -94,6 +96,14 @@ impl PreparedReading {
                     }
                 });
             }
+            SourceDb::Mysql(pool) => {
+                let pool = pool.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = self.read_mysql(&pool, &sender, opened_sender).await {
+                        let _ = sender.send(Err(discreet::of_source(error))).await;
+                    }
+                });
+            }
         }
         RowBatches { batches, opened: Some(opened), salt }
     }
@@ -105,6 +115,8 @@ fn salt(crm: &ConnectedCrm, statements: &ReadStatements) -> u64 {
     let ContentFingerprint(bytes) = ContentFingerprint::of(format!("{meaning:?}").as_bytes());
     bytes.iter().take(8).fold(0, |salt, byte| salt << 8 | u64::from(*byte))
 }
+
+pub(crate) use mysql_text::newest_stamp as newest_mysql_stamp;
 
 type BatchSender = mpsc::Sender<Result<RowBatch, sqlx::Error>>;
 

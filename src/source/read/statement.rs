@@ -9,6 +9,8 @@ use crate::rules::value_fault::NOT_SCALAR;
 use crate::source::changed_at::ChangedAt;
 use crate::source::columns;
 use crate::source::crm::{ConnectedCrm, FittingSource};
+use crate::source::dialect::SourceDialect;
+use crate::source::read::mysql_text::{self, CellText};
 use crate::source::read::number;
 use crate::source::source_db::SourceDb;
 
@@ -27,7 +29,9 @@ pub(crate) struct ReadStatements {
     key_as_text: String,
     client_as_text: Option<String>,
     client_type: Option<String>,
-    on_postgres: bool,
+    dialect: SourceDialect,
+    /// The forms of the list's cells; empty where every text stays as it is.
+    pub forms: Vec<CellText>,
     key_type: String,
     /// The base type of the key, below all domains.
     plain_key_type: String,
@@ -71,11 +75,17 @@ impl ReadStatements {
             cells,
             from: columns::from_clause(&crm.source),
             changed_at: fitting.changed_at.clone(),
-            key: format!("t.{}", db::quote(key_column.map_or(&crm.source.key, |column| &column.name))),
+            key: format!("t.{}", crm.db.dialect().quote(key_column.map_or(&crm.source.key, |column| &column.name))),
             key_as_text,
             client_as_text,
             client_type: client_column.map(|column| column.plain_type.clone()),
-            on_postgres: matches!(crm.db, SourceDb::Postgres(_)),
+            dialect: crm.db.dialect(),
+            forms: match &crm.db {
+                SourceDb::Mysql(_) => mysql_text::forms(crm.source.client.as_ref(), crm.mapping.columns(), |name| {
+                    columns::find(&crm.db, &fitting.columns, name)
+                }),
+                SourceDb::Sqlite(_) | SourceDb::Postgres(_) => Vec::new(),
+            },
             key_type: key_column.map(|column| column.type_name.clone()).unwrap_or_default(),
             plain_key_type: key_column.map(|column| column.plain_type.clone()).unwrap_or_default(),
             table: crm.source.table.clone(),
@@ -84,7 +94,7 @@ impl ReadStatements {
 
     /// Sets how whole numbers in a floating-point key or client of SQLite are written.
     pub fn call(&mut self, names: WholeNames) {
-        if self.on_postgres || names == WholeNames::Decimal {
+        if self.dialect != SourceDialect::Sqlite || names == WholeNames::Decimal {
             return;
         }
         let whole = |text: &String| {
@@ -143,7 +153,11 @@ impl ReadStatements {
     }
 
     fn as_newest(&self, value: &str) -> String {
-        let columns = if self.on_postgres { "m::text" } else { "cast(m as text), typeof(m)" };
+        let columns = match self.dialect {
+            SourceDialect::Postgres => "m::text",
+            SourceDialect::Sqlite => "cast(m as text), typeof(m)",
+            SourceDialect::Mysql => "cast(m as char)",
+        };
         format!("select {columns} from (select {value} as m) as newest")
     }
 
@@ -154,15 +168,19 @@ impl ReadStatements {
         Some(format!("select exists (select 1 from {} and {shows})", self.from))
     }
 
-    /// On PostgreSQL the type determines how keys sort, except for negative numbers: whether there are any.
+    /// On PostgreSQL and MySQL the type determines how keys sort, except for negative numbers: whether there are any.
     pub fn negative_keys(&self) -> Option<String> {
-        let is_number = ["int2", "int4", "int8"].contains(&self.key_type.as_str());
-        let asked = self.on_postgres && is_number && self.table.is_some();
+        let is_number = match self.dialect {
+            SourceDialect::Sqlite => false,
+            SourceDialect::Postgres => ["int2", "int4", "int8"].contains(&self.key_type.as_str()),
+            SourceDialect::Mysql => mysql_text::is_integer(&self.key_type),
+        };
+        let asked = is_number && self.table.is_some();
         asked.then(|| format!("select coalesce(min({}) < 0, false) from {}", self.key, self.from))
     }
 
     pub fn is_uuid(&self) -> bool {
-        self.on_postgres && self.key_type == "uuid"
+        self.dialect == SourceDialect::Postgres && self.key_type == "uuid"
     }
 
     /// On SQLite a column may hold values of any type: the least and greatest type of the keys, and whether one is negative.
@@ -185,8 +203,13 @@ impl ReadStatements {
     /// because its key was compared in another form. An extra row does no harm.
     fn with_keys(&self, leads: &[LeadId]) -> String {
         let keys = leads.iter().map(|lead| lead.id.as_str());
-        if !self.on_postgres {
-            return self.with_keys_of_sqlite(keys.collect());
+        match self.dialect {
+            SourceDialect::Postgres => {}
+            SourceDialect::Sqlite => return self.with_keys_of_sqlite(keys.collect()),
+            SourceDialect::Mysql => {
+                let keys: Vec<&str> = keys.collect();
+                return mysql_text::with_keys(&self.key, &self.key_as_text, &self.plain_key_type, &keys);
+            }
         }
         let form = KeyForm::of_postgres(&self.plain_key_type);
         // A key that no value of the type can look like matches no row, and would only make the statement fail.
@@ -227,7 +250,10 @@ impl ReadStatements {
             },
             // In the order of the rows, which on SQLite may differ from the column's own order (`collate nocase`).
             RowOrdering::Native(IdOrder::Bytes) => format!(" and {} >= {}", self.key_in_bytes(), literal(&after.id)),
-            RowOrdering::Text => format!(" and {}{} >= {}", self.key_as_text, self.bytes(), literal(&after.id)),
+            RowOrdering::Text => {
+                let key = self.dialect.by_bytes(&self.key_as_text);
+                format!(" and {key} >= {}", self.dialect.byte_literal(&after.id))
+            }
         }
     }
 
@@ -237,7 +263,7 @@ impl ReadStatements {
 
     fn order(&self, ordering: RowOrdering) -> String {
         let key = match ordering {
-            RowOrdering::Text => format!("{}{}", self.key_as_text, self.bytes()),
+            RowOrdering::Text => self.dialect.by_bytes(&self.key_as_text),
             RowOrdering::Native(IdOrder::Bytes) => self.key_in_bytes(),
             RowOrdering::Native(IdOrder::ByLength) => self.key.clone(),
         };
@@ -245,18 +271,15 @@ impl ReadStatements {
             None => key,
             // A row without a client comes first, as in the state's order.
             Some(client) => {
-                format!("{key}, {client}{}{}", self.bytes(), if self.on_postgres { " nulls first" } else { "" })
+                let nulls = if self.dialect == SourceDialect::Postgres { " nulls first" } else { "" };
+                format!("{key}, {}{nulls}", self.dialect.by_bytes(client))
             }
         }
     }
 
     /// A key of texts, or on PostgreSQL of UUIDs, which have no collation.
     fn key_in_bytes(&self) -> String {
-        if self.on_postgres { self.key.clone() } else { format!("{}{}", self.key, self.bytes()) }
-    }
-
-    fn bytes(&self) -> &'static str {
-        if self.on_postgres { " collate \"C\"" } else { " collate binary" }
+        if self.dialect == SourceDialect::Postgres { self.key.clone() } else { self.dialect.by_bytes(&self.key) }
     }
 }
 
@@ -331,6 +354,7 @@ fn listed(db: &SourceDb, columns: &[SourceColumn], name: &str) -> String {
         (SourceDb::Postgres(_), Some(column)) if COPIED_AS_TEXT.contains(&column.type_name.as_str()) => {
             format!("t.{}", db::quote(&column.name))
         }
+        (SourceDb::Mysql(_), column) => mysql_text::listed(column, name),
         _ => as_text(db, columns, name),
     }
 }
@@ -355,6 +379,7 @@ fn cell(db: &SourceDb, columns: &[SourceColumn], name: &str) -> String {
         (SourceDb::Postgres(_), Some(column)) if column.plain_type == "numeric" => {
             number::of_numeric(&format!("t.{}", db::quote(&column.name)))
         }
+        (SourceDb::Mysql(_), column) => mysql_text::cell(column, name),
         _ => listed(db, columns, name),
     }
 }
@@ -365,6 +390,7 @@ fn as_text(db: &SourceDb, columns: &[SourceColumn], name: &str) -> String {
     let quoted = db::quote(column.map_or(name, |column| &column.name));
     match (db, column.map(|column| column.form)) {
         (SourceDb::Sqlite(_), _) => format!("cast(t.{quoted} as text)"),
+        (SourceDb::Mysql(_), _) => mysql_text::as_text(column, name),
         (SourceDb::Postgres(_), Some(ColumnForm::Json)) => format!(
             "case when jsonb_typeof(t.{quoted}::jsonb) in ('object', 'array') then chr(1) || '{}' \
              else t.{quoted}::jsonb #>> '{{}}' end",
@@ -389,7 +415,8 @@ mod tests {
             key_as_text: if on_postgres { "t.\"id\"::text" } else { "cast(t.\"id\" as text)" }.to_owned(),
             client_as_text: None,
             client_type: None,
-            on_postgres,
+            dialect: if on_postgres { SourceDialect::Postgres } else { SourceDialect::Sqlite },
+            forms: Vec::new(),
             key_type: kind.to_owned(),
             plain_key_type: kind.to_owned(),
             table: Some("leads".to_owned()),

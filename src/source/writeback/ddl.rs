@@ -7,8 +7,8 @@
 use crate::config::{ServiceSettings, WritebackMode};
 use crate::conversica::lead;
 use crate::conversica::post::PostKind;
-use crate::db::{quote, sqlite_path, table_parts};
-use crate::source::changes::ddl::{QualifiedName, SourceEngine};
+use crate::db::{quote, table_parts};
+use crate::source::dialect::{SourceDialect, mysql_table};
 
 /// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +39,27 @@ pub struct WritebackTable {
 /// The tables and their place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WritebackDesign {
-    pub engine: SourceEngine,
+    pub engine: SourceDialect,
     pub schema: Option<String>,
     pub tables: Vec<WritebackTable>,
+}
+
+/// A text in an index of MySQL, compared by its characters as they are. Longer ones are refused.
+const INDEXED_TEXT: &str = "varchar(255) character set utf8mb4 collate utf8mb4_bin";
+
+/// The rows of a JSON array on MySQL. Instants are in UTC, in the one form that they all have; JSON's `true` is taken as the text
+/// that it is.
+fn mysql_rows(table: &WritebackTable) -> String {
+    let quote = |column: &str| SourceDialect::Mysql.quote(column);
+    let columns: Vec<String> =
+        table.columns.iter().map(|(column, _)| format!("{} longtext path '$.{column}'", quote(column))).collect();
+    let value = |(column, kind): &(String, ColumnType)| match kind {
+        ColumnType::Text => format!("r.{}", quote(column)),
+        ColumnType::Boolean => format!("r.{0} in ('true', '1')", quote(column)),
+        ColumnType::Instant => format!("cast(replace(replace(r.{}, 'T', ' '), 'Z', '') as datetime(3))", quote(column)),
+    };
+    let values: Vec<String> = table.columns.iter().map(value).collect();
+    format!("select {} from json_table(?, '$[*]' columns ({})) as r", values.join(", "), columns.join(", "))
 }
 
 /// The table of events that have arrived, with `mode = "sql"`.
@@ -138,10 +156,16 @@ impl WritebackDesign {
         let writeback = &settings.writeback;
         let source = settings.source.url.expose_secret();
         let url = writeback.url.as_ref().map_or(source, |url| url.expose_secret());
-        let engine = if sqlite_path(url).is_some() { SourceEngine::Sqlite } else { SourceEngine::Postgres };
-        let parts = settings.source.table.as_deref().map(table_parts).unwrap_or_default();
-        let both = engine == SourceEngine::Postgres && sqlite_path(source).is_none();
-        let schema = (both && parts.len() > 1).then(|| parts[parts.len() - 2].clone());
+        let engine = SourceDialect::of_url(url);
+        let table = settings.source.table.as_deref().filter(|_| engine == SourceDialect::of_url(source));
+        let schema = match (engine, table) {
+            (SourceDialect::Sqlite, _) | (_, None) => None,
+            (SourceDialect::Postgres, Some(table)) => {
+                let parts = table_parts(table);
+                (parts.len() > 1).then(|| parts[parts.len() - 2].clone())
+            }
+            (SourceDialect::Mysql, Some(table)) => mysql_table(table).0,
+        };
         let tables = match writeback.mode {
             WritebackMode::Tables => vec![leads(), messages(), chat_leads()],
             WritebackMode::Sql => vec![marker()],
@@ -152,7 +176,8 @@ impl WritebackDesign {
 
     /// The name in SQL.
     pub fn quoted(&self, name: &str) -> String {
-        QualifiedName { schema: self.schema.clone(), name: name.to_owned() }.quoted()
+        let schema = self.schema.as_ref().map(|schema| self.engine.quote(schema) + ".").unwrap_or_default();
+        schema + &self.engine.quote(name)
     }
 
     /// The statements that make a table.
@@ -161,11 +186,29 @@ impl WritebackDesign {
         let mut lines: Vec<String> = Vec::new();
         for (index, (column, kind)) in table.columns.iter().enumerate() {
             let required = if index < table.key { " not null" } else { "" };
-            lines.push(format!("  {} {}{required}", quote(column), self.type_name(*kind)));
+            let is_indexed = index < table.key || table.index.contains(&column.as_str());
+            let type_name = match (self.engine, kind) {
+                (SourceDialect::Mysql, ColumnType::Text) if is_indexed => INDEXED_TEXT,
+                _ => self.type_name(*kind),
+            };
+            lines.push(format!("  {} {type_name}{required}", self.engine.quote(column)));
         }
-        let key: Vec<String> = table.columns[..table.key].iter().map(|(column, _)| quote(column)).collect();
+        let key: Vec<String> = table.columns[..table.key].iter().map(|(column, _)| self.engine.quote(column)).collect();
         lines.push(format!("  primary key ({})", key.join(", ")));
-        let mut statements = vec![format!("create table if not exists {name} (\n{}\n)", lines.join(",\n"))];
+        if self.engine == SourceDialect::Mysql && !table.index.is_empty() {
+            // MySQL makes no index "if not exists".
+            let columns: Vec<String> = table.index.iter().map(|column| self.engine.quote(column)).collect();
+            lines.push(format!(
+                "  index {} ({})",
+                self.engine.quote(&format!("{}_lead", table.name)),
+                columns.join(", ")
+            ));
+        }
+        let options = if self.engine == SourceDialect::Mysql { " engine = InnoDB character set utf8mb4" } else { "" };
+        let mut statements = vec![format!("create table if not exists {name} (\n{}\n){options}", lines.join(",\n"))];
+        if self.engine == SourceDialect::Mysql {
+            return statements;
+        }
         if !table.index.is_empty() {
             let columns: Vec<String> = table.index.iter().map(|column| quote(column)).collect();
             let index = quote(&format!("{}_lead", table.name));
@@ -176,6 +219,11 @@ impl WritebackDesign {
 
     /// The whole script, with the grants for the writing role.
     pub fn script(&self, role: Option<&str>) -> String {
+        if self.engine == SourceDialect::Mysql {
+            // MySQL commits each statement that makes a table by itself.
+            let statements = self.tables.iter().flat_map(|table| self.create(table));
+            return statements.map(|statement| format!("{statement};\n")).collect();
+        }
         let mut statements = vec!["begin".to_owned()];
         statements.extend(self.tables.iter().flat_map(|table| self.create(table)));
         statements.extend(role.into_iter().flat_map(|role| self.grants(role)));
@@ -199,15 +247,16 @@ impl WritebackDesign {
 
     /// Writes the rows of `$1`, a JSON array of objects with the columns' names.
     pub fn write(&self, table: &WritebackTable) -> String {
-        let names: Vec<String> = table.columns.iter().map(|(column, _)| quote(column)).collect();
+        let names: Vec<String> = table.columns.iter().map(|(column, _)| self.engine.quote(column)).collect();
         let rows = match self.engine {
-            SourceEngine::Sqlite => {
+            SourceDialect::Mysql => mysql_rows(table),
+            SourceDialect::Sqlite => {
                 let values: Vec<String> =
                     table.columns.iter().map(|(column, _)| format!("json_extract(r.value, '$.{column}')")).collect();
                 // Without `where true`, SQLite reads `on conflict` as the condition of a join.
                 format!("select {} from json_each($1) as r where true", values.join(", "))
             }
-            SourceEngine::Postgres => {
+            SourceDialect::Postgres => {
                 let types: Vec<String> = table
                     .columns
                     .iter()
@@ -218,6 +267,19 @@ impl WritebackDesign {
             }
         };
         let key = names[..table.key].join(", ");
+        if self.engine == SourceDialect::Mysql {
+            let own = self.quoted(table.name);
+            let set = match table.known {
+                // Not `insert ignore`, which would cut values that do not fit.
+                ExistingRow::Keep => format!("{0} = {own}.{0}", names[0]),
+                ExistingRow::Replace => {
+                    let set: Vec<String> =
+                        names[table.key..].iter().map(|name| format!("{name} = values({name})")).collect();
+                    set.join(", ")
+                }
+            };
+            return format!("insert into {own} ({}) {rows} on duplicate key update {set}", names.join(", "));
+        }
         let conflict = match table.known {
             ExistingRow::Keep => "nothing".to_owned(),
             ExistingRow::Replace => {
@@ -238,18 +300,24 @@ impl WritebackDesign {
     /// Deletes markers: `$1` is a JSON array of their keys.
     pub fn unmark(&self) -> String {
         let keys = match self.engine {
-            SourceEngine::Sqlite => "select value from json_each($1)",
-            SourceEngine::Postgres => "select json_array_elements_text($1::json)",
+            SourceDialect::Sqlite => "select value from json_each($1)",
+            SourceDialect::Postgres => "select json_array_elements_text($1::json)",
+            SourceDialect::Mysql => {
+                "select j.event_key collate utf8mb4_bin from json_table(?, '$[*]' columns (event_key longtext path '$')) as j"
+            }
         };
         format!("delete from {} where event_key in ({keys})", self.quoted(MARKER))
     }
 
     fn type_name(&self, kind: ColumnType) -> &'static str {
         match (self.engine, kind) {
-            (_, ColumnType::Text) | (SourceEngine::Sqlite, ColumnType::Instant) => "text",
-            (SourceEngine::Sqlite, ColumnType::Boolean) => "integer",
-            (SourceEngine::Postgres, ColumnType::Boolean) => "boolean",
-            (SourceEngine::Postgres, ColumnType::Instant) => "timestamptz",
+            (SourceDialect::Mysql, ColumnType::Text) => "longtext",
+            (SourceDialect::Mysql, ColumnType::Boolean) => "boolean",
+            (SourceDialect::Mysql, ColumnType::Instant) => "datetime(3)",
+            (_, ColumnType::Text) | (SourceDialect::Sqlite, ColumnType::Instant) => "text",
+            (SourceDialect::Sqlite, ColumnType::Boolean) => "integer",
+            (SourceDialect::Postgres, ColumnType::Boolean) => "boolean",
+            (SourceDialect::Postgres, ColumnType::Instant) => "timestamptz",
         }
     }
 }
@@ -258,7 +326,7 @@ impl WritebackDesign {
 mod tests {
     use super::*;
 
-    fn design(engine: SourceEngine, schema: Option<&str>) -> WritebackDesign {
+    fn design(engine: SourceDialect, schema: Option<&str>) -> WritebackDesign {
         WritebackDesign { engine, schema: schema.map(str::to_owned), tables: vec![leads(), messages(), chat_leads()] }
     }
 
@@ -277,13 +345,13 @@ mod tests {
 
     #[test]
     fn the_script_is_one_transaction_and_grants_what_is_used_and_no_more() {
-        let script = design(SourceEngine::Postgres, Some("the \"crm\"")).script(Some("o'brien"));
+        let script = design(SourceDialect::Postgres, Some("the \"crm\"")).script(Some("o'brien"));
         assert!(script.starts_with("begin;\n") && script.ends_with("commit;\n"), "{script}");
         assert!(script.contains(r#"create table if not exists "the ""crm"""."conversica_leads" ("#), "{script}");
         assert!(script.contains("  \"hot_lead\" boolean,\n  \"hot_lead_date\" timestamptz,"), "{script}");
         assert!(script.contains("grant select, insert, update on"), "{script}");
         assert!(script.contains("to \"o'brien\";"), "{script}");
-        let script = design(SourceEngine::Sqlite, None).script(None);
+        let script = design(SourceDialect::Sqlite, None).script(None);
         assert!(script.contains("  \"hot_lead\" integer,\n  \"hot_lead_date\" text,"), "{script}");
         assert!(!script.contains("grant"), "{script}");
     }

@@ -1,9 +1,10 @@
 //! Decides how far a failure of the CRM's database reaches: to all events, while the database is unreachable or does not fit the
 //! settings, or to the lead whose event it refuses.
 
+use sqlx::mysql::MySqlDatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
-use crate::db::{self, discreet};
+use crate::db::{self, discreet, failure_cure};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureReach {
@@ -78,6 +79,19 @@ fn in_one_line(error: &sqlx::Error) -> String {
 /// Cancelled after `statement_timeout`. The statement is slow; the database is reachable.
 const CANCELLED: &str = "57014";
 
+/// By the number of MySQL's error.
+fn mysql_reach(number: u16) -> FailureReach {
+    match number {
+        // Cut off after `statement_timeout`: the statement is slow; the database is reachable.
+        1317 | 1969 | 3024 => FailureReach::Event,
+        1044 | 1045 | 1046 | 1049 | 1051 | 1054 | 1064 | 1109 | 1136 | 1142 | 1143 | 1146 | 1227 | 1305 | 1370 => {
+            FailureReach::Unfit
+        }
+        number if failure_cure::is_passing(number) => FailureReach::Away,
+        _ => FailureReach::Event,
+    }
+}
+
 fn reach(error: &sqlx::Error) -> FailureReach {
     let sqlx::Error::Database(database) = error else {
         return match error {
@@ -96,6 +110,9 @@ fn reach(error: &sqlx::Error) -> FailureReach {
             Some("42" | "3F" | "3D" | "28" | "25" | "0A") if own => FailureReach::Unfit,
             _ => FailureReach::Event,
         };
+    }
+    if let Some(mysql) = database.try_downcast_ref::<MySqlDatabaseError>() {
+        return mysql_reach(mysql.number());
     }
     if db::is_outage(error) {
         return FailureReach::Away;

@@ -2,6 +2,7 @@
 
 pub mod ddl;
 pub mod failure;
+pub(crate) mod mysql;
 pub mod named;
 pub mod statements;
 pub mod tables;

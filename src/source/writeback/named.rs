@@ -3,7 +3,7 @@
 //! It parses only as much SQL as it needs to recognise parameters. All other text stays unchanged, letter by letter; statements
 //! that `;` separates run one after the other.
 
-use crate::source::changes::ddl::SourceEngine;
+use crate::source::dialect::SourceDialect;
 
 /// One statement, split at its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct UnreadableStatement {
 ///
 /// # Errors
 /// [`UnreadableStatement`] for a text that ends within quotes or a comment, has parameters of another kind, or is empty.
-pub fn parse(text: &str, engine: SourceEngine) -> Result<Vec<NamedStatement>, UnreadableStatement> {
+pub fn parse(text: &str, engine: SourceDialect) -> Result<Vec<NamedStatement>, UnreadableStatement> {
     StatementReader {
         characters: text.chars().collect(),
         at: 0,
@@ -101,7 +101,7 @@ impl NamedStatement {
 struct StatementReader {
     characters: Vec<char>,
     at: usize,
-    engine: SourceEngine,
+    engine: SourceDialect,
     statement: NamedStatement,
     /// The statement has something besides blanks and comments.
     said: bool,
@@ -110,20 +110,26 @@ struct StatementReader {
 impl StatementReader {
     fn read(mut self) -> Result<Vec<NamedStatement>, UnreadableStatement> {
         let mut statements = Vec::new();
-        let postgres = self.engine == SourceEngine::Postgres;
+        let postgres = self.engine == SourceDialect::Postgres;
+        let mysql = self.engine == SourceDialect::Mysql;
         while let Some(c) = self.peek(0) {
             let next = self.peek(1);
-            let quiet = c.is_whitespace() || (c == '-' && next == Some('-')) || (c == '/' && next == Some('*'));
+            let quiet = c.is_whitespace()
+                || (c == '-' && next == Some('-'))
+                || (mysql && c == '#')
+                || (c == '/' && next == Some('*'));
             self.said |= !quiet && c != ';';
             match c {
-                '\'' => self.quoted('\'', postgres && self.after_escape_prefix())?,
-                '"' => self.quoted('"', false)?,
+                '\'' => self.quoted('\'', mysql || postgres && self.after_escape_prefix())?,
+                '"' => self.quoted('"', mysql)?,
                 '`' if !postgres => self.quoted('`', false)?,
-                '[' if !postgres => self.until("]", "an identifier in brackets has no end")?,
+                '[' if !postgres && !mysql => self.until("]", "an identifier in brackets has no end")?,
                 '-' if next == Some('-') => self.line(),
+                '#' if mysql => self.line(),
                 '/' if next == Some('*') && postgres => self.nested_comment()?,
                 '/' if next == Some('*') => self.until("*/", "a comment has no end")?,
-                '$' if !self.after_word() => self.dollar()?,
+                '$' if !mysql && !self.after_word() => self.dollar()?,
+                '@' if mysql => self.keep(1),
                 '?' | '@' if !postgres => {
                     return Err(self.unreadable("parameters are written `:name`, and this is none"));
                 }
@@ -234,7 +240,7 @@ impl StatementReader {
     /// `$tag$ … $tag$` on PostgreSQL. `$1` would clash with our own numbers; on SQLite `$name` is a parameter like any other.
     fn dollar(&mut self) -> Result<(), UnreadableStatement> {
         let foreign = self.unreadable("parameters are written `:name`, and this is none");
-        if self.engine == SourceEngine::Sqlite || self.peek(1).is_some_and(|c| c.is_ascii_digit()) {
+        if self.engine == SourceDialect::Sqlite || self.peek(1).is_some_and(|c| c.is_ascii_digit()) {
             return Err(foreign);
         }
         let tag: String = self.characters[self.at + 1..].iter().take_while(|c| is_word(**c)).collect();
@@ -285,12 +291,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn rewritten(sql: &str, engine: SourceEngine) -> Vec<(String, Vec<String>)> {
+    fn rewritten(sql: &str, engine: SourceDialect) -> Vec<(String, Vec<String>)> {
         let read = parse(sql, engine).unwrap_or_else(|error| panic!("{sql}: {error}"));
         read.iter().map(|named| (named.numbered(), named.names().into_iter().map(str::to_owned).collect())).collect()
     }
 
-    fn one(sql: &str, engine: SourceEngine) -> (String, Vec<String>) {
+    fn one(sql: &str, engine: SourceDialect) -> (String, Vec<String>) {
         let mut all = rewritten(sql, engine);
         assert_eq!(all.len(), 1, "{sql}: {all:?}");
         all.remove(0)
@@ -298,7 +304,7 @@ mod tests {
 
     #[test]
     fn names_become_numbers_and_the_same_name_has_the_same_number() {
-        for engine in [SourceEngine::Sqlite, SourceEngine::Postgres] {
+        for engine in [SourceDialect::Sqlite, SourceDialect::Postgres] {
             let sql = "update leads set hot = coalesce(:hotLead, hot), by=:by_1 where id=:id or key = :id";
             let (text, names) = one(sql, engine);
             assert_eq!(text, "update leads set hot = coalesce($1, hot), by=$2 where id=$3 or key = $3");
@@ -314,7 +320,7 @@ mod tests {
             "select id::text, x := 1, 'a' ':b'",
         ] {
             let (engine, sql) =
-                if sql.contains("/*") { (SourceEngine::Sqlite, sql) } else { (SourceEngine::Postgres, sql) };
+                if sql.contains("/*") { (SourceDialect::Sqlite, sql) } else { (SourceDialect::Postgres, sql) };
             assert_eq!(one(sql, engine), (sql.to_owned(), vec![]));
         }
         for sql in [
@@ -322,12 +328,12 @@ mod tests {
             "select $$ :a $$, $tag$ :b $$ $tag$, a$b$c, E'\\':c', e'\\\\', 'x\\'",
             "select 1 /* :one /* :two */ :three */, x ? ':y', x @> '{}'",
         ] {
-            assert_eq!(one(sql, SourceEngine::Postgres), (sql.to_owned(), vec![]));
+            assert_eq!(one(sql, SourceDialect::Postgres), (sql.to_owned(), vec![]));
         }
         let sql = "select `a:b`, [c :d], 'E'";
-        assert_eq!(one(sql, SourceEngine::Sqlite), (sql.to_owned(), vec![]));
+        assert_eq!(one(sql, SourceDialect::Sqlite), (sql.to_owned(), vec![]));
         // Only a lone E makes a backslash escape.
-        assert_eq!(one("select name'\\', :a", SourceEngine::Postgres).1, ["a"]);
+        assert_eq!(one("select name'\\', :a", SourceDialect::Postgres).1, ["a"]);
     }
 
     #[test]
@@ -337,7 +343,7 @@ mod tests {
             ("update a set x = $1".to_owned(), vec!["id".to_owned()]),
             (" -- one;\n insert into b values (';', $1, $2) ".to_owned(), vec!["date".to_owned(), "id".to_owned()]),
         ];
-        for engine in [SourceEngine::Sqlite, SourceEngine::Postgres] {
+        for engine in [SourceDialect::Sqlite, SourceDialect::Postgres] {
             assert_eq!(rewritten(sql, engine), expected);
         }
     }
@@ -345,15 +351,15 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_refused_with_its_place() {
         for (sql, engine, at) in [
-            ("select 'x", SourceEngine::Sqlite, 8),
-            ("select \"x", SourceEngine::Postgres, 8),
-            ("select 1 /* /* */", SourceEngine::Postgres, 10),
-            ("select $a$ $b$", SourceEngine::Postgres, 8),
-            ("select $1", SourceEngine::Postgres, 8),
-            ("select ?, :a", SourceEngine::Sqlite, 8),
-            ("select @a", SourceEngine::Sqlite, 8),
-            (" ; -- nothing", SourceEngine::Postgres, 1),
-            ("", SourceEngine::Sqlite, 1),
+            ("select 'x", SourceDialect::Sqlite, 8),
+            ("select \"x", SourceDialect::Postgres, 8),
+            ("select 1 /* /* */", SourceDialect::Postgres, 10),
+            ("select $a$ $b$", SourceDialect::Postgres, 8),
+            ("select $1", SourceDialect::Postgres, 8),
+            ("select ?, :a", SourceDialect::Sqlite, 8),
+            ("select @a", SourceDialect::Sqlite, 8),
+            (" ; -- nothing", SourceDialect::Postgres, 1),
+            ("", SourceDialect::Sqlite, 1),
         ] {
             assert_eq!(parse(sql, engine).expect_err(sql).at, at, "{sql}");
         }
@@ -362,7 +368,7 @@ mod tests {
     #[test]
     fn a_place_in_the_rewritten_statement_is_found_in_the_setting() {
         let sql = "select 1; update t set a = :longName, b = wrong where c = :id";
-        let named = &parse(sql, SourceEngine::Postgres).unwrap()[1];
+        let named = &parse(sql, SourceDialect::Postgres).unwrap()[1];
         let write = |place: usize| format!("${}", place + 1);
         let rewritten = named.with(write);
         let at = rewritten.find("wrong").unwrap() + 1;
@@ -389,7 +395,7 @@ mod tests {
         #[test]
         fn rewriting_touches_the_names_and_nothing_else(pieces in prop::collection::vec(piece(), 1..12)) {
             let sql = format!("select {}", pieces.iter().map(|(text, _)| text.as_str()).collect::<String>());
-            let read = parse(&sql, SourceEngine::Postgres).unwrap();
+            let read = parse(&sql, SourceDialect::Postgres).unwrap();
             prop_assert_eq!(read.len(), 1);
             let names: Vec<&String> = pieces.iter().filter_map(|(_, name)| name.as_ref()).collect();
             prop_assert_eq!(read[0].places().iter().collect::<Vec<_>>(), names);
@@ -409,7 +415,7 @@ mod tests {
 
         #[test]
         fn whatever_is_written_is_read_or_refused(sql in "[a-z:'\"$;/*\\-\n\\[\\] \\\\?@]{0,40}") {
-            for engine in [SourceEngine::Sqlite, SourceEngine::Postgres] {
+            for engine in [SourceDialect::Sqlite, SourceDialect::Postgres] {
                 if let Ok(read) = parse(&sql, engine) {
                     let whole: String = read.iter().map(|named| named.with(|place| format!(":{}", named.places()[place]))).collect();
                     prop_assert!(whole.len() <= sql.len());

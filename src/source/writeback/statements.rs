@@ -3,22 +3,27 @@
 //! On PostgreSQL the server reports the type of each parameter. The value travels as text and the statement casts it, so the
 //! database itself parses Conversica's text for any column type.
 
+use chrono_tz::Tz;
 use serde_json::{Map, Value};
+use sqlx::mysql::MySqlArguments;
 use sqlx::postgres::{PgArguments, PgDatabaseError, PgErrorPosition};
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{
-    Connection as _, Either, Executor, PgConnection, Postgres, Sqlite, SqliteConnection, Statement as _, TypeInfo as _,
+    Connection as _, Either, Executor, MySql, PgConnection, Postgres, Sqlite, SqliteConnection, Statement as _,
+    TypeInfo as _,
 };
 
 use crate::config::WritebackSettings;
 use crate::conversica::heard;
+use crate::conversica::lead::ValueKind;
 use crate::conversica::post::PostKind;
 use crate::conversica::post_text::decode_body;
 use crate::db::trusted;
 use crate::error::SetupError;
 use crate::rules::heard_event::WaitingEvent;
-use crate::source::changes::ddl::SourceEngine;
+use crate::rules::value;
+use crate::source::dialect::SourceDialect;
 use crate::source::writeback::failure::WriteFailure;
 use crate::source::writeback::named::{self, NamedStatement};
 use crate::source::writeback::tables::{format_instant, json_without_nul, without_nul};
@@ -64,6 +69,9 @@ impl ParameterType {
     }
 }
 
+/// A statement of MySQL with its values bound.
+pub(crate) type BoundStatement = Query<'static, MySql, MySqlArguments>;
+
 /// The statements of all kinds, in the order of [`PostKind::ALL`].
 pub type ReadyStatements = [Vec<PreparedStatement>; 3];
 
@@ -74,7 +82,7 @@ const RAW_BODY: &str = "rawBody";
 impl EventStatements {
     /// # Errors
     /// [`SetupError`] for a statement that cannot be parsed.
-    pub fn read(settings: &WritebackSettings, engine: SourceEngine) -> Result<Self, SetupError> {
+    pub fn read(settings: &WritebackSettings, engine: SourceDialect) -> Result<Self, SetupError> {
         let read = |kind: PostKind, text: &Option<String>| {
             let Some(text) = text else { return Ok(Vec::new()) };
             named::parse(text, engine).map_err(|error| {
@@ -124,7 +132,7 @@ impl EventStatements {
     }
 }
 
-fn preparing(kind: PostKind, at: Option<usize>) -> String {
+pub(crate) fn preparing(kind: PostKind, at: Option<usize>) -> String {
     let at = at.map(|at| format!(" (at character {at})")).unwrap_or_default();
     format!("preparing [writeback] {}{at}", kind.name())
 }
@@ -210,6 +218,30 @@ fn position(error: &sqlx::Error) -> Option<usize> {
 }
 
 impl PreparedStatement {
+    /// A statement with a parameter at each place, in their order; its parameters take any value.
+    pub(crate) fn of_places(sql: String, places: &[String]) -> Self {
+        let parameter = |name: &String| StatementParameter { name: name.clone(), wants: ParameterType::Anything };
+        Self { sql, parameters: places.iter().map(parameter).collect() }
+    }
+
+    pub(crate) fn query_mysql(&self, values: &Map<String, Value>) -> BoundStatement {
+        let mut query: BoundStatement = sqlx::query(trusted(self.sql.clone()));
+        for parameter in &self.parameters {
+            query = match values.get(&parameter.name) {
+                None | Some(Value::Null) => query.bind(None::<String>),
+                Some(Value::String(text)) if let Some(at) = mysql_instant(&parameter.name, text) => query.bind(at),
+                Some(Value::Bool(yes)) => query.bind(*yes),
+                Some(Value::Number(number)) => match number.as_i64() {
+                    Some(whole) => query.bind(whole),
+                    None => query.bind(number.as_f64()),
+                },
+                Some(Value::String(text)) => query.bind(without_nul(text)),
+                Some(other) => query.bind(json_without_nul(&other.to_string())),
+            };
+        }
+        query
+    }
+
     pub fn query_sqlite(&self, values: &Map<String, Value>) -> Query<'static, Sqlite, SqliteArguments> {
         let mut query = sqlx::query(trusted(self.sql.clone()));
         for parameter in &self.parameters {
@@ -243,6 +275,17 @@ impl PreparedStatement {
         }
         query
     }
+}
+
+/// A moment as MySQL's `datetime` takes it, in UTC; MariaDB reads no time zones. `None` for any other value.
+fn mysql_instant(name: &str, text: &str) -> Option<String> {
+    let is_moment =
+        |kind: &PostKind| kind.keys().iter().any(|(key, kind)| *key == name && *kind == ValueKind::Datetime);
+    if name != EXTRA[0] && !PostKind::ALL.iter().any(is_moment) {
+        return None;
+    }
+    let at = value::datetime(text.trim(), Tz::UTC)?;
+    Some(at.format("%F %T%.3f").to_string())
 }
 
 /// The values of the parameters; `None` for a Lead Update without news.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use sqlx::Connection as _;
+use sqlx::{Connection as _, MySqlConnection, MySqlPool, PgConnection, SqliteConnection};
 
 use crate::config::{ServiceSettings, WritebackMode};
 use crate::db::{self, trusted};
@@ -18,6 +18,7 @@ use crate::rules::heard_event::WaitingEvent;
 use crate::source::source_db::{SourceDb, on_source};
 use crate::source::writeback::ddl::{self, MARKER, WritebackDesign, WritebackTable};
 use crate::source::writeback::failure::{FailureReach, WriteFailure};
+use crate::source::writeback::mysql::{self, MissingTables};
 use crate::source::writeback::statements::{self, EventStatements, ReadyStatements};
 use crate::source::writeback::tables::{TableRows, format_instant};
 use crate::store::instance::InstanceId;
@@ -78,7 +79,7 @@ impl CrmWriter {
         let db = SourceDb::writeback(url, settings.source.statement_timeout).map_err(|error| {
             SetupError::new(
                 format!("[writeback] url: {} cannot be read: {error}", db::display_url(url)),
-                "write it as sqlite:///absolute/path.db or postgres://user@host/database",
+                "write it as sqlite:///absolute/path.db, postgres://user@host/database or mysql://user@host/database",
             )
         })?;
         Ok(Some(Self { db, design, mode, ready: None, progress: Arc::default(), turn: None }))
@@ -189,7 +190,39 @@ impl CrmWriter {
         match &self.db {
             SourceDb::Sqlite(pool) => prepare!(pool, prepare_sqlite),
             SourceDb::Postgres(pool) => prepare!(pool, prepare_postgres),
+            SourceDb::Mysql(pool) => self.prepare_mysql(pool, then).await,
         }
+    }
+
+    async fn prepare_mysql(
+        &self,
+        pool: &MySqlPool,
+        then: TransactionEnd,
+    ) -> Result<(Vec<String>, ReadyStatements), WriteFailure> {
+        let tables = match then {
+            TransactionEnd::Keep => MissingTables::Make,
+            TransactionEnd::UndoAll => MissingTables::Tell,
+        };
+        let missing = mysql::prepare_tables(pool, &self.design, self.probes(), tables).await?;
+        let ready = match &self.mode {
+            WriterMode::Tables => ReadyStatements::default(),
+            WriterMode::Sql(statements) => mysql::prepare_statements(pool, statements).await?,
+        };
+        Ok((missing, ready))
+    }
+
+    async fn mark_sqlite(&self, session: &mut SqliteConnection, marks: String) -> Result<Vec<String>, sqlx::Error> {
+        let mark = sqlx::query_scalar(trusted(self.design.mark())).bind(marks).persistent(false);
+        mark.fetch_all(session).await
+    }
+
+    async fn mark_postgres(&self, session: &mut PgConnection, marks: String) -> Result<Vec<String>, sqlx::Error> {
+        let mark = sqlx::query_scalar(trusted(self.design.mark())).bind(marks).persistent(false);
+        mark.fetch_all(session).await
+    }
+
+    async fn mark_mysql(&self, session: &mut MySqlConnection, marks: String) -> Result<Vec<String>, sqlx::Error> {
+        mysql::mark(session, &self.design, &marks).await
     }
 
     /// Whether a table, or a view in its place, exists.
@@ -199,13 +232,14 @@ impl CrmWriter {
                 "select count(*) > 0 from sqlite_master where type in ('table', 'view') and name = $1"
             }
             SourceDb::Postgres(_) => "select to_regclass($1) is not null",
+            SourceDb::Mysql(_) => "select false",
         }
     }
 
     /// Which publications would publish a newly created table to subscribers that do not have it.
     fn publications(&self) -> &'static str {
         match self.db {
-            SourceDb::Sqlite(_) => "select nullif($1, $1)",
+            SourceDb::Sqlite(_) | SourceDb::Mysql(_) => "select nullif($1, $1)",
             SourceDb::Postgres(_) => {
                 "select string_agg(quote_ident(pubname), ', ' order by pubname) from pg_catalog.pg_publication_tables \
                  where to_regclass(quote_ident(schemaname) || '.' || quote_ident(tablename)) = to_regclass($1)"
@@ -215,7 +249,7 @@ impl CrmWriter {
 
     fn findable(&self, table: &WritebackTable) -> String {
         match self.db {
-            SourceDb::Sqlite(_) => table.name.to_owned(),
+            SourceDb::Sqlite(_) | SourceDb::Mysql(_) => table.name.to_owned(),
             SourceDb::Postgres(_) => self.design.quoted(table.name),
         }
     }
@@ -306,14 +340,13 @@ impl CrmWriter {
     ) -> Result<WrittenEvents, WriteFailure> {
         let writing = |error| WriteFailure::of("writing", error);
         macro_rules! run {
-            ($pool:ident, $query:ident) => {{
+            ($pool:ident, $query:ident, $mark:ident) => {{
                 let mut connection = $pool.acquire().await.map_err(writing)?;
                 let run = async {
                     let mut written = WrittenEvents::default();
                     let mut transaction = connection.begin_with(self.db.begin_write()).await.map_err(writing)?;
                     let marks = json!(events.iter().map(|event| mark(event, now)).collect::<Vec<_>>()).to_string();
-                    let mark = sqlx::query_scalar(trusted(self.design.mark())).bind(marks).persistent(false);
-                    let fresh: Vec<String> = mark.fetch_all(&mut *transaction).await.map_err(writing)?;
+                    let fresh = self.$mark(&mut transaction, marks).await.map_err(writing)?;
                     let fresh: HashSet<String> = fresh.into_iter().collect();
                     let mut blocked: HashSet<&str> = HashSet::new();
                     let mut refused: Vec<&str> = Vec::new();
@@ -381,8 +414,9 @@ impl CrmWriter {
             }};
         }
         let written = match &self.db {
-            SourceDb::Sqlite(pool) => run!(pool, query_sqlite),
-            SourceDb::Postgres(pool) => run!(pool, query_postgres),
+            SourceDb::Sqlite(pool) => run!(pool, query_sqlite, mark_sqlite),
+            SourceDb::Postgres(pool) => run!(pool, query_postgres, mark_postgres),
+            SourceDb::Mysql(pool) => run!(pool, query_mysql, mark_mysql),
         }?;
         if written.untouched > 0 {
             tracing::debug!(events = written.untouched, "statements of [writeback] touched no row");

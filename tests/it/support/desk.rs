@@ -33,13 +33,26 @@ impl Desk {
         let database = || Store::Database(cluster().database());
         let (crm, state) = (engine.pick(file("crm.db"), database()), engine.pick(database(), file("state.db")));
         crm.sql(&format!("create table leads (id integer primary key, name text); {crm_sql}"));
+        let url = crm.url();
+        Self::open(engine, &url, (crm, state), writeback, directory)
+    }
+
+    /// For a CRM on another server, with a table `leads`; the test changes it by its own means, and not by `crm`.
+    pub fn beside(crm_url: &str, writeback: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = |name: &str| Store::File(directory.path().join(name));
+        let stores = (file("no-crm.db"), file("state.db"));
+        Self::open(Engine::Sqlite, crm_url, stores, writeback, directory)
+    }
+
+    fn open(engine: Engine, crm_url: &str, (crm, state): (Store, Store), writeback: &str, directory: TempDir) -> Self {
         let text = format!(
             "[source]\nurl = {:?}\ntable = \"leads\"\nkey = \"id\"\n[lead]\nfirstName = \"name\"\nemail = \"name\"\n\
              leadSource = {{ value = \"Website\" }}\nrepName = {{ value = \"Rae\" }}\n\
              [conversica]\nusername = \"acme-api\"\npassword = \"secret\"\n[state]\nurl = {:?}\n[writeback]\n{}\n",
-            crm.url(),
+            crm_url,
             state.url(),
-            writeback.replace("{crm}", &crm.url())
+            writeback.replace("{crm}", crm_url)
         );
         let loaded = layers::load_text("test.toml", &text, &ProcessEnvironment::default());
         let settings = loaded.unwrap_or_else(|errors| panic!("{errors}")).settings;

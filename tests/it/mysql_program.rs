@@ -1,0 +1,114 @@
+//! The program with a MariaDB source, from `check` and `plan` to sent leads.
+
+use std::time::Duration;
+
+use crate::support::mariadb::{MariaDatabase, mariadb};
+use crate::support::scene::Scene;
+use crate::support::stand_in::StandIn;
+
+const SOON: Duration = Duration::from_secs(30);
+
+const TABLE: &str = "create table leads (id int primary key auto_increment, first_name varchar(50), last_name varchar(50), \
+                     email varchar(100), owner_name varchar(50), opt_out tinyint(1) not null default 0, \
+                     updated_at timestamp(6) not null default now(6) on update now(6), index (updated_at))";
+
+fn scene_of(crm: &MariaDatabase, endpoint: &StandIn, rights: &str) -> Scene {
+    crm.sql(TABLE);
+    crm.sql("insert into leads (first_name, last_name, email, owner_name) values ('Ann', 'Bell', 'ann@example.com', 'Rae Rep'), \
+             ('Zoë', 'Łódź', 'zoe@example.com', 'Rae Rep')");
+    let mut scene = Scene::without_source(&endpoint.url());
+    let url = crm.user_with(rights);
+    scene.set_text("source", "url", &url).set_text("source", "changed_at", "updated_at");
+    scene
+}
+
+#[test]
+fn once_sends_what_is_new_and_changed_and_nothing_twice() {
+    let (crm, endpoint) = (mariadb().database(), StandIn::accepting());
+    let scene = scene_of(&crm, &endpoint, &format!("grant select on {}.* to", crm.name));
+    let plan = scene.run(&["plan", "--json"]).expect_code(0).json();
+    assert_eq!((&plan["create"], &plan["new_people"]), (&2.into(), &2.into()), "{plan}");
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(endpoint.bodies_of("2")[0]["firstName"], "Zoë");
+    assert_eq!(endpoint.bodies_of("2")[0]["lastName"], "Łódź");
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(endpoint.answered(), 2);
+    crm.sql("update leads set first_name = 'Anna', opt_out = 1 where id = 1");
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(scene.status()["last_poll"]["kind"], "incremental");
+    assert_eq!(endpoint.answered(), 3);
+    let changed = &endpoint.bodies_of("1")[1];
+    assert_eq!((&changed["firstName"], &changed["optOut"]), (&"Anna".into(), &true.into()));
+}
+
+#[test]
+fn the_daemon_follows_changes_and_deletes() {
+    let (crm, endpoint) = (mariadb().database(), StandIn::accepting());
+    let mut scene = scene_of(&crm, &endpoint, "grant select, process on *.* to");
+    scene.set_text("source", "full_compare_interval", "500ms").set_text("source", "on_delete", "stop_messaging");
+    let daemon = scene.daemon();
+    scene.wait_for_status("both leads to be sent", SOON, |status| status["leads"]["in_sync"] == 2);
+    crm.sql("insert into leads (first_name, last_name, email, owner_name) values ('Cy', 'Ask', 'cy@example.com', 'Rae Rep')");
+    scene.wait_for_status("the new lead to be sent", SOON, |status| status["leads"]["in_sync"] == 3);
+    crm.sql("delete from leads where id = 1");
+    scene.wait_for_status("the deleted lead to be stopped", SOON, |status| status["leads"]["gone"] == 1);
+    drop(daemon);
+    assert_eq!(endpoint.bodies_of("1")[1]["stopMessaging"], true);
+}
+
+#[test]
+fn check_says_what_the_user_may_see_and_do() {
+    let (crm, endpoint) = (mariadb().database(), StandIn::accepting());
+    let scene = scene_of(&crm, &endpoint, &format!("grant select on {}.* to", crm.name));
+    let text = scene.run(&["check"]).to_string();
+    for words in [
+        "MariaDB ",
+        "changed_at is a timestamp with its zone",
+        "an index serves changed_at",
+        "open transactions of other users cannot be seen",
+        "grant process on *.* to user_",
+        "sessions are read-only, and user_",
+        "the clock of the source's server and ours agree",
+        "every row has a key, and no two rows the same",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(!text.contains("pg_"), "{text}");
+
+    let mut scene = scene;
+    let all = crm.user_with("grant all on *.* to");
+    scene.set_text("source", "url", &all);
+    let text = scene.run(&["check"]).to_string();
+    for words in ["open transactions can be seen", "may write: a user that may only read"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+#[test]
+fn sessions_of_the_program_may_not_write() {
+    let (crm, endpoint) = (mariadb().database(), StandIn::accepting());
+    let mut scene = scene_of(&crm, &endpoint, "grant all on *.* to");
+    crm.define("create function touched() returns int modifies sql data begin update leads set first_name = 'x'; return 1; end");
+    let url = crm.url.clone();
+    scene.set_text("source", "url", &url).set_text("source", "where", "touched() = 1");
+    scene.run(&["once"]);
+    assert_eq!(crm.sql("select first_name from leads where id = 1"), "Ann");
+    assert_eq!(endpoint.answered(), 0);
+}
+
+#[test]
+fn what_does_not_work_on_mariadb_is_refused_and_nothing_is_done() {
+    let (crm, endpoint) = (mariadb().database(), StandIn::accepting());
+    let mut scene = scene_of(&crm, &endpoint, &format!("grant all on {}.* to", crm.name));
+    scene.set_text("source", "changes", "triggers");
+    for command in [&["once"][..], &["run"], &["triggers", "install", "--yes"], &["triggers", "print"]] {
+        let output = scene.run(command).expect_code(2);
+        assert!(output.to_string().contains("no triggers on MySQL and MariaDB"), "{output}");
+    }
+    scene.set_text("source", "changes", "poll");
+    for command in [&["triggers", "install", "--yes"][..], &["triggers", "print"], &["triggers", "remove", "--yes"]] {
+        let output = scene.run(command).expect_code(2);
+        assert!(output.to_string().contains("no change-log triggers on MySQL and MariaDB"), "{output}");
+    }
+    assert_eq!(crm.sql("show tables"), "leads");
+}
