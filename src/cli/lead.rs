@@ -153,6 +153,9 @@ fn text(story: &LeadStory, hearing: &LeadHearing, notes: &[String], width: usize
     let (stands, to_do) = standing(story);
     let _ = writeln!(text, ": {}\n  {}\n  to do: {to_do}\n", story.status.name(), printable(&stands));
     text.push_str(&contents(story));
+    for ground in &story.suppressed_by {
+        let _ = writeln!(text, "  opted out elsewhere: {}", printable(&ground.in_words()));
+    }
     for note in notes {
         let _ = writeln!(text, "  note: {}", printable(note));
     }

@@ -26,6 +26,7 @@ pub mod run;
 pub mod sandbox;
 pub mod signal;
 pub mod status;
+pub mod suppress;
 pub mod table;
 pub mod triggers;
 pub mod writeback;
@@ -110,6 +111,12 @@ pub enum CliCommand {
     /// End a pause
     #[command(after_help = help::UNPAUSE)]
     Unpause(pause::UnpauseArgs),
+    /// People who are never written to, by address, telephone number or domain: kept as keyed hashes
+    #[command(after_help = help::SUPPRESS)]
+    Suppress {
+        #[command(subcommand)]
+        command: suppress::SuppressCommand,
+    },
     /// Copy an SQLite state into a file, while the daemon runs
     #[command(after_help = help::BACKUP)]
     Backup(backup::Args),
@@ -178,6 +185,7 @@ pub async fn dispatch(cli: CommandLine) -> anyhow::Result<ExitCode> {
         CliCommand::Resume => resume::run(file).await,
         CliCommand::Pause(args) => pause::run(args, file).await,
         CliCommand::Unpause(args) => pause::end(args, file).await,
+        CliCommand::Suppress { command } => suppress::run(command, file).await,
         CliCommand::Backup(args) => backup::run(args, file).await,
         CliCommand::Restored => backup::restored(file).await,
         CliCommand::Triggers { command } => triggers::run(command, file).await,

@@ -247,6 +247,10 @@ pub enum ConversationChanges {
 pub struct ConsentSettings {
     /// Whether an opt-out heard from Conversica outlives a stale CRM value.
     pub keep_opt_outs: bool,
+    /// `SELECT` of one column of the source: addresses, telephone numbers and domains that are never written to. Read with every full
+    /// compare. Blank: none.
+    #[schemars(extend("x-kind" = "text-or-none"))]
+    pub suppression_query: String,
     /// Column of the source with the time at which the person gave their consent: one later than an opt-out ends it.
     pub given_at: Option<String>,
 }

@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod breaker;
+pub mod contact;
 pub mod cursor;
 pub mod diff;
 pub mod drift;
@@ -35,6 +36,7 @@ pub mod retry;
 pub mod service_alert;
 pub mod settled;
 pub mod source_column;
+pub mod suppression_ground;
 pub mod value;
 pub mod value_fault;
 pub mod verdict;

@@ -25,6 +25,7 @@ use crate::rules::admission::ClaimFilter;
 use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::rules::mapping::LeadMapping;
 use crate::rules::retry::{self, NextStep};
+use crate::rules::suppression_ground::SuppressionScope;
 use crate::rules::{guard, lease};
 use crate::send::account;
 use crate::send::tally::RunTally;
@@ -150,7 +151,8 @@ impl LeadDeliverer {
             permitted_until = clock::since_boot().saturating_add(lease::time_to_write(lease));
             let admit = if self.remapping { &ClaimFilter::Withdrawals } else { &self.admit };
             let opt_outs = OptOuts::of(&self.settings.consent);
-            let wanted = ClaimRequest { leads: wanted, admit, alone: !self.verified, opt_outs };
+            let people = SuppressionScope::of(&self.settings.consent);
+            let wanted = ClaimRequest { leads: wanted, admit, alone: !self.verified, opt_outs, people };
             claims = delivery::record_and_claim(&self.state, &self.finished, wanted, now, lease).await?;
             self.finished.clear();
             claims = self.withhold_in_pause(claims).await;

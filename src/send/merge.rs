@@ -23,9 +23,11 @@ use crate::send::consent::{self, LedgerUse};
 use crate::send::merge::copies::RowCopies;
 use crate::send::merge::expected_leads::ExpectedLeads;
 use crate::send::merge::interest::MergeInterest;
+use crate::send::suppressed::mark_suppressed;
 use crate::source::crm::{ConnectedCrm, FittingSource, SourceSchema};
 use crate::source::read::{BATCH_ROWS, PreparedReading, RowBatches};
 use crate::store::compare::{self, KnownLeads};
+use crate::store::contact_key::{self, ContactKey};
 use crate::store::state_db::StateDb;
 use crate::store::{lead, tombstone};
 
@@ -33,7 +35,7 @@ use crate::store::{lead, tombstone};
 #[derive(Debug)]
 pub enum MergeItem {
     /// A row of the source that may differ from what is known of its lead.
-    Row(MappedRow, Option<KnownLead>),
+    Row(Box<MappedRow>, Option<KnownLead>),
     /// A lead that is no longer in the source.
     Missing(KnownLead),
     /// Nothing to report for some time: more rows follow.
@@ -71,6 +73,8 @@ pub struct RowMerge<'a> {
     erasure: Option<tombstone::TombstoneKey>,
     /// Rows of erased people.
     erased: u64,
+    /// `None` while nobody is suppressed.
+    suppression: Option<ContactKey>,
 }
 
 /// Rows and missing leads for one query to the state.
@@ -172,6 +176,7 @@ impl<'a> RowMerge<'a> {
             items: VecDeque::new(),
             erasure: tombstone::key(state).await?,
             erased: 0,
+            suppression: contact_key::find_key(&mut &*state).await?,
         })
     }
 
@@ -416,9 +421,16 @@ impl<'a> RowMerge<'a> {
         } else {
             rows.into_iter().map(|(mapped, _)| mapped).collect()
         };
+        let rows = match &self.suppression {
+            Some(key) => {
+                let scope = self.crm.suppression_scope;
+                mark_suppressed(self.state, key, scope, rows, &known).await?
+            }
+            None => rows,
+        };
         for mapped in rows {
             let known = known.remove(&mapped.lead);
-            self.items.push_back(MergeItem::Row(mapped, known));
+            self.items.push_back(MergeItem::Row(Box::new(mapped), known));
         }
         let missing = gathered.missing.iter().filter_map(|lead| known.remove(lead));
         let missing = missing.filter(|known| self.interest.is_in_the_missing() || !known.gone || known.is_withheld());

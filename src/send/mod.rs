@@ -23,6 +23,8 @@ pub mod polled;
 pub mod reach;
 mod resume;
 mod step;
+pub mod suppressed;
+mod suppression_query;
 pub mod tally;
 pub mod test_lead;
 pub mod throttle;

@@ -29,7 +29,7 @@ pub const PERSONAL: [(&str, RecordLookup, &str); 10] = [
 ];
 
 /// The tables without names. An erasure also searches the facts in `control` that may quote a person.
-pub const IMPERSONAL: [&str; 9] = [
+pub const IMPERSONAL: [&str; 10] = [
     "_sqlx_migrations",
     "control",
     "decision",
@@ -37,6 +37,7 @@ pub const IMPERSONAL: [&str; 9] = [
     "outcome_count",
     "outcome_minute",
     "received_count",
+    "suppression",
     "tombstone",
     "turn",
 ];

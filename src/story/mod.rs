@@ -113,6 +113,7 @@ pub fn document(story: &LeadStory) -> Value {
         "taken_as_delivered": story.delivered.as_ref().filter(|_| story.delivered_at.is_none()),
         "due_at": story.due_at,
         "hold_reason": story.hold_reason,
+        "suppressed_by": story.suppressed_by,
         "invalid_reasons": story.invalid_reasons,
         "attempts": story.attempts,
         "changed_at": story.changed_at,
@@ -183,6 +184,10 @@ pub fn standing(story: &LeadStory) -> (String, &'static str) {
         LeadStatus::Exhausted => (
             format!("failed for too long{}", answer()),
             "fix the cause, then `retry ID`; a change of the row does it too",
+        ),
+        LeadStatus::Suppressed => (
+            "not introduced: the person does not want to be written to".to_owned(),
+            "nothing: the person does not want to be written to; `suppress remove` takes them off the list",
         ),
         LeadStatus::Gone => ("no longer in the source".to_owned(), "nothing; it goes on when the row comes back"),
     }

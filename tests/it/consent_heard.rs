@@ -132,6 +132,7 @@ async fn whichever_comes_first_a_poll_or_an_opt_out_the_opt_out_stands_in_the_en
                         withdrawn: Vec::new(),
                         row_hash: None,
                         odd: Vec::new(),
+                        grounds: Vec::new(),
                         kept: Vec::new(),
                         notes: Vec::new(),
                     },

@@ -196,6 +196,7 @@ impl Play {
             desired: Ok(body(k)),
             withdrawn: Vec::new(),
             row_hash: None,
+            grounds: Vec::new(),
             odd: Vec::new(),
             kept: Vec::new(),
             notes: Vec::new(),

@@ -150,6 +150,8 @@ mod state;
 mod state_file;
 mod stray_log;
 mod support;
+mod suppress;
+mod suppress_law;
 mod swapped_file;
 mod systemd;
 mod test_lead;

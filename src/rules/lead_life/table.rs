@@ -17,7 +17,7 @@ use crate::rules::lead_status::LeadStatus;
 use crate::rules::retry::NextStep;
 
 /// As the page lists them.
-const EVENTS: [&str; 21] = [
+const EVENTS: [&str; 22] = [
     "the row changes",
     "the row becomes invalid",
     "the row is missing",
@@ -39,6 +39,7 @@ const EVENTS: [&str; 21] = [
     "`reconcile --repair`",
     "the state is restored",
     "Conversica answers again, or posts",
+    "the person has opted out elsewhere",
 ];
 
 /// `None` for an answer without a claim, and for events that never change a status.
@@ -73,6 +74,7 @@ fn words(before: &LeadRecord, event: &LeadEvent) -> Option<&'static str> {
         LeadEvent::ResendAsked => EVENTS[18],
         LeadEvent::Restored => EVENTS[19],
         LeadEvent::ConversicaBack | LeadEvent::Heard { .. } => EVENTS[20],
+        LeadEvent::Suppressed(_) => EVENTS[21],
         LeadEvent::StopDropped | LeadEvent::HoldRenamed(_) => return None,
     })
 }
