@@ -191,7 +191,7 @@ pub const SUPPRESS_ADD: &str = "\
 Examples:
   conversica-sync suppress add ann@example.com
   conversica-sync suppress add +15558675309          in international form
-  conversica-sync suppress add competitor.example    every address of the domain and of domains below it
+  conversica-sync suppress add competitor.example    all addresses of a domain
 
 The next pass applies it to leads under any id: a new person is not introduced (status suppressed), a known one is sent with the \
 opt-out: optOut for an address or a domain, smsOptOut for a number. Addresses are compared without case; dots and tags count.";
@@ -207,7 +207,7 @@ Exit codes: 0 removed, 2 usage or configuration, or an entry that is not on the 
 pub const SUPPRESS_IMPORT: &str = "\
 Examples:
   conversica-sync suppress import do-not-write.txt
-  psql -At -c 'select email from blocked' crm | conversica-sync suppress import -
+  conversica-sync suppress import -    from standard input
 
 Blank lines and lines that begin with # are skipped. A line that names nobody is told by its number. The list is best imported \
 before the first pass: it makes the state if there is none.

@@ -26,6 +26,7 @@ pub mod mapping_in_use;
 pub mod odd_opt_out;
 pub mod operator_pause;
 pub mod pace;
+pub mod person_word;
 pub mod plan_address;
 pub mod plan_forecast;
 pub mod plan_totals;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::config::ConsentSettings;
+use crate::config::{ConsentScope, ConsentSettings};
 use crate::conversica::consent::WithdrawnConsent;
 use crate::conversica::lead::LeadId;
 use crate::rules::contact::ContactKind;
@@ -76,8 +76,11 @@ impl SuppressionScope {
     }
 
     pub fn of(settings: &ConsentSettings) -> Self {
-        let _ = settings;
-        SuppressionScope::List
+        match (settings.scope, settings.keep_opt_outs) {
+            (ConsentScope::Person, true) => SuppressionScope::Person,
+            (ConsentScope::Person, false) => SuppressionScope::ListAndCrm,
+            (ConsentScope::Id, _) => SuppressionScope::List,
+        }
     }
 }
 
@@ -110,6 +113,9 @@ impl SuppressionGround {
         match self.source {
             SuppressionSource::List => format!("{what} is on the suppression list since {since}"),
             SuppressionSource::Query => format!("{what} is in the answer of [consent] suppression_query since {since}"),
+            SuppressionSource::Conversica if self.kind == ContactKind::Address => {
+                format!("{what} opted out {lead}, heard from Conversica on {since}; no row of the CRM ends that")
+            }
             SuppressionSource::Conversica => format!("{what} opted out {lead}, heard from Conversica on {since}"),
             SuppressionSource::Crm => format!("{what} opted out {lead}, by its row in the CRM, read on {since}"),
         }
@@ -147,6 +153,9 @@ mod tests {
     #[test]
     fn a_ground_names_the_id_that_it_comes_from() {
         let told = ground(ContactKind::Address, SuppressionSource::Conversica, "12").in_words();
-        assert_eq!(told, "its e-mail address opted out as lead 12, heard from Conversica on 1970-01-01 00:00:00 UTC");
+        assert_eq!(
+            told,
+            "its e-mail address opted out as lead 12, heard from Conversica on 1970-01-01 00:00:00 UTC; no row of the CRM ends that"
+        );
     }
 }

@@ -23,11 +23,11 @@ use crate::send::consent::{self, LedgerUse};
 use crate::send::merge::copies::RowCopies;
 use crate::send::merge::expected_leads::ExpectedLeads;
 use crate::send::merge::interest::MergeInterest;
+use crate::send::people::record_people;
 use crate::send::suppressed::mark_suppressed;
 use crate::source::crm::{ConnectedCrm, FittingSource, SourceSchema};
 use crate::source::read::{BATCH_ROWS, PreparedReading, RowBatches};
 use crate::store::compare::{self, KnownLeads};
-use crate::store::contact_key::{self, ContactKey};
 use crate::store::state_db::StateDb;
 use crate::store::{lead, tombstone};
 
@@ -73,8 +73,6 @@ pub struct RowMerge<'a> {
     erasure: Option<tombstone::TombstoneKey>,
     /// Rows of erased people.
     erased: u64,
-    /// `None` while nobody is suppressed.
-    suppression: Option<ContactKey>,
 }
 
 /// Rows and missing leads for one query to the state.
@@ -176,7 +174,6 @@ impl<'a> RowMerge<'a> {
             items: VecDeque::new(),
             erasure: tombstone::key(state).await?,
             erased: 0,
-            suppression: contact_key::find_key(&mut &*state).await?,
         })
     }
 
@@ -414,20 +411,17 @@ impl<'a> RowMerge<'a> {
                 rows.push((self.crm.mapping.map(&row).of_row(hash), self.crm.mapping.given_at(&row)));
             }
         }
+        if self.interest == MergeInterest::Differences {
+            record_people(self.state, &rows, &known, self.now).await?;
+        }
         // Before any comparison: an opt-out by the person overrides the CRM.
         let rows = if self.crm.mapping.keeps_opt_outs() {
             let ledger = if self.interest == MergeInterest::Differences { LedgerUse::Write } else { LedgerUse::Leave };
-            consent::keep(self.state, rows, ledger, self.now).await?
+            consent::keep(self.state, rows, ledger, self.crm.suppression_scope, self.now).await?
         } else {
             rows.into_iter().map(|(mapped, _)| mapped).collect()
         };
-        let rows = match &self.suppression {
-            Some(key) => {
-                let scope = self.crm.suppression_scope;
-                mark_suppressed(self.state, key, scope, rows, &known).await?
-            }
-            None => rows,
-        };
+        let rows = mark_suppressed(self.state, self.crm.suppression_scope, rows, &known).await?;
         for mapped in rows {
             let known = known.remove(&mapped.lead);
             self.items.push_back(MergeItem::Row(Box::new(mapped), known));

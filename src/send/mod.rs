@@ -14,6 +14,7 @@ pub mod merge;
 pub mod odd_values;
 pub mod older_mapping;
 pub mod pass;
+pub mod people;
 pub mod plan;
 pub mod planned_lead;
 pub mod poll;

@@ -10,14 +10,15 @@ use crate::rules::lead_change::KnownLead;
 use crate::rules::mapping::MappedRow;
 use crate::rules::suppression_ground::{SuppressionScope, withdrawn_by};
 use crate::send::poll_context::PollContext;
-use crate::store::contact_key::ContactKey;
+use crate::store::contact_key;
 use crate::store::state_db::StateDb;
 use crate::store::suppression_review::{self, ReviewOutcome};
-use crate::store::{lead, suppression};
+use crate::store::{lead, people_ledger, suppression};
 
 /// Applies entries that have changed since the last poll to the known leads.
 pub(crate) async fn review_suppressed(context: PollContext<'_>) -> Result<(), sqlx::Error> {
     let PollContext { state, settings, tally, now, .. } = context;
+    people_ledger::make_ledger(state, now).await?;
     let scope = SuppressionScope::of(&settings.consent);
     let Some(outcome) = suppression_review::review(state, scope, now).await? else { return Ok(()) };
     let ReviewOutcome { suppressed, withdrawn, lifted } = outcome;
@@ -34,11 +35,11 @@ pub(crate) async fn review_suppressed(context: PollContext<'_>) -> Result<(), sq
 /// The state's.
 pub async fn mark_suppressed(
     state: &StateDb,
-    key: &ContactKey,
     scope: SuppressionScope,
     rows: Vec<MappedRow>,
     known: &HashMap<LeadId, KnownLead>,
 ) -> Result<Vec<MappedRow>, sqlx::Error> {
+    let Some(key) = contact_key::find_key(&mut &*state).await? else { return Ok(rows) };
     // An invalid row has no content. Conversica may still write to the address that it accepted.
     let is_invalid = |mapped: &&MappedRow| mapped.desired.is_err();
     let is_contacted = |lead: &LeadId| known.get(lead).is_some_and(KnownLead::may_be_contacted);
@@ -52,7 +53,7 @@ pub async fn mark_suppressed(
             Some((&mapped.lead, content?.as_str()))
         })
         .collect();
-    let mut listed = suppression::find_listed(&mut &*state, key, scope, &contents).await?;
+    let mut listed = suppression::find_listed(&mut &*state, &key, scope, &contents).await?;
     let mark = |mapped: MappedRow| match listed.remove(&mapped.lead) {
         Some(person) => {
             let withdrawn = withdrawn_by(&person.grounds).unwrap_or_default();

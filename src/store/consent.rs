@@ -11,10 +11,11 @@ use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash};
 use crate::rules::lead_change::LeadChange;
 use crate::rules::lead_record::LeadRecord;
 use crate::rules::lead_status::LeadStatus;
+use crate::rules::person_word::PersonWord;
 use crate::store::lead::{InOrder, write_changes};
 use crate::store::state_db::StateDb;
 use crate::store::statement::{StateStatement, StateTransaction};
-use crate::store::{instant, lead_record, micros, tombstone};
+use crate::store::{instant, lead_record, micros, person_consent, tombstone};
 
 /// Returns a row if the ledger has any entry, or any post may be an opt-out. If not, no further query is needed.
 pub(crate) const ANY: &str =
@@ -162,8 +163,15 @@ pub(crate) async fn keep(
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
     let mut records = lead_record::lock(transaction, leads).await?;
+    let standing = withdrawn_of(transaction, leads).await?;
+    let word = |record: &LeadRecord| {
+        let content = record.desired.as_deref().or_else(|| record.accepted_content());
+        PersonWord::heard(&record.lead, standing.get(&record.lead), content)
+    };
+    let words: Vec<PersonWord> = records.iter().map(word).collect();
+    person_consent::record_words(transaction, &words, now).await?;
     records.retain(|record| record.gone_at.is_none());
-    let changes = changes(&records, &withdrawn_of(transaction, leads).await?);
+    let changes = changes(&records, &standing);
     write_changes(transaction, &changes, now, now).await?;
     Ok(changes.len() as u64)
 }

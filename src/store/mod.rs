@@ -35,6 +35,8 @@ pub mod outcome;
 pub mod packed;
 pub mod pause;
 pub mod payload;
+pub mod people_ledger;
+pub mod person_consent;
 pub mod possible_opt_out;
 pub(crate) mod postgres;
 pub mod prune;

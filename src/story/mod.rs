@@ -20,6 +20,7 @@ use crate::error::SetupError;
 use crate::rules::lead_status::LeadStatus;
 use crate::rules::mapping::LeadMapping;
 use crate::rules::mapping_in_use::MappingInUse;
+use crate::rules::suppression_ground::SuppressionGround;
 use crate::store::control;
 use crate::store::heard::reading;
 use crate::store::outcome::RecordedOutcome;
@@ -137,6 +138,15 @@ pub fn name(lead: &LeadId) -> String {
     name
 }
 
+fn suppressed_because(story: &LeadStory) -> String {
+    let grounds: Vec<String> = story.suppressed_by.iter().map(SuppressionGround::in_words).collect();
+    if grounds.is_empty() {
+        // The next pass reads the row anew.
+        return "not introduced: the person did not want to be written to when the row was last read".to_owned();
+    }
+    format!("not introduced: {}", grounds.join("; "))
+}
+
 /// The status, and the operator's remedy.
 pub fn standing(story: &LeadStory) -> (String, &'static str) {
     let answer = || match story.outcomes.last() {
@@ -186,7 +196,7 @@ pub fn standing(story: &LeadStory) -> (String, &'static str) {
             "fix the cause, then `retry ID`; a change of the row does it too",
         ),
         LeadStatus::Suppressed => (
-            "not introduced: the person does not want to be written to".to_owned(),
+            suppressed_because(story),
             "nothing: the person does not want to be written to; `suppress remove` takes them off the list",
         ),
         LeadStatus::Gone => ("no longer in the source".to_owned(), "nothing; it goes on when the row comes back"),

@@ -119,6 +119,7 @@ mod package;
 mod pass;
 mod paused;
 mod payload_law;
+mod person_consent;
 mod plan_shown;
 mod playback;
 mod pooler;

@@ -56,7 +56,7 @@ fn a_listed_person_is_not_introduced_and_every_view_says_why(engine: Engine) {
     let story = lead(&scene, "2");
     assert_eq!((&story["status"], &story["suppressed_by"][0]["source"]), (&json!("suppressed"), &json!("list")));
     let told = format!("{}", scene.run(&["lead", "2"]));
-    assert!(told.contains("opted out elsewhere: its e-mail address is on the suppression list"), "{told}");
+    assert!(told.contains("not introduced: its e-mail address is on the suppression list"), "{told}");
     let listed = scene.run(&["leads", "--status", "suppressed", "--json"]).expect_code(0).json();
     assert_eq!(listed["leads"][0]["id"], "2", "{listed:#}");
     let report = scene.run(&["reconcile", "--format", "json"]).expect_code(0).json();
