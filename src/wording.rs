@@ -90,6 +90,7 @@ pub fn meaning(status: LeadStatus) -> &'static str {
         LeadStatus::Exhausted => "failed for too long; fix the cause, then retry",
         LeadStatus::Gone => "no longer in the source",
         LeadStatus::Assumed => "assumed known to Conversica, never sent",
+        LeadStatus::Suppressed => "not introduced: the person has opted out elsewhere, or is on the suppression list",
     }
 }
 

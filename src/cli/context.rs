@@ -71,6 +71,16 @@ pub(crate) async fn existing_state(settings: &ServiceSettings) -> anyhow::Result
     StateDb::open_existing_state(url).await.map(Some)
 }
 
+/// The state for a command that may come before the first pass; created if there is none yet.
+pub(crate) async fn writable_state(settings: &ServiceSettings) -> anyhow::Result<StateDb> {
+    if let Some(state) = existing_state(settings).await? {
+        return Ok(state);
+    }
+    let url = settings.state.url.expose_secret();
+    let _lock = StateLock::take(url, "a command", clock::now()).await?;
+    StateDb::open_state(url).await
+}
+
 /// The name of the operator, for the record of decisions.
 pub(crate) fn person() -> DecisionMaker {
     let named = ["SUDO_USER", "LOGNAME", "USER"]

@@ -223,6 +223,47 @@ write the state may decide anyway.
 
 Exit codes: 0 printed, 2 usage or configuration, or there is no state yet.";
 
+pub const SUPPRESS: &str = "\
+Examples:
+  conversica-sync suppress import do-not-write.txt
+  conversica-sync suppress add ann@example.com +15558675309 competitor.example
+  conversica-sync suppress list";
+
+pub const SUPPRESS_ADD: &str = "\
+Examples:
+  conversica-sync suppress add ann@example.com
+  conversica-sync suppress add +15558675309          in international form
+  conversica-sync suppress add competitor.example    all addresses of a domain
+
+The next pass applies it to leads under any id: a new person is not introduced (status suppressed), a known one is sent with the \
+opt-out: optOut for an address or a domain, smsOptOut for a number. Addresses are compared without case; dots and tags count.";
+
+pub const SUPPRESS_REMOVE: &str = "\
+Examples:
+  conversica-sync suppress remove ann@example.com
+
+The next pass reads the leads concerned anew, and sends what their rows say.
+
+Exit codes: 0 removed, 2 usage or configuration, or an entry that is not on the list; the others are removed.";
+
+pub const SUPPRESS_IMPORT: &str = "\
+Examples:
+  conversica-sync suppress import do-not-write.txt
+  conversica-sync suppress import -    from standard input
+
+Blank lines and lines that begin with # are skipped. A line that names nobody is told by its number. The list is best imported \
+before the first pass: it makes the state if there is none.
+
+Exit codes: 0 all lines are on the list, 2 usage or configuration, 3 some lines name nobody.";
+
+pub const SUPPRESS_LIST: &str = "\
+Examples:
+  conversica-sync suppress list                    how many entries there are
+  conversica-sync suppress list ann@example.com    whether, and why, this address is not written to
+  conversica-sync suppress list --json
+
+The state has keyed hashes, so the entries themselves cannot be listed.";
+
 pub const BACKUP: &str = "\
 Examples:
   conversica-sync backup /var/backups/conversica-sync-state.db

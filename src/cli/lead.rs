@@ -19,6 +19,7 @@ use crate::console::{self, printable, say};
 use crate::conversica::lead::LeadId;
 use crate::conversica::token::TokenVeil;
 use crate::error::SetupError;
+use crate::rules::lead_status::LeadStatus;
 use crate::store::state_db::StateDb;
 use crate::store::story::{self, LeadStory};
 use crate::store::{instant, tombstone};
@@ -153,6 +154,11 @@ fn text(story: &LeadStory, hearing: &LeadHearing, notes: &[String], width: usize
     let (stands, to_do) = standing(story);
     let _ = writeln!(text, ": {}\n  {}\n  to do: {to_do}\n", story.status.name(), printable(&stands));
     text.push_str(&contents(story));
+    // Of a suppressed lead, the first line says it.
+    let others = story.suppressed_by.iter().filter(|_| story.status != LeadStatus::Suppressed);
+    for ground in others {
+        let _ = writeln!(text, "  opted out elsewhere: {}", printable(&ground.in_words()));
+    }
     for note in notes {
         let _ = writeln!(text, "  note: {}", printable(note));
     }

@@ -18,7 +18,7 @@ use crate::story::entry::{StoryEntry, why};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Leads of that status, and of no other; may be repeated [default: all but in_sync, gone and assumed]
+    /// Leads of that status, and of no other; may be repeated [default: all but in_sync, gone, assumed and suppressed]
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status_parser())]
     pub status: Vec<LeadStatus>,
     /// Leads with this in the reason they are held or invalid for, or in Conversica's last answer (words of it, its

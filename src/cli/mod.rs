@@ -28,6 +28,7 @@ pub mod run;
 pub mod sandbox;
 pub mod signal;
 pub mod status;
+pub mod suppress;
 pub mod table;
 mod test;
 pub mod triggers;
@@ -122,6 +123,12 @@ pub enum CliCommand {
     /// Print a link that signs in to the dashboard of the running daemon, once
     #[command(after_help = help::DASHBOARD)]
     Dashboard(dashboard::Args),
+    /// People who are never written to, by address, telephone number or domain: kept as keyed hashes
+    #[command(after_help = help::SUPPRESS)]
+    Suppress {
+        #[command(subcommand)]
+        command: suppress::SuppressCommand,
+    },
     /// Copy an SQLite state into a file, while the daemon runs
     #[command(after_help = help::BACKUP)]
     Backup(backup::Args),
@@ -193,6 +200,7 @@ pub async fn dispatch(cli: CommandLine) -> anyhow::Result<ExitCode> {
         CliCommand::Unpause(args) => pause::end(args, file).await,
         CliCommand::Test(args) => test::run(args, file),
         CliCommand::Dashboard(args) => dashboard::run(args, file).await,
+        CliCommand::Suppress { command } => suppress::run(command, file).await,
         CliCommand::Backup(args) => backup::run(args, file).await,
         CliCommand::Restored => backup::restored(file).await,
         CliCommand::Triggers { command } => triggers::run(command, file).await,

@@ -122,6 +122,9 @@ fn summary(passed: &PassOutcome) -> String {
         polled.updated,
         polled.invalid
     );
+    if polled.suppressed > 0 {
+        let _ = write!(text, ", {} suppressed", polled.suppressed);
+    }
     if polled.held > 0 {
         let _ = write!(text, "; {} waiting for approval", table::leads(i64::try_from(polled.held).unwrap_or(i64::MAX)));
     }

@@ -87,6 +87,7 @@ pub fn fits(key: &ConfigKey, value: &Value) -> Result<(), ValueMisfit> {
             misfit(format!("`{}` is {number}, which is not a number to work with", key.name), "Write a finite number.")
         }
         (KeyKind::Boolean | KeyKind::Integer | KeyKind::Number, _) => mistyped(key, value),
+        (KeyKind::TextOrNone, ValueKind::String(_)) => Ok(()),
         (_, ValueKind::String(text)) if text.trim().is_empty() => {
             misfit(format!("`{}` is empty", key.name), "Write a value, or remove the key.")
         }
@@ -123,7 +124,7 @@ fn mistyped(key: &ConfigKey, value: &Value) -> Result<(), ValueMisfit> {
         }
         KeyKind::Size => ("a size", "Write it with a unit and in quotes, like \"1MiB\".".to_owned()),
         KeyKind::Choice(words) => ("one of some words", format!("Write {}.", listed(words))),
-        KeyKind::Text | KeyKind::Address | KeyKind::TimeZone | KeyKind::Url | KeyKind::Rule => {
+        KeyKind::Text | KeyKind::TextOrNone | KeyKind::Address | KeyKind::TimeZone | KeyKind::Url | KeyKind::Rule => {
             ("text", "Write it in quotes.".to_owned())
         }
     };

@@ -13,6 +13,8 @@ use crate::nearest::nearest;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyKind {
     Text,
+    /// A text; blank means none.
+    TextOrNone,
     Integer,
     Number,
     Boolean,
@@ -161,6 +163,7 @@ fn kind(schema: &Value) -> KeyKind {
     let choices: Vec<String> = choices.map(str::to_owned).collect();
     let is = |name: &str| schema["type"] == name;
     match schema["x-kind"].as_str() {
+        Some("text-or-none") => KeyKind::TextOrNone,
         Some("duration") => KeyKind::Duration,
         Some("size") => KeyKind::Size,
         Some("address") => KeyKind::Address,

@@ -31,7 +31,7 @@ pub use crate::config::layers::load_text;
 pub use crate::config::loaded::EffectiveSetting;
 pub use crate::config::loaded::LoadedConfig;
 pub use crate::config::settings::{
-    AdminSettings, AlertSettings, BreakerSettings, ChangeDetection, ConsentSettings, ConversationChanges,
+    AdminSettings, AlertSettings, BreakerSettings, ChangeDetection, ConsentScope, ConsentSettings, ConversationChanges,
     ConversicaSettings, DeliverySettings, FieldRule, FirstRun, LeadSettings, LogFormat, LogLevel, LogSettings,
     OnAmbiguous, OnDelete, ReceiveSettings, RetrySettings, SafetySettings, ServiceSettings, SourceSettings,
     StateSettings, WhenNull, WritebackMode, WritebackSettings,

@@ -247,8 +247,24 @@ pub enum ConversationChanges {
 pub struct ConsentSettings {
     /// Whether an opt-out heard from Conversica outlives a stale CRM value.
     pub keep_opt_outs: bool,
+    /// Whether an opt-out holds for every lead of the same address or number, or for its own id alone.
+    pub scope: ConsentScope,
+    /// `SELECT` of one column of the source: addresses, telephone numbers and domains that are never written to. Read with every full
+    /// compare. Blank: none.
+    #[schemars(extend("x-kind" = "text-or-none"))]
+    pub suppression_query: String,
     /// Column of the source with the time at which the person gave their consent: one later than an opt-out ends it.
     pub given_at: Option<String>,
+}
+
+/// Which leads an opt-out holds for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsentScope {
+    /// Every lead of the same address or number, under any id.
+    Person,
+    /// The lead that it was heard of, or whose row says it.
+    Id,
 }
 
 /// `[state]`: our own tables.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::conversica::consent_word::{ChannelWord, ConsentChannel};
 use crate::conversica::heard_dates::HeardDates;
-use crate::conversica::lead::LeadKey;
+use crate::conversica::lead::{LeadKey, with_withdrawn};
 use crate::conversica::stop_words::is_stage_stopped_by_person;
 
 /// The source of a ledger entry.
@@ -125,6 +125,10 @@ pub struct WithdrawnConsent {
     /// Channels whose consent a damaged post may withdraw. No grant ends this until an operator decides.
     #[serde(skip)]
     pub unsettled: [bool; 2],
+    /// Channels that the person has withdrawn under another id, or that the suppression list names. Their opt-out is added to a
+    /// content that lacks its key.
+    #[serde(skip)]
+    pub elsewhere: [bool; 2],
 }
 
 impl WithdrawnConsent {
@@ -151,6 +155,23 @@ impl WithdrawnConsent {
     pub fn set_unsettled(&mut self, channel: ConsentChannel, at: DateTime<Utc>) {
         self.set(channel, Some(self.get(channel).map_or(at, |since| since.max(at))));
         self.unsettled[channel as usize] = true;
+    }
+
+    /// The person has withdrawn this channel elsewhere, since then.
+    pub fn set_elsewhere(&mut self, channel: ConsentChannel, at: DateTime<Utc>) {
+        self.set(channel, Some(self.get(channel).map_or(at, |since| since.max(at))));
+        self.elsewhere[channel as usize] = true;
+    }
+
+    /// Both withdrawals together.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        for channel in ConsentChannel::ALL {
+            self.set(channel, self.get(channel).max(other.get(channel)));
+            self.unsettled[channel as usize] |= other.unsettled[channel as usize];
+            self.elsewhere[channel as usize] |= other.elsewhere[channel as usize];
+        }
+        self
     }
 
     /// Whether an operator has to decide before anything ends the withdrawal.
@@ -180,13 +201,31 @@ impl WithdrawnConsent {
             .collect()
     }
 
-    /// The Lead object that may be sent instead; `None` if the given one may be sent. Keys that it lacks are not added.
+    /// The Lead object that may be sent instead; `None` if the given one may be sent. A key that it lacks is added only for a
+    /// withdrawal from elsewhere: of its own lead's, Conversica knows.
     pub fn keep(&self, body: &str) -> Option<String> {
         let overrides = self.overrides(body);
         let kept = overrides.iter().fold(body.to_owned(), |body, ConsentOverride { key, value, .. }| {
             body.replace(&format!("\"{}\":{}", key.name(), !value), &format!("\"{}\":{value}", key.name()))
         });
-        (!overrides.is_empty()).then_some(kept)
+        let lacking: Vec<LeadKey> = ConsentChannel::ALL
+            .into_iter()
+            .filter(|channel| self.elsewhere[*channel as usize])
+            .map(opt_out_key)
+            .filter(|key| !kept.contains(&format!("\"{}\":true", key.name())))
+            .collect();
+        if lacking.is_empty() {
+            return (!overrides.is_empty()).then_some(kept);
+        }
+        with_withdrawn(&kept, &lacking).or_else(|| (!overrides.is_empty()).then_some(kept))
+    }
+}
+
+/// The key that ends the messages of a channel.
+pub const fn opt_out_key(channel: ConsentChannel) -> LeadKey {
+    match channel {
+        ConsentChannel::Email => LeadKey::OptOut,
+        ConsentChannel::Sms => LeadKey::SmsOptOut,
     }
 }
 

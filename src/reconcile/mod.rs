@@ -81,7 +81,7 @@ pub async fn reconcile(
             MergeItem::Missing(known) => batch.push((known.lead, None)),
             MergeItem::Row(mapped, _) => {
                 looked_at += 1;
-                batch.push((mapped.lead.clone(), Some(mapped)));
+                batch.push((mapped.lead.clone(), Some(*mapped)));
             }
         }
         if batch.len() >= BATCH_ROWS && merge.is_in_order() {

@@ -140,6 +140,9 @@ pub fn cure(verdict: LeadVerdict, reason: &str) -> String {
              Conversica (your account manager, or apisupport@conversica.com) for a list, and compare"
                 .to_owned()
         }
+        LeadVerdict::Suppressed => {
+            "nothing: they do not want to be written to. `conversica-sync suppress remove` takes people off the list".to_owned()
+        }
         LeadVerdict::NeverSent | LeadVerdict::Stale => {
             "`conversica-sync reconcile --repair`: the next poll reads them anew, and sends them as all else is sent".to_owned()
         }

@@ -31,6 +31,8 @@ pub enum ChangeKind {
     /// Conversica has this content already: nothing is sent.
     Reverted,
     Invalid,
+    /// The person has opted out elsewhere, and is not introduced.
+    Suppressed,
 }
 
 impl ChangeKind {
@@ -65,7 +67,12 @@ pub fn compare(
 ) -> RowDifference {
     let mapped = rescue_withdrawal(mapped, known, delivered);
     let desired_hash = mapped.fingerprint();
-    if let Some(known) = known.filter(|known| known.desired_hash == desired_hash) {
+    let contacted = known.is_some_and(KnownLead::may_be_contacted);
+    let suppressed = !mapped.grounds.is_empty() && mapped.desired.is_ok() && !contacted;
+    let is_the_same = |known: &&KnownLead| {
+        known.desired_hash == desired_hash && suppressed == (known.status == LeadStatus::Suppressed)
+    };
+    if let Some(known) = known.filter(is_the_same) {
         if !known.gone {
             return match mapped.row_hash {
                 Some(hash) if known.row_hash != Some(hash) => RowDifference::Reread(mapped.lead, hash),
@@ -78,9 +85,10 @@ pub fn compare(
             return RowDifference::Returned;
         }
     }
-    let contacted = known.is_some_and(KnownLead::may_be_contacted);
     let kind = if mapped.desired.is_err() {
         ChangeKind::Invalid
+    } else if suppressed {
+        ChangeKind::Suppressed
     } else if known.is_some_and(|known| is_delivered(&mapped, known)) {
         ChangeKind::Reverted
     } else if !contacted {
@@ -99,6 +107,7 @@ pub fn compare(
         desired: mapped.desired,
         hold_reason: another_conversation.then_some(HoldReason::ConversationChanged),
         urgent: kind == ChangeKind::Stop,
+        suppressed,
         row_hash: mapped.row_hash,
     };
     RowDifference::Changed(change, kind)
@@ -136,6 +145,7 @@ mod tests {
             withdrawn: Vec::new(),
             row_hash: None,
             odd: Vec::new(),
+            grounds: Vec::new(),
             kept: Vec::new(),
             notes: Vec::new(),
         }

@@ -57,6 +57,8 @@ pub struct LeadChange {
     pub hold_reason: Option<HoldReason>,
     /// Withdraws consent: it is sent before all others and is never held.
     pub urgent: bool,
+    /// The person has opted out elsewhere, so a lead that was never contacted is not introduced.
+    pub suppressed: bool,
     /// The hash of the row that made `desired`.
     pub row_hash: Option<RowHash>,
 }

@@ -53,6 +53,8 @@ pub enum LeadEvent {
     Restored,
     /// Conversica answers again.
     ConversicaBack,
+    /// The person has withdrawn this consent elsewhere: under another id, or by an entry of the suppression list.
+    Suppressed(WithdrawnConsent),
     /// Conversica posted something about the lead, so it knows the lead.
     Heard { heard_at: DateTime<Utc> },
 }

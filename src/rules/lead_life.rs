@@ -39,6 +39,7 @@ pub fn next(record: LeadRecord, event: &LeadEvent, now: DateTime<Utc>) -> LeadRe
         LeadEvent::ResendAsked => decision::resend_asked(record, now),
         LeadEvent::ResendDecided { is_held } => decision::resend_decided(record, *is_held, now),
         LeadEvent::Restored => decision::restored(record, now),
+        LeadEvent::Suppressed(withdrawn) => row::suppressed(record, withdrawn, now),
         LeadEvent::ConversicaBack => claim::conversica_back(record, now),
         LeadEvent::Heard { heard_at } => claim::heard(record, *heard_at, now),
     }

@@ -77,8 +77,10 @@ impl LeadRecord {
 
     /// The record of a lead that the source shows for the first time.
     pub fn first_seen(change: &LeadChange, due_at: DateTime<Utc>, written_at: DateTime<Utc>) -> Self {
-        let status = match (&change.desired, change.hold_reason) {
+        let hold_reason = change.hold_reason.filter(|_| !(change.suppressed && change.desired.is_ok()));
+        let status = match (&change.desired, hold_reason) {
             (Err(_), _) => LeadStatus::Invalid,
+            (Ok(_), _) if change.suppressed => LeadStatus::Suppressed,
             (Ok(_), Some(_)) => LeadStatus::Held,
             (Ok(_), None) => LeadStatus::Pending,
         };
@@ -88,8 +90,8 @@ impl LeadRecord {
             desired: change.desired.as_ref().ok().cloned(),
             desired_hash: change.desired_hash,
             invalid_reasons: change.invalid_reasons(),
-            hold_reason: change.hold_reason,
-            held_at: change.hold_reason.map(|_| written_at),
+            hold_reason,
+            held_at: hold_reason.map(|_| written_at),
             delivered: None,
             delivered_hash: None,
             delivered_at: None,
@@ -149,6 +151,11 @@ impl LeadRecord {
     /// The content in flight is the desired content.
     pub fn sends_desired(&self) -> bool {
         self.sent_hash == Some(self.desired_hash)
+    }
+
+    /// Conversica knows the lead, or may know it, or is about to.
+    pub fn may_be_contacted(&self) -> bool {
+        self.first_contact_at.is_some() || self.is_in_flight()
     }
 
     /// Never sent from here: as far as is known, the first request introduces the person.

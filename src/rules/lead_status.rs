@@ -14,10 +14,12 @@ pub enum LeadStatus {
     Gone,
     /// A baseline assumes that Conversica knows the lead, which was never sent from here.
     Assumed,
+    /// Never contacted: the person has opted out under another id, or is on the suppression list.
+    Suppressed,
 }
 
 impl LeadStatus {
-    pub const ALL: [LeadStatus; 10] = [
+    pub const ALL: [LeadStatus; 11] = [
         LeadStatus::InSync,
         LeadStatus::Pending,
         LeadStatus::InFlight,
@@ -28,6 +30,7 @@ impl LeadStatus {
         LeadStatus::Exhausted,
         LeadStatus::Gone,
         LeadStatus::Assumed,
+        LeadStatus::Suppressed,
     ];
 
     /// The name in SQL, JSON, logs and metrics.
@@ -43,6 +46,7 @@ impl LeadStatus {
             LeadStatus::Exhausted => "exhausted",
             LeadStatus::Gone => "gone",
             LeadStatus::Assumed => "assumed",
+            LeadStatus::Suppressed => "suppressed",
         }
     }
 
@@ -52,6 +56,6 @@ impl LeadStatus {
 
     /// The lead has nothing in progress, and the operator has nothing to do.
     pub const fn is_settled(self) -> bool {
-        matches!(self, LeadStatus::InSync | LeadStatus::Gone | LeadStatus::Assumed)
+        matches!(self, LeadStatus::InSync | LeadStatus::Gone | LeadStatus::Assumed | LeadStatus::Suppressed)
     }
 }

@@ -19,6 +19,7 @@ use crate::rules::mapping::opt_out::{
     OptOutValue, UNMAPPED_COUNTS, UNMAPPED_MAY_BE, names_opt_out, read_opt_out, read_unmapped,
 };
 use crate::rules::mapping::sendable::{SendableValue, read};
+use crate::rules::suppression_ground::SuppressionGround;
 use crate::rules::value;
 
 /// The version of the reading rules. A new number counts as a changed mapping, so that a version that makes other leads of the
@@ -86,6 +87,8 @@ pub struct MappedRow {
     pub odd: Vec<LeadKey>,
     /// The hash of the row, if it makes a lead: while it stays the same, so does the lead.
     pub row_hash: Option<RowHash>,
+    /// Why the person is not written to under any id; empty if they may be.
+    pub grounds: Vec<SuppressionGround>,
     /// The values that differ from the row, because a person's opt-out overrides the row.
     pub kept: Vec<ConsentOverride>,
     /// For a valid lead: values that were cleaned, and keys left out because their values cannot be used.
@@ -246,13 +249,23 @@ impl LeadMapping {
                 desired: Ok(body),
                 withdrawn: Vec::new(),
                 odd: Vec::new(),
+                grounds: Vec::new(),
                 row_hash: None,
                 kept: Vec::new(),
                 notes,
             };
         }
         let (withdrawn, odd) = (self.withdrawn(row), self.odd_withdrawn(row));
-        MappedRow { lead, desired: Err(reasons), withdrawn, odd, row_hash: None, kept: Vec::new(), notes: Vec::new() }
+        MappedRow {
+            lead,
+            desired: Err(reasons),
+            withdrawn,
+            odd,
+            row_hash: None,
+            grounds: Vec::new(),
+            kept: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// Whether the lead is invalid without this key: it identifies or addresses the person, or it says whether they may be

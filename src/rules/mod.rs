@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod breaker;
+pub mod contact;
 pub mod cursor;
 pub mod diff;
 pub mod drift;
@@ -26,6 +27,7 @@ pub mod mapping_test;
 pub mod odd_opt_out;
 pub mod operator_pause;
 pub mod pace;
+pub mod person_word;
 pub mod plan_address;
 pub mod plan_forecast;
 pub mod plan_totals;
@@ -36,6 +38,7 @@ pub mod retry;
 pub mod service_alert;
 pub mod settled;
 pub mod source_column;
+pub mod suppression_ground;
 pub mod value;
 pub mod value_fault;
 pub mod verdict;

@@ -138,6 +138,7 @@ mod tests {
             withdrawn: vec![OptOut, StopMessaging],
             odd: vec![OptOut],
             row_hash: None,
+            grounds: Vec::new(),
             kept: Vec::new(),
             notes: Vec::new(),
         };

@@ -21,6 +21,8 @@ pub struct PlanTotals {
     pub assumed_known: u64,
     pub stop: u64,
     pub invalid: u64,
+    /// New people who are not introduced, because they have opted out elsewhere.
+    pub suppressed: u64,
     /// Nothing to send: delivered already, or waiting for the operator after a rejection.
     pub unchanged: u64,
     /// Leads whose row contradicts the person's own opt-out, which counts.

@@ -19,6 +19,8 @@ pub enum LeadVerdict {
     Matched,
     /// A baseline assumes that Conversica knows the lead, which was never sent from here.
     Assumed,
+    /// Never contacted: the person has opted out elsewhere, or is on the suppression list.
+    Suppressed,
     /// In the CRM, but never accepted by Conversica; nothing is in progress.
     NeverSent,
     /// The CRM's content differs from the accepted one; nothing is in progress.
@@ -44,9 +46,10 @@ pub enum LeadVerdict {
 }
 
 impl LeadVerdict {
-    pub const ALL: [LeadVerdict; 13] = [
+    pub const ALL: [LeadVerdict; 14] = [
         LeadVerdict::Matched,
         LeadVerdict::Assumed,
+        LeadVerdict::Suppressed,
         LeadVerdict::NeverSent,
         LeadVerdict::Stale,
         LeadVerdict::Pending,
@@ -65,6 +68,7 @@ impl LeadVerdict {
         match self {
             LeadVerdict::Matched => "matched",
             LeadVerdict::Assumed => "assumed",
+            LeadVerdict::Suppressed => "suppressed",
             LeadVerdict::NeverSent => "never_sent",
             LeadVerdict::Stale => "stale",
             LeadVerdict::Pending => "pending",
@@ -84,6 +88,7 @@ impl LeadVerdict {
         match self {
             LeadVerdict::Matched => "Conversica holds what the CRM says",
             LeadVerdict::Assumed => "assumed known to Conversica, never sent",
+            LeadVerdict::Suppressed => "not introduced: the person has opted out elsewhere",
             LeadVerdict::NeverSent => "in the CRM, never accepted by Conversica",
             LeadVerdict::Stale => "the CRM differs from what Conversica accepted, or is assumed to know",
             LeadVerdict::Pending => "on its way, or waiting for its turn",
@@ -100,7 +105,7 @@ impl LeadVerdict {
 
     /// Whether nothing differs, as far as is known, so that the operator has nothing to check.
     pub const fn agrees(self) -> bool {
-        matches!(self, LeadVerdict::Matched | LeadVerdict::Assumed)
+        matches!(self, LeadVerdict::Matched | LeadVerdict::Assumed | LeadVerdict::Suppressed)
     }
 
     /// Whether `--repair` does something about it.
@@ -191,6 +196,9 @@ fn content(hash: ContentFingerprint, facts: &LeadFacts, rules: VerdictRules) -> 
     match facts.status {
         LeadStatus::Rejected if is_the_one => return answered(LeadVerdict::Rejected, "refused", facts),
         LeadStatus::Exhausted if is_the_one => return answered(LeadVerdict::Exhausted, "gave up", facts),
+        LeadStatus::Suppressed => {
+            return simple(LeadVerdict::Suppressed, "the person has opted out elsewhere; `lead ID` says where");
+        }
         _ => {}
     }
     match facts.delivered_hash {

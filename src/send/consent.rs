@@ -6,6 +6,7 @@ use crate::conversica::consent::{HeardWord, WithdrawnConsent, WordSource, was_gi
 use crate::conversica::consent_word::{ChannelWord, ConsentChannel};
 use crate::conversica::lead::LeadId;
 use crate::rules::mapping::MappedRow;
+use crate::rules::suppression_ground::SuppressionScope;
 use crate::store::consent::{self, LedgerEntry};
 use crate::store::state_db::StateDb;
 
@@ -32,6 +33,7 @@ pub async fn keep(
     state: &StateDb,
     rows: Vec<(MappedRow, Option<DateTime<Utc>>)>,
     ledger: LedgerUse,
+    scope: SuppressionScope,
     now: DateTime<Utc>,
 ) -> Result<Vec<MappedRow>, sqlx::Error> {
     let leads: Vec<LeadId> = rows.iter().map(|(mapped, _)| mapped.lead.clone()).collect();
@@ -50,7 +52,11 @@ pub async fn keep(
             Vec::new()
         };
         let mut standing = standing.unwrap_or_default();
-        given.extend(given_at.into_iter().flat_map(|at| give(&mapped.lead, &mut standing, at, &heard, now)));
+        // Conversica ends no opt-out from e-mails, so a row cannot end one that Conversica has reported.
+        let permanent = standing.email.filter(|_| scope == SuppressionScope::Person);
+        let ended = given_at.into_iter().flat_map(|at| give(&mapped.lead, &mut standing, at, &heard, now));
+        given.extend(ended.filter(|entry| permanent.is_none() || entry.word.channel != ConsentChannel::Email));
+        standing.set(ConsentChannel::Email, permanent.or(standing.email));
         given.extend(ahead.into_iter().flat_map(|at| remember_ahead(&mapped.lead, at, &heard, now)));
         kept.push(mapped.kept_by(&standing));
     }

@@ -25,6 +25,7 @@ use crate::rules::admission::ClaimFilter;
 use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::rules::mapping::LeadMapping;
 use crate::rules::retry::{self, NextStep};
+use crate::rules::suppression_ground::SuppressionScope;
 use crate::rules::{guard, lease};
 use crate::send::account;
 use crate::send::tally::RunTally;
@@ -152,7 +153,8 @@ impl LeadDeliverer {
             permitted_until = clock::since_boot().saturating_add(lease::time_to_write(lease));
             let admit = if self.remapping { &ClaimFilter::Withdrawals } else { &self.admit };
             let opt_outs = OptOuts::of(&self.settings.consent);
-            let wanted = ClaimRequest { leads: wanted, admit, alone: !self.verified, opt_outs };
+            let people = SuppressionScope::of(&self.settings.consent);
+            let wanted = ClaimRequest { leads: wanted, admit, alone: !self.verified, opt_outs, people };
             let round = DeliveryRound { finished: &self.finished, wanted, now, lease };
             claims = self.claimed.record_and_claim(&self.state, round).await?;
             self.finished.clear();

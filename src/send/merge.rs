@@ -23,6 +23,8 @@ use crate::send::consent::{self, LedgerUse};
 use crate::send::merge::copies::RowCopies;
 use crate::send::merge::expected_leads::ExpectedLeads;
 use crate::send::merge::interest::MergeInterest;
+use crate::send::people::record_people;
+use crate::send::suppressed::mark_suppressed;
 use crate::source::crm::{ConnectedCrm, FittingSource, SourceSchema};
 use crate::source::read::{BATCH_ROWS, PreparedReading, RowBatches};
 use crate::store::compare::{self, KnownLeads};
@@ -33,7 +35,7 @@ use crate::store::{lead, tombstone};
 #[derive(Debug)]
 pub enum MergeItem {
     /// A row of the source that may differ from what is known of its lead.
-    Row(MappedRow, Option<KnownLead>),
+    Row(Box<MappedRow>, Option<KnownLead>),
     /// A lead that is no longer in the source.
     Missing(KnownLead),
     /// Nothing to report for some time: more rows follow.
@@ -409,16 +411,20 @@ impl<'a> RowMerge<'a> {
                 rows.push((self.crm.mapping.map(&row).of_row(hash), self.crm.mapping.given_at(&row)));
             }
         }
+        if self.interest == MergeInterest::Differences {
+            record_people(self.state, &rows, &known, self.now).await?;
+        }
         // Before any comparison: an opt-out by the person overrides the CRM.
         let rows = if self.crm.mapping.keeps_opt_outs() {
             let ledger = if self.interest == MergeInterest::Differences { LedgerUse::Write } else { LedgerUse::Leave };
-            consent::keep(self.state, rows, ledger, self.now).await?
+            consent::keep(self.state, rows, ledger, self.crm.suppression_scope, self.now).await?
         } else {
             rows.into_iter().map(|(mapped, _)| mapped).collect()
         };
+        let rows = mark_suppressed(self.state, self.crm.suppression_scope, rows, &known).await?;
         for mapped in rows {
             let known = known.remove(&mapped.lead);
-            self.items.push_back(MergeItem::Row(mapped, known));
+            self.items.push_back(MergeItem::Row(Box::new(mapped), known));
         }
         let missing = gathered.missing.iter().filter_map(|lead| known.remove(lead));
         let missing = missing.filter(|known| self.interest.is_in_the_missing() || !known.gone || known.is_withheld());

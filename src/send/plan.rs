@@ -22,6 +22,7 @@ use crate::rules::plan_address::AddressBook;
 use crate::rules::plan_forecast::{PlanForecast, PlannedRequests};
 use crate::rules::plan_totals::{HeldShown, PlanCounts, PlanTotals, PlannedHalt, TestLeads};
 use crate::rules::read_scope::ReadScope;
+use crate::rules::suppression_ground::SuppressionGround;
 use crate::send::account;
 use crate::send::merge::interest::MergeInterest;
 use crate::send::merge::{MergeItem, MergeRequest, RowMerge};
@@ -66,7 +67,7 @@ pub async fn plan(
                 if is_settled(&mapped, known.as_ref()) {
                     planning.totals.unchanged += 1;
                 } else {
-                    planning.batch.push((mapped, known));
+                    planning.batch.push((*mapped, known));
                 }
             }
             None => break,
@@ -233,6 +234,7 @@ impl PlanBuilder {
             }
             let old = delivered.map(object).unwrap_or_default();
             let mut asides: Vec<String> = mapped.kept.iter().map(ConsentOverride::in_words).collect();
+            asides.extend(mapped.grounds.iter().map(SuppressionGround::in_words));
             asides.extend(mapped.notes.iter().cloned());
             let mut planned = planned(mapped, known.as_ref(), stops, &old);
             planned.lead.reasons.extend(asides);
@@ -259,6 +261,7 @@ impl PlanBuilder {
             PlannedAction::AssumedKnown => totals.assumed_known += 1,
             PlannedAction::Stop => totals.stop += 1,
             PlannedAction::Invalid => totals.invalid += 1,
+            PlannedAction::Suppressed => totals.suppressed += 1,
         }
         let lead = (&*planned.lead.id, &*planned.lead.client_id);
         match planned.lead.action {
@@ -270,7 +273,7 @@ impl PlanBuilder {
             PlannedAction::Update | PlannedAction::AssumedKnown | PlannedAction::Stop if planned.has_old => {
                 self.counts.changed(planned.lead.changes.keys());
             }
-            PlannedAction::Update | PlannedAction::AssumedKnown | PlannedAction::Stop => {}
+            PlannedAction::Update | PlannedAction::AssumedKnown | PlannedAction::Stop | PlannedAction::Suppressed => {}
             PlannedAction::Invalid => self.counts.invalid(planned.lead.reasons.iter(), lead),
         }
         if !planned.address.is_empty() {
@@ -314,7 +317,9 @@ fn planned(mapped: MappedRow, known: Option<&KnownLead>, stops: bool, old: &Map<
         }
     };
     let assumed = known.is_some_and(|known| known.assumed);
+    let suppressed = !mapped.grounds.is_empty() && !known.is_some_and(KnownLead::may_be_contacted);
     let action = match (contacted, stops, assumed) {
+        (false, _, _) if suppressed => PlannedAction::Suppressed,
         (false, _, _) => PlannedAction::Create,
         (true, true, _) => PlannedAction::Stop,
         (true, false, true) => PlannedAction::AssumedKnown,

@@ -17,15 +17,18 @@ pub enum PlannedAction {
     Stop,
     /// Not sent, for the reasons given.
     Invalid,
+    /// Not introduced, because the person has opted out elsewhere.
+    Suppressed,
 }
 
 impl PlannedAction {
-    pub const ALL: [PlannedAction; 5] = [
+    pub const ALL: [PlannedAction; 6] = [
         PlannedAction::Create,
         PlannedAction::Update,
         PlannedAction::AssumedKnown,
         PlannedAction::Stop,
         PlannedAction::Invalid,
+        PlannedAction::Suppressed,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -35,6 +38,7 @@ impl PlannedAction {
             PlannedAction::AssumedKnown => "assumed_known",
             PlannedAction::Stop => "stop",
             PlannedAction::Invalid => "invalid",
+            PlannedAction::Suppressed => "suppressed",
         }
     }
 

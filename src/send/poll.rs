@@ -14,6 +14,7 @@ use crate::send::poll_context::PollContext;
 use crate::send::poll_rows::read_and_write;
 pub use crate::send::polled::PollOutcome;
 use crate::send::reach::{PollReach, ReadExtent};
+use crate::send::suppressed::review_suppressed;
 use crate::send::tally::PollKind;
 use crate::store::bulk_decision;
 use crate::store::control::{self, CompareAsked};
@@ -33,6 +34,8 @@ pub async fn poll(context: PollContext<'_>, reach: PollReach) -> anyhow::Result<
             "a decision about many leads was carried out to its end; the process that began it had ended"
         );
     }
+    // Before the source is read: a person is suppressed also while the source is away.
+    review_suppressed(context).await?;
     let mut extent = ReadExtent::Full;
     let result = match &crm.log {
         Some(log) => drain::drain(context, log, reach, &mut extent).await,

@@ -26,6 +26,8 @@ use crate::send::polled::PollOutcome;
 use crate::send::reach::{PollCoverage, PollReach, ReadExtent};
 use crate::send::resume::{self, CompareProgress, MarkBasis};
 use crate::send::step::{self, LogBehind, TouchedRows};
+use crate::send::suppressed::review_suppressed;
+use crate::send::suppression_query::take_over_answer;
 use crate::send::writes::PollWriter;
 use crate::source::crm::{ConnectedCrm, FittingSource};
 use crate::store::backup::RestoredState;
@@ -97,6 +99,10 @@ pub(crate) async fn read_and_write(
         return Ok((writes.polled, covered));
     }
     memory.begin(state, now).await?;
+    if covered == PollCoverage::Everything {
+        take_over_answer(context).await?;
+        review_suppressed(context).await?;
+    }
     let begun =
         RowMerge::begin(crm, state, &fitting, MergeRequest { scope, interest: MergeInterest::Differences, now }).await;
     let mut merge = begun.map_err(|error| crm.explained(error))?;

@@ -11,6 +11,8 @@ pub struct PollOutcome {
     pub created: u64,
     pub updated: u64,
     pub invalid: u64,
+    /// Leads that are not introduced, because the person has opted out elsewhere.
+    pub suppressed: u64,
     pub gone: u64,
     /// Leads among them that Conversica must stop messaging.
     pub stopped: u64,
@@ -31,13 +33,27 @@ pub struct PollOutcome {
 
 impl PollOutcome {
     pub(crate) fn add(&mut self, more: PollOutcome) {
-        let PollOutcome { rows, changed, created, updated, invalid, gone, stopped, held, unnamed, unasked, lost, back } =
-            more;
+        let PollOutcome {
+            rows,
+            changed,
+            created,
+            updated,
+            invalid,
+            suppressed,
+            gone,
+            stopped,
+            held,
+            unnamed,
+            unasked,
+            lost,
+            back,
+        } = more;
         self.rows += rows;
         self.changed += changed;
         self.created += created;
         self.updated += updated;
         self.invalid += invalid;
+        self.suppressed += suppressed;
         self.gone += gone;
         self.stopped += stopped;
         self.held += held;

@@ -134,10 +134,10 @@ impl<'a> PollWriter<'a> {
             MergeItem::Quiet => Ok(()),
             MergeItem::Missing(known) => self.missing(known).await,
             MergeItem::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref(), conversations) => {
-                self.doubtful(mapped, known).await
+                self.doubtful(*mapped, known).await
             }
             MergeItem::Row(mapped, known) => {
-                let difference = diff::compare(mapped, known.as_ref(), None, conversations);
+                let difference = diff::compare(*mapped, known.as_ref(), None, conversations);
                 self.different(difference, known).await
             }
         }
@@ -202,6 +202,7 @@ impl<'a> PollWriter<'a> {
             ChangeKind::Create => self.polled.created += 1,
             ChangeKind::Update | ChangeKind::Stop => self.polled.updated += 1,
             ChangeKind::Invalid => self.polled.invalid += 1,
+            ChangeKind::Suppressed => self.polled.suppressed += 1,
             ChangeKind::Reverted => {}
         }
         if change.hold_reason.is_some() {

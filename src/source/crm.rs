@@ -25,6 +25,7 @@ use crate::rules::mapping::LeadMapping;
 use crate::rules::read_scope::WholeNames;
 use crate::rules::settled::SettledMoment;
 use crate::rules::source_column::{CatalogTable, ColumnForm, RelationKind, SourceColumn};
+use crate::rules::suppression_ground::SuppressionScope;
 use crate::source::changed_at::{self, ChangedAt};
 use crate::source::changes::log::ChangeLog;
 use crate::source::read::number;
@@ -39,6 +40,8 @@ pub struct ConnectedCrm {
     pub db: SourceDb,
     pub source: SourceSettings,
     pub mapping: LeadMapping,
+    /// Whose opt-outs count for every lead of the same person.
+    pub suppression_scope: SuppressionScope,
     /// Set with `changes = "triggers"`.
     pub log: Option<ChangeLog>,
     /// Read from the state before the first poll, where the key may hold such numbers.
@@ -61,7 +64,8 @@ impl ConnectedCrm {
         let db = connect(&source).await?;
         let mapping = LeadMapping::new(settings);
         let (whole_names, seen) = (Arc::default(), Arc::default());
-        let mut crm = ConnectedCrm { mapping, db, source, log: None, whole_names, seen, file };
+        let suppression_scope = SuppressionScope::of(&settings.consent);
+        let mut crm = ConnectedCrm { mapping, suppression_scope, db, source, log: None, whole_names, seen, file };
         crm.fitting().await?;
         if crm.source.changes == ChangeDetection::Triggers {
             let log = ChangeLog::open(&crm.db, &crm.source, crm.source.url.expose_secret()).await?;
@@ -102,7 +106,8 @@ impl ConnectedCrm {
         let seen = SourceMemory { first: self.seen().first.clone(), ..SourceMemory::default() };
         let (source, mapping) = (self.source.clone(), self.mapping.clone());
         let whole_names = self.whole_names.clone();
-        Ok(Self { db, source, mapping, log, whole_names, seen: Arc::new(Mutex::new(seen)), file })
+        let (seen, suppression_scope) = (Arc::new(Mutex::new(seen)), self.suppression_scope);
+        Ok(Self { db, source, mapping, suppression_scope, log, whole_names, seen, file })
     }
 
     /// The source's schema, checked against the settings and against the first check. Called at the start of every pass, so that

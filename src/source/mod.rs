@@ -19,4 +19,5 @@ pub mod settled;
 pub mod snapshot;
 pub mod source_db;
 pub mod source_file;
+pub mod suppression_query;
 pub mod writeback;

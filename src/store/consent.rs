@@ -9,10 +9,13 @@ use crate::conversica::consent::{HeardWord, WithdrawnConsent, WordSource};
 use crate::conversica::consent_word::{ChannelWord, ConsentChannel};
 use crate::conversica::lead::{ContentFingerprint, LeadId, RowHash};
 use crate::rules::lead_change::LeadChange;
+use crate::rules::lead_record::LeadRecord;
+use crate::rules::lead_status::LeadStatus;
+use crate::rules::person_word::PersonWord;
 use crate::store::lead::{InOrder, write_changes};
 use crate::store::state_db::StateDb;
 use crate::store::statement::{StateStatement, StateTransaction};
-use crate::store::{instant, lead_record, micros, tombstone};
+use crate::store::{instant, lead_record, micros, person_consent, tombstone};
 
 /// Returns a row if the ledger has any entry, or any post may be an opt-out. If not, no further query is needed.
 pub(crate) const ANY: &str =
@@ -160,22 +163,36 @@ pub(crate) async fn keep(
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
     let mut records = lead_record::lock(transaction, leads).await?;
+    let standing = withdrawn_of(transaction, leads).await?;
+    let word = |record: &LeadRecord| {
+        let content = record.desired.as_deref().or_else(|| record.accepted_content());
+        PersonWord::heard(&record.lead, standing.get(&record.lead), content)
+    };
+    let words: Vec<PersonWord> = records.iter().map(word).collect();
+    person_consent::record_words(transaction, &words, now).await?;
     records.retain(|record| record.gone_at.is_none());
-    let desired = records.iter().filter_map(|record| Some((record.lead.clone(), record.desired.clone()?)));
-    let changes = changes(desired.collect(), &withdrawn_of(transaction, leads).await?);
+    let changes = changes(&records, &standing);
     write_changes(transaction, &changes, now, now).await?;
     Ok(changes.len() as u64)
 }
 
 /// The changes that make desired contents agree with the opt-outs in force.
-fn changes(desired: Vec<(LeadId, String)>, standing: &HashMap<LeadId, WithdrawnConsent>) -> Vec<LeadChange> {
-    let change = |(lead, body): (LeadId, String)| {
-        let kept = standing.get(&lead)?.keep(&body)?;
+fn changes(records: &[LeadRecord], standing: &HashMap<LeadId, WithdrawnConsent>) -> Vec<LeadChange> {
+    let change = |record: &LeadRecord| {
+        let kept = standing.get(&record.lead)?.keep(record.desired.as_deref()?)?;
         // `upsert` sets `urgent` by what was delivered. Without a row hash, the next poll reads the row again.
         let desired_hash = ContentFingerprint::of(kept.as_bytes());
-        Some(LeadChange { lead, desired_hash, desired: Ok(kept), hold_reason: None, urgent: false, row_hash: None })
+        Some(LeadChange {
+            lead: record.lead.clone(),
+            desired_hash,
+            desired: Ok(kept),
+            hold_reason: None,
+            urgent: false,
+            suppressed: record.status == LeadStatus::Suppressed,
+            row_hash: None,
+        })
     };
-    desired.into_iter().filter_map(change).collect()
+    records.iter().filter_map(change).collect()
 }
 
 /// As [`super::lead::upsert`]. `words` is the number of the newest ledger entry when the poll judged these leads. If newer

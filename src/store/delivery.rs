@@ -17,13 +17,16 @@ use crate::rules::lead_event::{ClaimTerms, LeadEvent};
 use crate::rules::lead_life;
 use crate::rules::lead_record::LeadRecord;
 use crate::rules::retry::NextStep;
+use crate::rules::suppression_ground::SuppressionScope;
 use crate::store::claimed_records::ClaimedRecords;
 use crate::store::due::ClaimArm;
 use crate::store::late::LateEntry;
 use crate::store::lead_record::{self, ChangedLead};
 use crate::store::state_db::StateDb;
 use crate::store::statement::{StateStatement, StateTransaction};
-use crate::store::{consent, due, late, micros, operator_pause, outcome, pause, possible_opt_out, withdrawal_apart};
+use crate::store::{
+    consent, due, late, micros, operator_pause, outcome, pause, possible_opt_out, suppression, withdrawal_apart,
+};
 
 /// Which leads are wanted, and how many.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +37,8 @@ pub struct ClaimRequest<'a> {
     /// costs one rejected request and not one for every instance.
     pub alone: bool,
     pub opt_outs: OptOuts,
+    /// Whose opt-outs count for every lead of the same person.
+    pub people: SuppressionScope,
 }
 
 /// How content that contradicts a heard opt-out is sent.
@@ -51,8 +56,13 @@ impl OptOuts {
 }
 
 impl ClaimRequest<'_> {
-    pub const NOTHING: ClaimRequest<'static> =
-        ClaimRequest { leads: 0, admit: &ClaimFilter::Everybody, alone: false, opt_outs: OptOuts::Keep };
+    pub const NOTHING: ClaimRequest<'static> = ClaimRequest {
+        leads: 0,
+        admit: &ClaimFilter::Everybody,
+        alone: false,
+        opt_outs: OptOuts::Keep,
+        people: SuppressionScope::Person,
+    };
 
     pub fn up_to(leads: usize) -> Self {
         Self { leads, ..Self::NOTHING }
@@ -183,7 +193,7 @@ async fn claim(
     round: DeliveryRound<'_>,
 ) -> Result<Vec<(i64, LeadRecord)>, sqlx::Error> {
     let DeliveryRound { wanted, now, lease, .. } = round;
-    let ClaimRequest { leads: mut count, admit, alone, opt_outs } = wanted;
+    let ClaimRequest { leads: mut count, admit, alone, opt_outs, people } = wanted;
     if count == 0 {
         return Ok(Vec::new());
     }
@@ -226,11 +236,17 @@ async fn claim(
     }
     let urgent: Vec<LeadId> = due.iter().filter(|record| record.urgent).map(|record| record.lead.clone()).collect();
     let rejections = withdrawal_apart::rejections(transaction, &urgent).await?;
+    let suppressed = suppression::find_withdrawn(transaction, people, &due).await?;
     let claimed = |record: &LeadRecord| {
+        let own = withdrawn.get(&record.lead).cloned();
+        let elsewhere = suppressed.get(&record.lead).copied();
+        if let Some(elsewhere) = elsewhere.filter(|_| !record.may_be_contacted()) {
+            return Some(LeadEvent::Suppressed(elsewhere));
+        }
         Some(LeadEvent::Claimed(ClaimTerms {
             lease,
             counting: admit.counting(),
-            opt_outs: withdrawn.get(&record.lead).cloned(),
+            opt_outs: elsewhere.map(|elsewhere| elsewhere.with(&own.unwrap_or_default())).or(own),
             rejection: rejections.get(&record.lead).cloned(),
         }))
     };

@@ -14,6 +14,7 @@ use crate::conversica::consent::WithdrawnConsent;
 use crate::conversica::consent_word::ConsentChannel;
 use crate::conversica::lead::{LeadId, LeadKey};
 use crate::db;
+use crate::rules::person_word::PersonWord;
 use crate::store::control::{self, CompareAsked};
 use crate::store::decision::{self, DecisionAction, DecisionMaker};
 use crate::store::heard::reading::kind_of;
@@ -22,7 +23,7 @@ use crate::store::record::{self, PERSONAL, RecordLookup};
 use crate::store::state_db::StateDb;
 use crate::store::statement::{StateStatement, StateTransaction};
 use crate::store::tombstone::{self, TombstoneKey};
-use crate::store::{consent, gone, micros, payload, possible_opt_out};
+use crate::store::{consent, gone, micros, payload, person_consent, possible_opt_out};
 
 /// Whether Conversica may still write to a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +198,8 @@ async fn erase_now(
     who: &DecisionMaker,
     now: DateTime<Utc>,
 ) -> Result<ErasureOutcome, sqlx::Error> {
-    let addresses = &record::addresses(&payload::contents(db, lead).await?);
+    let contents = payload::contents(db, lead).await?;
+    let addresses = &record::addresses(&contents);
     let mut transaction = begin_alone(db).await?;
     let row: Option<ErasureRow> = transaction.fetch_optional(row_statement(lead, without_waiting(db))).await?;
     let heard: Option<(i64,)> = transaction.fetch_optional(heard_statement(lead)).await?;
@@ -211,6 +213,9 @@ async fn erase_now(
     let posts = record::events_read_by(&mut transaction, lead, addresses).await?;
     let standing = withdrawn_by_now(&mut transaction, lead, &posts, now).await?;
     bury(&mut transaction, lead, standing, row.as_ref(), now).await?;
+    let words: Vec<PersonWord> =
+        contents.values().map(|content| PersonWord::heard(lead, Some(&standing), Some(content))).collect();
+    person_consent::keep_without_id(&mut transaction, lead, &words, now).await?;
     forget_quotes(&mut transaction, lead).await?;
     let removed = delete_rows(&mut transaction, lead, &posts).await?;
     transaction.execute(decision::begin_statement(DecisionAction::Erase, who, None, now)).await?;

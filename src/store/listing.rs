@@ -151,7 +151,7 @@ impl ListedRow {
             LeadStatus::Retrying | LeadStatus::Rejected | LeadStatus::Exhausted => self.last_outcome_at,
             LeadStatus::Gone => self.gone_at,
             LeadStatus::Assumed => self.assumed_at,
-            LeadStatus::Pending | LeadStatus::Held | LeadStatus::Invalid => None,
+            LeadStatus::Pending | LeadStatus::Held | LeadStatus::Invalid | LeadStatus::Suppressed => None,
         };
         let (http_status, detail, at) = (self.last_http_status, self.last_detail, self.last_outcome_at.map(instant));
         ListedLead {

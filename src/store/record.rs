@@ -15,12 +15,13 @@ use crate::store::statement::{StateReader, StateStatement};
 use crate::store::told::OnItsWay;
 
 /// The tables with data of people, each with its look-up (by `id` and `client_id`, or by the event) and a description.
-pub const PERSONAL: [(&str, RecordLookup, &str); 10] = [
+pub const PERSONAL: [(&str, RecordLookup, &str); 11] = [
     ("writeback", RecordLookup::Event, "posts on their way to the CRM"),
     ("event", RecordLookup::Event, "posts of Conversica"),
     ("conversation", RecordLookup::Lead, "what these come to"),
     ("consent", RecordLookup::Lead, "words about consent"),
     ("possible_opt_out", RecordLookup::Lead, "possible opt-outs"),
+    ("suppression", RecordLookup::Lead, "opt-outs that hold for the person"),
     ("alert", RecordLookup::Lead, "alerts"),
     ("payload", RecordLookup::Lead, "earlier contents"),
     ("outcome", RecordLookup::Lead, "attempts to send"),

@@ -9,6 +9,7 @@ use sqlx::FromRow;
 use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::OutcomeClass;
 use crate::rules::lead_status::LeadStatus;
+use crate::rules::suppression_ground::SuppressionGround;
 use crate::store::decision::{self, RecordedDecision};
 use crate::store::lead::DELIVERED;
 use crate::store::lead_status::{SHOWN_STATUS, status_named};
@@ -16,7 +17,7 @@ use crate::store::listing::{due, reasons_of};
 use crate::store::outcome::{self, RecordedOutcome};
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
-use crate::store::{instant, payload};
+use crate::store::{instant, payload, suppression, suppression_review};
 
 /// One lead, as the state has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +32,8 @@ pub struct LeadStory {
     pub delivered_is_certain: bool,
     pub invalid_reasons: Vec<String>,
     pub hold_reason: Option<String>,
+    /// Why the person is not written to under any id.
+    pub suppressed_by: Vec<SuppressionGround>,
     /// Set while the lead waits to be sent.
     pub due_at: Option<DateTime<Utc>>,
     /// Tries in the present series.
@@ -108,6 +111,7 @@ impl StoryRow {
             delivered_is_certain: self.is_certain == 1,
             invalid_reasons: reasons_of(self.invalid_reasons),
             hold_reason: self.hold_reason,
+            suppressed_by: Vec::new(),
             due_at: due(status, self.due_at),
             attempts: self.attempts,
             changed_at: instant(self.changed_at),
@@ -138,7 +142,11 @@ pub async fn of(db: &StateDb, lead: &LeadId) -> Result<Option<LeadStory>, sqlx::
     let row: Option<StoryRow> =
         db.fetch_optional(StateStatement::new(sql).bind(&lead.id).bind(&lead.client_id)).await?;
     let Some(row) = row else { return Ok(None) };
+    let content = row.desired.clone().or_else(|| row.delivered_content.clone()).unwrap_or_default();
     let mut story = row.into_story(lead)?;
+    let scope = suppression_review::applied_scope(db).await?;
+    let grounds = suppression::find_grounds(&mut &*db, scope, &[(lead, content.as_str())]).await?;
+    story.suppressed_by = grounds.into_values().flatten().collect();
     story.outcomes = outcome::of_lead(db, &lead.id, &lead.client_id).await?;
     story.decisions = decision::of_lead(db, &lead.id, &lead.client_id).await?;
     let is_earlier = |outcome: &RecordedOutcome| outcome.content.as_deref() == Some("earlier");

@@ -36,6 +36,10 @@ impl TombstoneKey {
         Self(rand::random())
     }
 
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The stored form.
     pub(crate) fn body(&self) -> String {
         let hex: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -53,7 +57,7 @@ impl TombstoneKey {
             }
             Some(Self(key))
         };
-        parsed().ok_or_else(|| sqlx::Error::Decode("the key of those who were erased cannot be read".into()))
+        parsed().ok_or_else(|| sqlx::Error::Decode("the key of the keyed hashes cannot be read".into()))
     }
 
     /// The hash that identifies a person.

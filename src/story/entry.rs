@@ -52,6 +52,7 @@ pub fn reason(lead: &ListedLead) -> String {
         LeadStatus::Rejected | LeadStatus::Exhausted | LeadStatus::Retrying => {
             lead.last_outcome.as_ref().map(|outcome| answer(outcome, usize::MAX)).unwrap_or_default()
         }
+        LeadStatus::Suppressed => "the person has opted out elsewhere; `lead ID` says where".to_owned(),
         LeadStatus::InSync | LeadStatus::Pending | LeadStatus::InFlight | LeadStatus::Gone | LeadStatus::Assumed => {
             String::new()
         }

@@ -20,6 +20,7 @@ use crate::error::SetupError;
 use crate::rules::lead_status::LeadStatus;
 use crate::rules::mapping::LeadMapping;
 use crate::rules::mapping_in_use::MappingInUse;
+use crate::rules::suppression_ground::SuppressionGround;
 use crate::store::control;
 use crate::store::heard::reading;
 use crate::store::outcome::RecordedOutcome;
@@ -113,6 +114,7 @@ pub fn document(story: &LeadStory) -> Value {
         "taken_as_delivered": story.delivered.as_ref().filter(|_| story.delivered_at.is_none()),
         "due_at": story.due_at,
         "hold_reason": story.hold_reason,
+        "suppressed_by": story.suppressed_by,
         "invalid_reasons": story.invalid_reasons,
         "attempts": story.attempts,
         "changed_at": story.changed_at,
@@ -134,6 +136,15 @@ pub fn name(lead: &LeadId) -> String {
         let _ = write!(name, " (client {})", printable(&lead.client_id));
     }
     name
+}
+
+fn suppressed_because(story: &LeadStory) -> String {
+    let grounds: Vec<String> = story.suppressed_by.iter().map(SuppressionGround::in_words).collect();
+    if grounds.is_empty() {
+        // The next pass reads the row anew.
+        return "not introduced: the person did not want to be written to when the row was last read".to_owned();
+    }
+    format!("not introduced: {}", grounds.join("; "))
 }
 
 /// The status, and the operator's remedy.
@@ -183,6 +194,10 @@ pub fn standing(story: &LeadStory) -> (String, &'static str) {
         LeadStatus::Exhausted => (
             format!("failed for too long{}", answer()),
             "fix the cause, then `retry ID`; a change of the row does it too",
+        ),
+        LeadStatus::Suppressed => (
+            suppressed_because(story),
+            "nothing: the person does not want to be written to; `suppress remove` takes them off the list",
         ),
         LeadStatus::Gone => ("no longer in the source".to_owned(), "nothing; it goes on when the row comes back"),
     }

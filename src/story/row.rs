@@ -49,7 +49,7 @@ pub async fn find_rows(
         let mut rows = Vec::new();
         while let Some(item) = merge.next().await? {
             if let MergeItem::Row(mapped, _) = item {
-                rows.push(mapped);
+                rows.push(*mapped);
             }
         }
         drop(merge);

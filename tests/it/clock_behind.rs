@@ -17,7 +17,7 @@ fn consent_that_the_row_held_before_the_opt_out_was_heard_ends_nothing_once_the_
     let endpoint = StandIn::accepting();
     let mut scene = Scene::on(Engine::Sqlite, &endpoint.url(), 1);
     scene.crm("alter table leads add column consent_at text");
-    scene.set_text("consent", "given_at", "consent_at");
+    scene.set_text("consent", "given_at", "consent_at").set_text("consent", "scope", "id");
     let given = |scene: &Scene, at: chrono::DateTime<Utc>| {
         scene.crm(&format!("update leads set consent_at = '{}'", at.format("%Y-%m-%dT%H:%M:%SZ")));
     };

@@ -13,6 +13,7 @@ use conversica_sync::conversica::post::PostKind;
 use conversica_sync::rules::lead_change::LeadChange;
 use conversica_sync::rules::mapping::MappedRow;
 use conversica_sync::rules::retry::NextStep;
+use conversica_sync::rules::suppression_ground::SuppressionScope;
 use conversica_sync::send::consent::{self, LedgerUse};
 use conversica_sync::store::consent as ledger;
 use conversica_sync::store::delivery::{self, ClaimRequest, OptOuts};
@@ -132,13 +133,15 @@ async fn whichever_comes_first_a_poll_or_an_opt_out_the_opt_out_stands_in_the_en
                         withdrawn: Vec::new(),
                         row_hash: None,
                         odd: Vec::new(),
+                        grounds: Vec::new(),
                         kept: Vec::new(),
                         notes: Vec::new(),
                     },
                     None,
                 )
             });
-            let rows = consent::keep(&db, rows.collect(), LedgerUse::Leave, at(3)).await.unwrap();
+            let rows =
+                consent::keep(&db, rows.collect(), LedgerUse::Leave, SuppressionScope::Person, at(3)).await.unwrap();
             tokio::task::yield_now().await;
             let changes: Vec<LeadChange> =
                 rows.into_iter().map(|mapped| desired(&mapped.lead.id, &mapped.desired.unwrap())).collect();
@@ -214,6 +217,8 @@ fn consent_that_was_given_later_ends_an_opt_out(engine: Engine) {
             "alter table leads add column consent_at timestamptz",
         ),
     );
+    // An opt-out of a person is not ended by a row: tests/it/person_consent.rs.
+    scene.set_text("consent", "scope", "id");
     scene.set_text("consent", "given_at", "consnt_at");
     let refused = scene.run(&["once"]);
     assert_eq!(refused.code, Some(2));

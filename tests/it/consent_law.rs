@@ -20,6 +20,7 @@ use conversica_sync::rules::lead_claim::LeadClaim;
 use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::mapping::MappedRow;
 use conversica_sync::rules::retry::NextStep;
+use conversica_sync::rules::suppression_ground::SuppressionScope;
 use conversica_sync::send::consent::{self, LedgerUse};
 use conversica_sync::store::delivery::{self, ClaimRequest};
 use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
@@ -196,13 +197,15 @@ impl Play {
             desired: Ok(body(k)),
             withdrawn: Vec::new(),
             row_hash: None,
+            grounds: Vec::new(),
             odd: Vec::new(),
             kept: Vec::new(),
             notes: Vec::new(),
         };
         let now = at(self.seconds);
         let rows = vec![(mapped.of_row(hash), self.given_at.map(at))];
-        let mapped = consent::keep(&self.db, rows, LedgerUse::Write, now).await.unwrap().remove(0);
+        let mapped =
+            consent::keep(&self.db, rows, LedgerUse::Write, SuppressionScope::List, now).await.unwrap().remove(0);
         self.said =
             ledger::of_lead(&self.db, &id("1")).await.unwrap().iter().map(ledger::LedgerEntry::heard_word).collect();
         let delivered = lead::delivered(&self.db, &[id("1")]).await.unwrap().pop_first().map(|(_, body)| body);

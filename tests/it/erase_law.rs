@@ -22,6 +22,7 @@ use conversica_sync::rules::lead_claim::LeadClaim;
 use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::mapping::MappedRow;
 use conversica_sync::rules::retry::NextStep;
+use conversica_sync::rules::suppression_ground::SuppressionScope;
 use conversica_sync::send::consent::{self, LedgerUse};
 use conversica_sync::store::delivery::{self, ClaimRequest};
 use conversica_sync::store::erase::{self, ErasureOutcome, ErasureReach, ToldFact};
@@ -184,12 +185,16 @@ impl Play {
             desired,
             withdrawn: Vec::new(),
             row_hash: None,
+            grounds: Vec::new(),
             odd: Vec::new(),
             kept: Vec::new(),
             notes: Vec::new(),
         };
         let rows = vec![(mapped.of_row(hash), Some(at(self.seconds)).filter(|_| self.row == 2))];
-        let mapped = consent::keep(&self.db, rows, LedgerUse::Write, at(self.seconds)).await.unwrap().remove(0);
+        let mapped = consent::keep(&self.db, rows, LedgerUse::Write, SuppressionScope::List, at(self.seconds))
+            .await
+            .unwrap()
+            .remove(0);
         let delivered = lead::delivered(&self.db, &[id("1")]).await.unwrap().pop_first().map(|(_, body)| body);
         self.looked = Some((mapped, known, delivered, words));
     }

@@ -83,6 +83,7 @@ impl Play {
                     desired: Ok(content(k)),
                     withdrawn: Vec::new(),
                     row_hash: None,
+                    grounds: Vec::new(),
                     odd: Vec::new(),
                     kept: Vec::new(),
                     notes: Vec::new(),

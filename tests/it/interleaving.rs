@@ -172,6 +172,7 @@ impl Play {
             desired,
             withdrawn: Vec::new(),
             row_hash: None,
+            grounds: Vec::new(),
             odd: Vec::new(),
             kept: Vec::new(),
             notes: Vec::new(),

@@ -19,6 +19,7 @@ use conversica_sync::rules::lead_life;
 use conversica_sync::rules::lead_record::LeadRecord;
 use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::retry::NextStep;
+use conversica_sync::rules::suppression_ground::SuppressionScope;
 use conversica_sync::store::decision::DecisionMaker;
 use conversica_sync::store::delivery::{self, ClaimRequest, OptOuts};
 use conversica_sync::store::held::{self, HeldSelection, ReleaseKind};
@@ -233,6 +234,7 @@ impl Life {
             desired_hash: ContentFingerprint::of(fingerprinted.as_bytes()),
             hold_reason: hold.filter(|_| desired.is_ok()),
             urgent: false,
+            suppressed: false,
             row_hash: Some(RowHash(self.seconds)),
             desired,
         };
@@ -252,7 +254,13 @@ impl Life {
             ClaimCounting::NewPeople => ClaimFilter::Capped(caps),
             ClaimCounting::TestLeads => ClaimFilter::TestLeads(1000),
         };
-        let request = ClaimRequest { leads: 1, admit: &admit, alone: false, opt_outs: OptOuts::Keep };
+        let request = ClaimRequest {
+            leads: 1,
+            admit: &admit,
+            alone: false,
+            opt_outs: OptOuts::Keep,
+            people: SuppressionScope::Person,
+        };
         let claims = delivery::record_and_claim(&self.db, &[], request, now, LEASE).await.unwrap();
         let Some(claim) = claims.into_iter().next() else { return };
         let rejection = self.rejection(None);

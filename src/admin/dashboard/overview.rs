@@ -297,6 +297,7 @@ fn of_status(status: LeadStatus) -> LeadVerdict {
         LeadStatus::Gone => LeadVerdict::Gone,
         LeadStatus::InSync => LeadVerdict::Matched,
         LeadStatus::Assumed => LeadVerdict::Assumed,
+        LeadStatus::Suppressed => LeadVerdict::Suppressed,
         LeadStatus::Pending | LeadStatus::InFlight | LeadStatus::Retrying => LeadVerdict::Pending,
     }
 }

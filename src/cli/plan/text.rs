@@ -39,6 +39,13 @@ pub fn headline(totals: &PlanTotals) -> String {
     let _ = writeln!(text, "and leave alone:");
     count(&mut text, totals.unchanged, "unchanged");
     count(&mut text, totals.invalid, "invalid");
+    if totals.suppressed > 0 {
+        count(
+            &mut text,
+            totals.suppressed,
+            "not introduced: they have opted out elsewhere, or are on the suppression list",
+        );
+    }
     count(&mut text, totals.gone, "gone from the source");
     if totals.erased > 0 {
         count(&mut text, totals.erased, "erased: never written to again");

@@ -227,14 +227,16 @@ pub fn may_have_arrived(attempt: &FinishedAttempt) -> bool {
 /// again, unless the content that was sent is the desired one. A lead that waits for approval or was rejected goes on waiting. A
 /// withdrawal of consent does not wait for approval.
 pub(super) fn answered_late(record: LeadRecord, attempt: &FinishedAttempt) -> LeadRecord {
-    if !may_have_arrived(attempt) || record.desired_hash.as_bytes() == attempt.sent_hash {
+    let is_the_same = record.desired_hash.as_bytes() == attempt.sent_hash && record.status != LeadStatus::Suppressed;
+    if !may_have_arrived(attempt) || is_the_same {
         return record;
     }
     let withdraws = withdrawn_keys(record.desired.as_deref().unwrap_or_default()).next().is_some();
     // What is held because most rows are missing stays as it is until they are back.
     let ends_hold = withdraws && !(record.status == LeadStatus::Held && record.gone_at.is_some());
     let status = match record.status {
-        LeadStatus::InSync => LeadStatus::Pending,
+        // Conversica may know a suppressed person by now, and has to be told.
+        LeadStatus::InSync | LeadStatus::Suppressed => LeadStatus::Pending,
         LeadStatus::Gone if withdraws => LeadStatus::Pending,
         LeadStatus::Held if ends_hold => LeadStatus::Pending,
         other => other,

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::conversica::consent::WithdrawnConsent;
 use crate::conversica::lead::{ContentFingerprint, WITHDRAWALS};
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_change::LeadChange;
@@ -16,22 +17,24 @@ pub(super) fn changed(
     due_at: DateTime<Utc>,
     written_at: DateTime<Utc>,
 ) -> LeadRecord {
-    let urgent = withdraws_now(&record, change);
+    let is_suppressed = change.suppressed && change.desired.is_ok() && !record.may_be_contacted();
+    let urgent = !is_suppressed && withdraws_now(&record, change);
     let is_delivered = record.delivered_hash == Some(change.desired_hash);
     // The new content needs no approval, whatever held the old one. An invalid row can be fixed, but an ambiguous outcome stays
     // unknown.
-    let needs_approval =
-        !(change.desired.is_err() && record.hold_reason != Some(HoldReason::Ambiguous) || urgent || is_delivered);
+    let is_settled = urgent || is_delivered || is_suppressed;
+    let needs_approval = !(is_settled || change.desired.is_err() && record.hold_reason != Some(HoldReason::Ambiguous));
     let hold_reason = hold_of_new_content(record.hold_reason, change.hold_reason).filter(|_| needs_approval);
     let status = match record.status {
         LeadStatus::InFlight => LeadStatus::InFlight,
         _ if change.desired.is_err() => LeadStatus::Invalid,
+        _ if is_suppressed => LeadStatus::Suppressed,
         _ if is_delivered => LeadStatus::InSync,
         _ if hold_reason.is_some() => LeadStatus::Held,
         LeadStatus::Retrying => LeadStatus::Retrying,
         _ => LeadStatus::Pending,
     };
-    let goes_on = matches!(record.status, LeadStatus::Retrying | LeadStatus::InFlight);
+    let goes_on = matches!(record.status, LeadStatus::Retrying | LeadStatus::InFlight) && !is_suppressed;
     let keeps_time = record.status == LeadStatus::Retrying && !urgent;
     LeadRecord {
         status,
@@ -50,6 +53,28 @@ pub(super) fn changed(
         row_hash: change.row_hash,
         ..with_contents_kept(record)
     }
+}
+
+/// The person has opted out elsewhere. A lead that was never contacted is not introduced. One that Conversica may know is sent with
+/// the opt-out. A lead whose row is missing is suppressed when its row is back.
+pub(super) fn suppressed(record: LeadRecord, withdrawn: &WithdrawnConsent, now: DateTime<Utc>) -> LeadRecord {
+    let Some(desired) = record.desired.as_ref().filter(|_| record.gone_at.is_none()) else { return record };
+    let kept = withdrawn.keep(desired);
+    let is_known = record.may_be_contacted();
+    if kept.is_none() && (is_known || record.status == LeadStatus::Suppressed) {
+        return record;
+    }
+    let desired = kept.unwrap_or_else(|| desired.clone());
+    let change = LeadChange {
+        lead: record.lead.clone(),
+        desired_hash: ContentFingerprint::of(desired.as_bytes()),
+        desired: Ok(desired),
+        hold_reason: None,
+        urgent: false,
+        suppressed: !is_known,
+        row_hash: record.row_hash,
+    };
+    changed(record, &change, now, now)
 }
 
 /// Whether the new content withdraws consent. The poll read the lead some time ago. If the lead was claimed since, Conversica
@@ -158,6 +183,8 @@ pub(super) fn back(record: LeadRecord, content: ContentFingerprint, now: DateTim
     let hold_reason = hold_of_row_back(&record);
     let status = match (record.status, record.status_before) {
         (LeadStatus::InFlight, _) => LeadStatus::InFlight,
+        // Conversica may know a suppressed lead by now, and has to be told of the opt-out.
+        (_, Some(LeadStatus::Suppressed)) if record.may_be_contacted() => LeadStatus::Pending,
         // An answer that came late may have taken its delivered content.
         (_, Some(before)) if before != LeadStatus::InSync || record.is_delivered() => before,
         _ if record.invalid_reasons.is_some() => LeadStatus::Invalid,

@@ -17,7 +17,7 @@ use crate::rules::lead_status::LeadStatus;
 use crate::rules::retry::NextStep;
 
 /// As the page lists them.
-const EVENTS: [&str; 22] = [
+const EVENTS: [&str; 23] = [
     "the row changes",
     "the row becomes invalid",
     "the row is missing",
@@ -40,6 +40,7 @@ const EVENTS: [&str; 22] = [
     "`resend`",
     "the state is restored",
     "Conversica answers again, or posts",
+    "the person has opted out elsewhere",
 ];
 
 /// `None` for an answer without a claim, and for events that never change a status.
@@ -75,6 +76,7 @@ fn words(before: &LeadRecord, event: &LeadEvent) -> Option<&'static str> {
         LeadEvent::ResendDecided { .. } => EVENTS[19],
         LeadEvent::Restored => EVENTS[20],
         LeadEvent::ConversicaBack | LeadEvent::Heard { .. } => EVENTS[21],
+        LeadEvent::Suppressed(_) => EVENTS[22],
         LeadEvent::StopDropped | LeadEvent::HoldRenamed(_) => return None,
     })
 }

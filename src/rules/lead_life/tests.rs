@@ -6,6 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
 use super::next;
+use crate::conversica::consent::WithdrawnConsent;
+use crate::conversica::consent_word::ConsentChannel;
 use crate::conversica::lead::{ContentFingerprint, LeadId};
 use crate::conversica::outcome::OutcomeClass;
 use crate::rules::hold_reason::HoldReason;
@@ -27,6 +29,12 @@ pub(super) fn at(seconds: usize) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::seconds(i64::try_from(seconds).unwrap())
 }
 
+fn elsewhere() -> WithdrawnConsent {
+    let mut withdrawn = WithdrawnConsent::default();
+    withdrawn.set_elsewhere(ConsentChannel::Email, at(0));
+    withdrawn
+}
+
 pub(super) fn change(content: Option<usize>, hold: Option<HoldReason>) -> LeadChange {
     let desired = content.map(|content| CONTENTS[content].to_owned()).ok_or_else(|| vec!["bad".to_owned()]);
     LeadChange {
@@ -35,6 +43,7 @@ pub(super) fn change(content: Option<usize>, hold: Option<HoldReason>) -> LeadCh
         hold_reason: hold.filter(|_| desired.is_ok()),
         desired,
         urgent: false,
+        suppressed: false,
         row_hash: None,
     }
 }
@@ -79,6 +88,7 @@ pub(super) fn draft() -> impl Strategy<Value = EventDraft> {
         LeadEvent::Restored,
         LeadEvent::ConversicaBack,
         LeadEvent::Heard { heard_at: at(1_000_000) },
+        LeadEvent::Suppressed(elsewhere()),
     ]);
     prop_oneof![
         4 => (prop::option::weighted(0.9, 0..CONTENTS.len()), hold).prop_map(|(content, hold)| EventDraft::Row(content, hold)),
@@ -148,6 +158,9 @@ pub(super) fn check(before: &LeadRecord, event: &LeadEvent, after: &LeadRecord) 
         }
         LeadStatus::InSync => assert!(after.is_delivered(), "in sync is delivered: {}", told()),
         LeadStatus::Invalid => assert!(after.invalid_reasons.is_some(), "{}", told()),
+        LeadStatus::Suppressed => {
+            assert!(after.desired.is_some() && !after.may_be_contacted() && after.hold_reason.is_none(), "{}", told());
+        }
         LeadStatus::InFlight | LeadStatus::Rejected | LeadStatus::Exhausted | LeadStatus::Gone => {}
         LeadStatus::Assumed => panic!("never stored: {}", told()),
     }
@@ -185,6 +198,7 @@ fn settle(mut record: LeadRecord, mut seconds: usize) -> LeadRecord {
             LeadStatus::Held => EventDraft::Event(LeadEvent::Approved),
             LeadStatus::Rejected | LeadStatus::Exhausted => EventDraft::Event(LeadEvent::RetryAsked),
             LeadStatus::InSync | LeadStatus::Invalid | LeadStatus::Gone | LeadStatus::Assumed => return record,
+            LeadStatus::Suppressed => EventDraft::Row(Some(0), None),
         };
         let event = event(&record, &draft, now);
         record = next(record, &event, now);

@@ -52,6 +52,7 @@ impl RowCopies {
             withdrawn: self.withdrawn,
             odd: self.odd.difference(&self.clear).copied().collect(),
             row_hash: None,
+            grounds: Vec::new(),
             kept: Vec::new(),
             notes: Vec::new(),
         }

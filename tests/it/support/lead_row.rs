@@ -64,6 +64,7 @@ pub fn desired(id_: &str, body: &str) -> LeadChange {
         desired: Ok(body.to_owned()),
         hold_reason: None,
         urgent: false,
+        suppressed: false,
         row_hash: None,
     }
 }
