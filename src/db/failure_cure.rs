@@ -66,6 +66,27 @@ pub fn cure_error(database: &dyn DatabaseError) -> FailureCure {
     }
 }
 
+/// The cure for a connection that failed before the database could answer with a code.
+pub fn cure_connection(error: &sqlx::Error) -> Option<&'static str> {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied, TimedOut};
+    match error {
+        sqlx::Error::Tls(_) => Some(
+            "check sslmode, sslrootcert, sslcert and sslkey in [source] url, and that the server speaks TLS with a certificate for that host",
+        ),
+        sqlx::Error::Io(error) => match error.kind() {
+            ConnectionRefused => Some("start the server, or correct host and port of [source] url"),
+            NotFound => Some("start the server, or correct the directory of its socket in [source] url"),
+            PermissionDenied => Some("let the user that runs conversica-sync use the server's socket"),
+            TimedOut => Some(
+                "look at the server's load, its max_connections and the network to it; if a connection pooler is in front of it, \
+                 give this user more sessions there",
+            ),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 const fn cure(class: FailureClass, subject: FailureSubject, text: &'static str) -> FailureCure {
     FailureCure { class, subject, text }
 }

@@ -15,6 +15,7 @@ pub mod everything;
 pub mod heard;
 pub mod hearing;
 pub mod lead_row;
+pub mod network;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod reaction;
