@@ -63,7 +63,8 @@ fn of_environment(route: &EndpointRoute) -> Vec<CheckItem> {
     });
     let missing = missing_certificates().into_iter().map(|(variable, path)| {
         let text = format!("the environment variable {variable} names {}, which is not there", path.display());
-        CheckItem::warn(SECTION, "certificates", text).cure("name a file of root certificates in PEM format, or unset it")
+        CheckItem::warn(SECTION, "certificates", text)
+            .cure("name a file of root certificates in PEM format, or unset it")
     });
     unreadable.into_iter().chain(missing).collect()
 }
@@ -72,7 +73,8 @@ async fn connect(route: &EndpointRoute) -> Result<Box<dyn NetworkStream>, SetupE
     if route.proxy.as_ref().is_some_and(|proxy| !proxy.is_supported()) {
         return Err(ConnectionFault::of_unsupported_proxy(route).into());
     }
-    let next = route.proxy.as_ref().map_or((route.host.as_str(), route.port), |proxy| (proxy.host.as_str(), proxy.port));
+    let next =
+        route.proxy.as_ref().map_or((route.host.as_str(), route.port), |proxy| (proxy.host.as_str(), proxy.port));
     let address = (next.0.trim_matches(['[', ']']), next.1);
     match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => Ok(Box::new(stream)),

@@ -53,7 +53,10 @@ impl ConnectionFault {
             None => Self::new(format!("{} cannot be reached: {why}", route.in_words()), NETWORK_CURE),
             Some(proxy) => Self::new(
                 format!("{} cannot be reached: {why}", proxy.in_words()),
-                format!("check the environment variable {} and the network; hosts in NO_PROXY are reached without it", proxy.variable),
+                format!(
+                    "check the environment variable {} and the network; hosts in NO_PROXY are reached without it",
+                    proxy.variable
+                ),
             ),
         }
     }
@@ -67,7 +70,9 @@ impl ConnectionFault {
         match proxy.authorization {
             None => Self::new(
                 format!("{place} asks for a user name and a password (status 407)"),
-                format!("write them into {variable}: http://USER:PASSWORD@HOST:PORT, special characters percent-encoded (@ is %40)"),
+                format!(
+                    "write them into {variable}: http://USER:PASSWORD@HOST:PORT, special characters percent-encoded (@ is %40)"
+                ),
             ),
             Some(_) => Self::new(
                 format!("{place} refuses its user name or password (status 407)"),
@@ -82,7 +87,9 @@ impl ConnectionFault {
         let status = status.map(|status| format!(" (status {status})")).unwrap_or_default();
         Self::new(
             format!("{place} does not connect to {host} port {port}{status}"),
-            format!("let the proxy allow CONNECT to {host} port {port}, or name the host in NO_PROXY, so that it is reached without it"),
+            format!(
+                "let the proxy allow CONNECT to {host} port {port}, or name the host in NO_PROXY, so that it is reached without it"
+            ),
         )
     }
 
@@ -153,7 +160,8 @@ pub fn as_tls_error<'e>(cause: &'e (dyn StdError + 'static)) -> Option<&'e TlsEr
 /// The HTTPS client cannot be set up: it found no root certificate.
 pub fn no_certificates() -> SetupError {
     let missing = missing_certificates();
-    let named = missing.iter().map(|(variable, path)| format!("{variable} names {}, which is not there", path.display()));
+    let named =
+        missing.iter().map(|(variable, path)| format!("{variable} names {}, which is not there", path.display()));
     let what = match named.collect::<Vec<_>>().join(", and ") {
         named if named.is_empty() => "no root certificates are found on this machine".to_owned(),
         named => format!("no root certificates are found: {named}"),

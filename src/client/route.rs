@@ -129,7 +129,10 @@ mod tests {
     fn the_proxy_comes_from_the_variable_that_counts() {
         let endpoint = "https://api.example/json/";
         for (set, named) in [
-            (&[("HTTPS_PROXY", "http://p.example:3128"), ("https_proxy", "http://q.example")][..], "p.example port 3128 (HTTPS_PROXY)"),
+            (
+                &[("HTTPS_PROXY", "http://p.example:3128"), ("https_proxy", "http://q.example")][..],
+                "p.example port 3128 (HTTPS_PROXY)",
+            ),
             (&[("https_proxy", "q.example:8080")], "q.example port 8080 (https_proxy)"),
             (&[("ALL_PROXY", "https://u:s3cret@r.example")], "r.example port 443 (ALL_PROXY)"),
             (&[("HTTPS_PROXY", ""), ("ALL_PROXY", "http://r.example")], "r.example port 80 (ALL_PROXY)"),
@@ -149,6 +152,9 @@ mod tests {
         assert!(route("https://api.example/", &set, "other.example, .example").proxy.is_none());
         assert!(route("http://127.0.0.1:8080/", &set, "").proxy.is_none());
         assert!(route("https://api.example/", &[], "").proxy.is_none());
-        assert_eq!(route("https://api.example/", &set, "other").in_words(), "api.example port 443, through the proxy p.example port 3128 (HTTPS_PROXY)");
+        assert_eq!(
+            route("https://api.example/", &set, "other").in_words(),
+            "api.example port 443, through the proxy p.example port 3128 (HTTPS_PROXY)"
+        );
     }
 }

@@ -11,6 +11,7 @@ use std::{fmt, io};
 use sqlx::error::{DatabaseError, ErrorKind};
 use sqlx::postgres::PgDatabaseError;
 
+use crate::db::{DatabaseAway, is_outage};
 use crate::error::SetupError;
 
 /// Classes of SQLSTATE whose messages name connections, roles, tables, columns and conditions of the server.
@@ -103,10 +104,17 @@ pub fn is_of_crm(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the CRM's database failed, and waiting resolves it.
+pub fn is_crm_outage(error: &anyhow::Error) -> bool {
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
+    cause.is_some_and(|cause| is_of_crm(cause) && is_outage(cause))
+}
+
 /// Why a connection failed, without the driver's preamble.
 pub fn connection_failure(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Database(database) => database.to_string(),
         sqlx::Error::PoolTimedOut => NO_CONNECTION.to_owned(),
         other => other.to_string(),
     }
@@ -163,7 +171,8 @@ pub fn split_cure(error: &anyhow::Error) -> (String, Option<String>) {
 
 fn join_causes(error: &anyhow::Error) -> String {
     let mut words = Vec::new();
-    for cause in error.chain() {
+    // That mark is for the program: the message before it says what is away.
+    for cause in error.chain().filter(|cause| !cause.is::<DatabaseAway>()) {
         match cause.downcast_ref::<sqlx::Error>() {
             Some(sqlx::Error::Database(database)) => {
                 words.push(format!(
@@ -296,7 +305,6 @@ impl DatabaseError for DiscreetError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::is_outage;
 
     #[test]
     fn a_code_that_nobody_knows_has_its_place_in_the_sentence() {

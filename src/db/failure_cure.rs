@@ -42,6 +42,8 @@ const NO_COLUMN: &str = "fix [source] where, changed_at or query: name only colu
 const BAD_STATEMENT: &str =
     "fix [source] where, changed_at or query: run the statement by hand as the user of [source] url to see it fail";
 const RETRIED: &str = "nothing: it is tried again by itself";
+const STANDBY: &str = "nothing: it is tried again by itself, and goes on where it had come to. A standby cancels readers that hold up its replay: to let \
+     it wait longer, raise max_standby_streaming_delay or set hot_standby_feedback = on there, or read from the primary";
 const LOCKED: &str =
     "nothing, if the lock is short: it is tried again by itself. Otherwise end the program that keeps the lock";
 const POOLER: &str = "if a connection pooler is in front of the database, look at its log and settings (user list, databases, \
@@ -109,6 +111,8 @@ fn cure_postgres(code: &str) -> FailureCure {
             Connection,
             "the server is a standby, or is set to read only: wait for the end of the fail-over, or name the primary in [source] url",
         ),
+        // Readers meet it on standbys only: a conflict with recovery.
+        "40001" => cure(Wait, Connection, STANDBY),
         "55P03" => cure(Wait, Statement, LOCKED),
         "57014" => cure(
             Wait,

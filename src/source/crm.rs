@@ -240,8 +240,8 @@ impl ConnectedCrm {
         match failure_cure::cure_error(database).class {
             FailureClass::Fix => refused.into(),
             FailureClass::Wait => {
-                let context = format!("{} cannot be read now (cure: {})", columns::place(&self.source), refused.cure);
-                error.context(context)
+                let what = format!("{} cannot be read now: {}", columns::place(&self.source), database.message());
+                db::away_or_unfit(true, SetupError::new(what, refused.cure))
             }
         }
     }

@@ -111,7 +111,11 @@ fn what_is_no_telephone_number_keeps_nobody_from_being_contacted_and_is_noted(en
 fn lines_and_tabs_in_any_key_of_one_line_become_blanks(engine: Engine) {
     let endpoint = StandIn::accepting();
     let mut scene = scene(engine, &endpoint, "id integer primary key, note text");
-    scene.set_text("lead", "city", "note").set_text("lead.custom", "remark", "note").set_text("lead", "firstName", "note");
+    scene.set_text("lead", "city", "note").set_text("lead.custom", "remark", "note").set_text(
+        "lead",
+        "firstName",
+        "note",
+    );
     let text = engine.pick("'Ann' || char(9) || 'Lee' || char(13) || char(10) || 'May'", "E'Ann\\tLee\\r\\nMay'");
     add(&scene, &format!("1, {text}"));
     scene.run(&["once"]).expect_code(0);

@@ -173,24 +173,26 @@ fn an_issuer_that_is_not_trusted_is_said_once_without_paths_of_the_build_machine
     assert!(line.contains("cure:") && line.contains("SSL_CERT_FILE"), "{check}");
     let said = reports(&tls, &variables);
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("the issuer of its certificate is unknown") && said[0].contains("SSL_CERT_FILE"), "{said:?}");
+    assert!(
+        said[0].contains("the issuer of its certificate is unknown") && said[0].contains("SSL_CERT_FILE"),
+        "{said:?}"
+    );
     assert_eq!(tls.endpoint.requests().len(), 0);
 }
 
 #[test]
 fn a_server_that_does_not_speak_tls_is_told_from_one_that_is_away() {
-    let mut tls = TlsScene::new();
     for (answer, expected) in [
         ("HTTP/1.1 400 Bad Request\r\n\r\n", "failed: the answer is not TLS"),
         ("", "failed: the connection was closed during the handshake"),
     ] {
+        let mut tls = TlsScene::new();
         let plain = answering(answer);
         tls.scene.set_text("conversica", "endpoint", &format!("https://127.0.0.1:{plain}/json/"));
         let line = line_of(&tls.cli(&[]).run(&["check"]).expect_code(2));
         assert!(line.contains(expected), "{line}");
         let said = reports(&tls, &[]);
         assert!(said.len() == 1 && said[0].contains(expected), "{said:?}");
-        std::fs::remove_file(tls.scene.state_file()).expect("the state");
     }
 }
 

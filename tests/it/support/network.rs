@@ -15,7 +15,8 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 pub const HOST: &str = "api.example";
 
 fn listening() -> (Runtime, TcpListener, u16) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
     let port = listener.local_addr().expect("an address").port();
     (runtime, listener, port)
