@@ -2,7 +2,10 @@
 //!
 //! It never retries and never decides: it reports a [`RequestAttempt`] with the class of its outcome.
 
+pub mod fault;
 pub mod permit;
+pub mod route;
+
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -14,7 +17,9 @@ use reqwest::redirect;
 use secrecy::ExposeSecret;
 use url::Url;
 
+use crate::client::fault::{ConnectionFault, no_certificates};
 use crate::client::permit::SendPermit;
+use crate::client::route::EndpointRoute;
 use crate::config;
 use crate::conversica::content::{AnswerText, TEXT_BYTES, read_body};
 use crate::conversica::excerpt::{EXCERPT_CHARS, excerpt_of};
@@ -30,6 +35,8 @@ pub struct RequestAttempt {
     /// For people: a short excerpt of the answer, even of an acceptance, or the connection's error. It may quote the lead, so it
     /// goes into the state, never into a log.
     pub detail: Option<String>,
+    /// Why no connection could be made, without data: for the log.
+    pub fault: Option<ConnectionFault>,
     pub retry_after: Option<Duration>,
     pub duration: Duration,
 }
@@ -43,6 +50,7 @@ const ACCEPTED_EXCERPT_CHARS: usize = 200;
 pub struct ConversicaClient {
     http: reqwest::Client,
     endpoint: Url,
+    route: EndpointRoute,
 }
 
 impl ConversicaClient {
@@ -71,9 +79,9 @@ impl ConversicaClient {
             // Plain HTTP is for loopback only; a proxy would carry the credentials elsewhere.
             builder = builder.no_proxy();
         }
-        let http =
-            builder.build().context("setting up the HTTPS client; are the system's root certificates installed?")?;
-        Ok(Self { http, endpoint: account.endpoint.clone() })
+        let http = builder.build().map_err(|error| anyhow::Error::from(error).context(no_certificates()))?;
+        let endpoint = account.endpoint.clone();
+        Ok(Self { http, route: EndpointRoute::of(&endpoint), endpoint })
     }
 
     /// Posts one Lead object if its permit is still valid when the connection writes it; `None` where nothing was sent.
@@ -121,6 +129,7 @@ impl ConversicaClient {
                     halt,
                     http_status: Some(status),
                     detail,
+                    fault: None,
                     retry_after,
                     duration: started.elapsed(),
                 }
@@ -130,6 +139,10 @@ impl ConversicaClient {
                 halt: None,
                 http_status: None,
                 detail: Some(describe(&error)),
+                fault: match failure(&error) {
+                    TransportFailure::NotSent => Some(ConnectionFault::of_request(&error, &self.route)),
+                    TransportFailure::Unanswered => None,
+                },
                 retry_after: None,
                 duration: started.elapsed(),
             },

@@ -87,6 +87,19 @@ pub fn display_url(url: &str) -> String {
     crate::config::secret::redact_url(url)
 }
 
+/// The server of a PostgreSQL URL, with the defaults that the URL leaves out; `None` for a file.
+pub fn server_in_words(url: &str) -> Option<String> {
+    if sqlite_path(url).is_some() {
+        return None;
+    }
+    let options = PgConnectOptions::from_str(url).ok()?;
+    let port = options.get_port();
+    Some(match options.get_socket() {
+        Some(directory) => format!("socket {}/.s.PGSQL.{port}", directory.display()),
+        None => format!("host {}, port {port}", options.get_host()),
+    })
+}
+
 /// Whether a failed statement may succeed later without a change: the database is unreachable, starting, full or locked, as
 /// opposed to a statement that does not fit it.
 pub fn is_outage(error: &sqlx::Error) -> bool {

@@ -62,8 +62,9 @@ fn filter(level: LogLevel) -> EnvFilter {
     };
     // Libraries stay at warnings at every level: at trace they would log statements and headers. The database driver logs nothing
     // at all: its warnings quote connection URLs, lines of ~/.pgpass, and texts that the customer's functions raise. Its failures
-    // come back as errors, which are reported without data.
-    EnvFilter::new(format!("warn,sqlx=off,conversica_sync={level}"))
+    // come back as errors, which are reported without data. So do those of the check of certificates, whose own warnings come with
+    // every request and name files of the machine that built the program.
+    EnvFilter::new(format!("warn,sqlx=off,rustls_platform_verifier=off,conversica_sync={level}"))
 }
 
 /// Logs more, or less, from now on.

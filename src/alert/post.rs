@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect;
 use url::Url;
+
+use crate::client::fault::no_certificates;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -30,8 +31,7 @@ impl AlertPost {
             // Plain HTTP is for loopback only.
             builder = builder.no_proxy();
         }
-        let http =
-            builder.build().context("setting up the HTTPS client; are the system's root certificates installed?")?;
+        let http = builder.build().map_err(|error| anyhow::Error::from(error).context(no_certificates()))?;
         Ok(Self { http, url: url.clone() })
     }
 

@@ -93,7 +93,7 @@ pub async fn walk(
     add(&mut list, state.items);
     add(&mut list, disk::of_disks(settings));
     add(&mut list, or_failed("writeback", "tables", writeback::of_writeback(settings).await));
-    add(&mut list, or_failed("endpoint", "connect", endpoint::of_endpoint(settings).await));
+    add(&mut list, endpoint::of_endpoint(settings).await);
     add(&mut list, receiver::of_receiver(settings, now, state.is_in_use));
     add(&mut list, settings::of_alerts(settings));
     list

@@ -68,11 +68,15 @@ pub(super) async fn of_rights(
         (false, _) => None,
     };
     let mut items = vec![match more {
-        None => {
-            CheckItem::ok("rights", "role", format!("sessions are read-only, and {role} may not write to what is read"))
-        }
+        None => CheckItem::ok(
+            "rights",
+            "role",
+            format!("transactions are read-only, and {role} may not write to what is read"),
+        ),
         Some(more) => {
-            let text = format!("sessions are read-only, but {more}: a role that may only read could do no harm at all");
+            let text = format!(
+                "transactions are read-only, which is no wall, and {more}: a role that may only read could do no harm at all"
+            );
             let what = table.unwrap_or_else(|| "the tables of [source] query".to_owned());
             let cure = format!("make a role for it, `grant select on {what}` to it, and name it in [source] url");
             CheckItem::warn("rights", "role", text).cure(cure)

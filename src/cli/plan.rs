@@ -1,5 +1,6 @@
 //! `plan`: shows what a pass would send and why, so that the operator can decide.
 
+mod selection;
 mod text;
 
 use std::io::{BufWriter, ErrorKind, Seek, Write};
@@ -21,6 +22,7 @@ use crate::send::tally::RunTally;
 use crate::source::crm::ConnectedCrm;
 use crate::store::state_db::StateDb;
 
+use selection::PlanSelection;
 pub(super) use text::shown;
 
 #[derive(Debug, clap::Args)]
@@ -58,7 +60,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     };
     let planner = PlanReader { crm, state, settings: &loaded.settings };
     let limit = args.limit.or(if args.json { None } else { Some(LIMIT) });
-    let chosen = PlanSelection { only: &args.only, ids: &args.lead, limit, found: 0 };
+    let chosen = PlanSelection::new(&args.only, &args.lead, limit);
     let totals = if args.json { print_json(&planner, chosen).await? } else { print_text(&planner, chosen).await? };
     Ok(if totals.hold.is_some() {
         ExitCode::Decision
@@ -89,44 +91,15 @@ impl PlanReader<'_> {
     }
 }
 
-/// Which leads are shown.
-struct PlanSelection<'a> {
-    only: &'a [PlannedAction],
-    ids: &'a [String],
-    limit: Option<u64>,
-    /// Matching leads so far, shown or not.
-    found: u64,
-}
-
-impl PlanSelection<'_> {
-    fn is_all(&self) -> bool {
-        self.only.is_empty() && self.ids.is_empty()
-    }
-
-    /// Whether this one is shown.
-    fn admits(&mut self, lead: &PlannedLead) -> bool {
-        let is_meant = (self.only.is_empty() || self.only.contains(&lead.action))
-            && (self.ids.is_empty() || self.ids.contains(&lead.id));
-        self.found += u64::from(is_meant);
-        is_meant && self.limit.is_none_or(|limit| self.found <= limit)
-    }
-}
-
 /// One document with its leads written as they are found: ten million of them need no memory. Errors come before the end, so a
 /// document with its closing bracket is complete.
 async fn print_json(planner: &PlanReader<'_>, mut chosen: PlanSelection<'_>) -> anyhow::Result<PlanTotals> {
     let mut out = BufWriter::new(std::io::stdout());
     let mut separator = "{\"leads\":[\n";
     let totals = planner
-        .plan(|lead| {
-            if chosen.admits(&lead) {
-                write!(out, "{separator}")?;
-                serde_json::to_writer(&mut out, &lead)?;
-                separator = ",\n";
-            }
-            Ok(())
-        })
+        .plan(|lead| chosen.add(lead).iter().try_for_each(|lead| write_lead(&mut out, &mut separator, lead)))
         .await?;
+    chosen.rest().iter().try_for_each(|lead| write_lead(&mut out, &mut separator, lead))?;
     let open = if separator.starts_with('{') { separator } else { "" };
     let rest = serde_json::to_string(&totals)?;
     writeln!(out, "{open}],{}", &rest[1..])?;
@@ -134,19 +107,26 @@ async fn print_json(planner: &PlanReader<'_>, mut chosen: PlanSelection<'_>) -> 
     Ok(totals)
 }
 
+fn write_lead(out: &mut impl Write, separator: &mut &str, lead: &PlannedLead) -> anyhow::Result<()> {
+    write!(out, "{separator}")?;
+    serde_json::to_writer(out, lead)?;
+    *separator = ",\n";
+    Ok(())
+}
+
 /// The numbers are known at the end and are printed first, so the leads wait in memory, and beyond [`IN_MEMORY`] in a file.
 async fn print_text(planner: &PlanReader<'_>, mut chosen: PlanSelection<'_>) -> anyhow::Result<PlanTotals> {
     let mut leads = SpooledTempFile::new(IN_MEMORY);
     let mut shown = 0;
-    let totals = planner
-        .plan(|lead| {
-            if chosen.admits(&lead) {
-                leads.write_all(text::describe(&lead).as_bytes())?;
-                shown += 1;
-            }
-            Ok(())
-        })
-        .await?;
+    let mut show = |found: Vec<PlannedLead>| -> anyhow::Result<()> {
+        for lead in found {
+            leads.write_all(text::describe(&lead).as_bytes())?;
+            shown += 1;
+        }
+        Ok(())
+    };
+    let totals = planner.plan(|lead| show(chosen.add(lead))).await?;
+    show(chosen.rest())?;
     let below = match chosen.found - shown {
         0 if chosen.found == 0 && !chosen.is_all() => {
             "\nNo lead that a pass would send, or that is invalid, is of that kind.\n".to_owned()

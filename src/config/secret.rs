@@ -114,12 +114,41 @@ fn read(key: &ConfigKey, file: &Value, warnings: &mut Vec<String>) -> Result<Val
             format!("Put the secret into {name}."),
         ));
     }
+    if let Some(fault) = stray_characters(secret) {
+        return Err((
+            format!("`{}_file` names {name}, which {fault}", key.name),
+            format!(
+                "Write the secret into {name} and nothing else (printf '%s' SECRET > FILE). Where it really has such characters, \
+                 write it as `{}` in the settings.",
+                key.name
+            ),
+        ));
+    }
     let origin = if place.starts_with("credentials directory") {
         place.to_owned()
     } else {
         format!("{FROM_FILE}{name}{NAMED_BY}{place}")
     };
     Ok(Value::new(Some(&origin), secret))
+}
+
+/// Characters that editors and shells leave in a file and that belong to no secret. A wrong password costs a log-in, and halts
+/// everything, so it is not tried.
+fn stray_characters(secret: &str) -> Option<&'static str> {
+    let is_stray = |c: char| c.is_whitespace() || c.is_control();
+    if secret.starts_with('\u{feff}') {
+        Some("begins with a byte order mark (U+FEFF), as some editors write it")
+    } else if secret.starts_with(is_stray) {
+        Some("begins with a blank, a tab or a line break")
+    } else if secret.contains(['\r', '\n']) {
+        Some("has more than one line")
+    } else if secret.ends_with(is_stray) {
+        Some("ends with a blank, a tab or a carriage return")
+    } else if secret.contains(|c: char| c.is_control() || c == '\u{feff}' || c == '\u{200b}') {
+        Some("has a character that cannot be seen")
+    } else {
+        None
+    }
 }
 
 /// The file in an origin, if the secret has one of its own.

@@ -6,14 +6,13 @@
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
-use std::fmt;
+use std::{fmt, io};
 
 use sqlx::error::{DatabaseError, ErrorKind};
 use sqlx::mysql::MySqlDatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
-use crate::db::{failure_cure, mysql_failure};
-
+use crate::db::{DatabaseAway, failure_cure, is_outage, mysql_failure};
 use crate::error::SetupError;
 
 /// Classes of SQLSTATE whose messages name connections, roles, tables, columns and conditions of the server.
@@ -77,14 +76,52 @@ fn told(error: sqlx::Error, look: &str) -> sqlx::Error {
             sqlx::Error::Decode(format!("a value has not the form that its type promises; {look}").into())
         }
         sqlx::Error::Encode(_) => sqlx::Error::Encode(format!("a value cannot be sent; {look}").into()),
+        sqlx::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<CrmUnreachable>()) => {
+            sqlx::Error::Io(error)
+        }
+        sqlx::Error::Io(error) => unreachable_crm(error.kind(), error.to_string()),
+        sqlx::Error::PoolTimedOut => {
+            unreachable_crm(io::ErrorKind::TimedOut, "no connection is free within ten seconds".to_owned())
+        }
         other => other,
     }
 }
 
+fn unreachable_crm(kind: io::ErrorKind, why: String) -> sqlx::Error {
+    sqlx::Error::Io(io::Error::new(kind, CrmUnreachable(why)))
+}
+
+/// A connection to the CRM's database failed, and not one to the state.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct CrmUnreachable(String);
+
 /// Whether an error comes from a statement on the CRM's database, and not on the state.
 pub fn is_of_crm(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|database| database.try_downcast_ref::<DiscreetError>().is_some())
+    match error {
+        sqlx::Error::Database(database) => database.try_downcast_ref::<DiscreetError>().is_some(),
+        sqlx::Error::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<CrmUnreachable>()),
+        _ => false,
+    }
 }
+
+/// Whether the CRM's database failed, and waiting resolves it.
+pub fn is_crm_outage(error: &anyhow::Error) -> bool {
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
+    cause.is_some_and(|cause| is_of_crm(cause) && is_outage(cause))
+}
+
+/// Why a connection failed, without the driver's preamble.
+pub fn connection_failure(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Database(database) => database.to_string(),
+        sqlx::Error::PoolTimedOut => NO_CONNECTION.to_owned(),
+        other => other.to_string(),
+    }
+}
+
+const NO_CONNECTION: &str = "no connection to the database within ten seconds";
 
 /// The part of the schema that a value violated: the name of a constraint or a column, if it comes from the database itself and
 /// not from a function that may raise any text.
@@ -138,7 +175,8 @@ pub fn split_cure(error: &anyhow::Error) -> (String, Option<String>) {
 
 fn join_causes(error: &anyhow::Error) -> String {
     let mut words = Vec::new();
-    for cause in error.chain() {
+    // That mark is for the program: the message before it says what is away.
+    for cause in error.chain().filter(|cause| !cause.is::<DatabaseAway>()) {
         match cause.downcast_ref::<sqlx::Error>() {
             Some(sqlx::Error::Database(database)) => {
                 words.push(format!(
@@ -149,7 +187,7 @@ fn join_causes(error: &anyhow::Error) -> String {
             }
             // Its text repeats its cause.
             Some(other) => {
-                words.push(other.to_string());
+                words.push(connection_failure(other));
                 break;
             }
             None => words.push(cause.to_string()),
@@ -278,7 +316,6 @@ impl DatabaseError for DiscreetError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::is_outage;
 
     #[test]
     fn a_code_that_nobody_knows_has_its_place_in_the_sentence() {

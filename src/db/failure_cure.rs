@@ -13,6 +13,8 @@ const NO_COLUMN: &str = "fix [source] where, changed_at or query: name only colu
 const BAD_STATEMENT: &str =
     "fix [source] where, changed_at or query: run the statement by hand as the user of [source] url to see it fail";
 const RETRIED: &str = "nothing: it is tried again by itself";
+const STANDBY: &str = "nothing: it is tried again by itself, and goes on where it had come to. A standby cancels readers that hold up its replay: to let \
+     it wait longer, raise max_standby_streaming_delay or set hot_standby_feedback = on there, or read from the primary";
 const LOCKED: &str =
     "nothing, if the lock is short: it is tried again by itself. Otherwise end the program that keeps the lock";
 const POOLER: &str = "if a connection pooler is in front of the database, look at its log and settings (user list, databases, \
@@ -50,6 +52,27 @@ pub fn cure_error(database: &dyn DatabaseError) -> FailureCure {
     }
 }
 
+/// The cure for a connection that failed before the database could answer with a code.
+pub fn cure_connection(error: &sqlx::Error) -> Option<&'static str> {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied, TimedOut};
+    match error {
+        sqlx::Error::Tls(_) => Some(
+            "check sslmode, sslrootcert, sslcert and sslkey in [source] url, and that the server speaks TLS with a certificate for that host",
+        ),
+        sqlx::Error::Io(error) => match error.kind() {
+            ConnectionRefused => Some("start the server, or correct host and port of [source] url"),
+            NotFound => Some("start the server, or correct the directory of its socket in [source] url"),
+            PermissionDenied => Some("let the user that runs conversica-sync use the server's socket"),
+            TimedOut => Some(
+                "look at the server's load, its max_connections and the network to it; if a connection pooler is in front of it, \
+                 give this user more sessions there",
+            ),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 const fn cure(class: FailureClass, subject: FailureSubject, text: &'static str) -> FailureCure {
     FailureCure { class, subject, text }
 }
@@ -72,6 +95,8 @@ fn cure_postgres(code: &str) -> FailureCure {
             Connection,
             "the server is a standby, or is set to read only: wait for the end of the fail-over, or name the primary in [source] url",
         ),
+        // Readers meet it on standbys only: a conflict with recovery.
+        "40001" => cure(Wait, Connection, STANDBY),
         "55P03" => cure(Wait, Statement, LOCKED),
         "57014" => cure(
             Wait,

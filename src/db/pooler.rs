@@ -2,6 +2,7 @@
 //! pool_mode = transaction or statement, and similar ones), and one that refuses transactions (pool_mode = statement). It only
 //! asks which session answers, and begins an empty transaction, so it leaves no traces in any session.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
@@ -29,7 +30,7 @@ const WHO_ANSWERS: &str = "select pg_backend_pid()::text || ' ' || pg_postmaster
 /// Asks over two connections of its own. Without such a pooler, a session never changes under a connection, and never serves two.
 ///
 /// # Errors
-/// Connection errors; [`sqlx::Error::PoolTimedOut`] where no session is free for one of the two.
+/// Connection errors; one of the kind `TimedOut` where no session is free for one of the two.
 pub async fn session_kind(options: &PgConnectOptions) -> Result<SessionKind, sqlx::Error> {
     let mut first = in_time(ACQUIRE_TIMEOUT, options.connect()).await?;
     let mut second = in_time(ACQUIRE_TIMEOUT, options.connect()).await?;
@@ -124,5 +125,6 @@ fn is_refusal(error: &sqlx::Error) -> bool {
 }
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(limit, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    let silent = || sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(silent()))
 }

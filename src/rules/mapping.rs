@@ -5,6 +5,7 @@
 
 pub mod opt_out;
 mod sendable;
+mod telephone;
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,7 @@ use crate::rules::value;
 
 /// The version of the reading rules. A new number counts as a changed mapping, so that a version that makes other leads of the
 /// same rows asks for approval before it sends them.
-const READING: u32 = 2;
+const READING: u32 = 3;
 
 /// One row of the source: the key, the client if one is configured, then the cells of [`LeadMapping::columns()`] in order. All as
 /// the database's own text; `None` for NULL.

@@ -99,6 +99,7 @@ impl LeadDeliverer {
             idle_until: None,
             tally,
             wake,
+            reported: Vec::new(),
         };
         deliverer.look_at_state(now).await?;
         Ok(deliverer)
@@ -316,6 +317,7 @@ impl LeadDeliverer {
 
     /// The effects of an attempt: on its lead (returned), and on all delivery (pace, breaker, halt).
     fn consequence(&mut self, claim: &LeadClaim, attempt: &RequestAttempt, now: DateTime<Utc>) -> NextStep {
+        self.report_fault(attempt);
         let delivery = &self.settings.delivery;
         match attempt.class {
             OutcomeClass::Accepted => {
@@ -365,7 +367,15 @@ impl LeadDeliverer {
         }
     }
 
+    /// Warns of each kind of failed connection once, until Conversica answers.
+    fn report_fault(&mut self, attempt: &RequestAttempt) {
+        let Some(fault) = attempt.fault.as_ref().filter(|fault| !self.reported.contains(fault)) else { return };
+        warn!(error = fault.what, cure = fault.cure, "no connection to Conversica; leads wait and are tried again");
+        self.reported.push(fault.clone());
+    }
+
     fn answered(&mut self) {
+        self.reported.clear();
         if self.throttle.breaker.answered() {
             self.hurry = true;
             info!("Conversica answers again");

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{ConversationChanges, OnDelete, ServiceSettings};
 use crate::conversica::consent::ConsentOverride;
-use crate::conversica::lead::{LeadId, LeadKey, withdraws_consent};
+use crate::conversica::lead::{IdOrder, LeadId, LeadKey, withdraws_consent};
 use crate::conversica::token::{self, TokenVeil};
 use crate::rules::admission::ClaimFilter;
 use crate::rules::diff::{self, RowDifference};
@@ -56,6 +56,7 @@ pub async fn plan(
     )
     .await;
     let mut merge = merge.map_err(|error| crm.explained(error))?;
+    planning.order = merge.order();
     loop {
         match merge.next().await.map_err(|error| crm.explained(error))? {
             Some(MergeItem::Quiet) => {}
@@ -141,6 +142,8 @@ struct PlanBuilder {
     parting: Vec<KnownLead>,
     on_delete: OnDelete,
     found: ExpectedCount,
+    /// The order in which rows and missing leads come.
+    order: IdOrder,
     /// Sends that need a decision of the pass.
     new_sends: u64,
     /// Why single leads are held already, or would be.
@@ -161,6 +164,7 @@ impl PlanBuilder {
             parting: Vec::new(),
             on_delete: settings.source.on_delete,
             found: ExpectedCount::default(),
+            order: IdOrder::Bytes,
             new_sends: 0,
             would_hold: None,
         }
@@ -244,8 +248,9 @@ impl PlanBuilder {
             }
             self.count(&planned);
             self.hide_token(&mut planned.lead);
-            let place = (&planned.lead.id, &planned.lead.client_id);
-            while let Some(lead) = told.pop_front_if(|lead| (&lead.id, &lead.client_id) < place) {
+            let place = (planned.lead.id.as_str(), planned.lead.client_id.as_str());
+            let comes_first = |lead: &mut PlannedLead| self.order.compare((&lead.id, &lead.client_id), place).is_lt();
+            while let Some(lead) = told.pop_front_if(comes_first) {
                 each(lead)?;
             }
             each(planned.lead)?;

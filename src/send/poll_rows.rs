@@ -6,6 +6,7 @@ use chrono::DateTime;
 use chrono::Utc;
 
 use crate::config::{FirstRun, ServiceSettings, SourceSettings};
+use crate::db::discreet::is_crm_outage;
 use crate::rules::cursor::{NewestStamp, PollCursor};
 use crate::rules::guard::{self, MissingLeadPolicy, PollHistory, SendPolicy, StandingHold};
 use crate::rules::hold_reason::HoldReason;
@@ -109,7 +110,21 @@ pub(crate) async fn read_and_write(
     // From here on the open snapshot keeps the source's columns as they are: check that they match the settings.
     crm.still(&fitting, merge.schema()).await?;
     let mut progress = CompareProgress::new(&merge, earlier, &memory.mark_basis(), now);
-    while let Some(item) = merge.next().await.map_err(|error| crm.explained(error))? {
+    loop {
+        let item = match merge.next().await {
+            Ok(Some(item)) => item,
+            Ok(None) => break,
+            Err(error) => {
+                // The next poll goes on from here. A busy standby cancels whoever reads for long, so each attempt has to get further.
+                if is_crm_outage(&error)
+                    && let Some(mark) = progress.reached(&merge)
+                    && writes.rest().await?
+                {
+                    control::write(state, &mark, now).await?;
+                }
+                return Err(crm.explained(error));
+            }
+        };
         writes.take(item).await?;
         tally.set_rows(progress.rows(&merge));
         if let Some(mark) = progress.due(&merge)

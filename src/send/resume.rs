@@ -107,7 +107,15 @@ impl CompareProgress {
 
     /// The position to record, once enough rows lie behind it.
     pub fn due(&mut self, merge: &RowMerge<'_>) -> Option<CompareMark> {
-        if !self.is_full || merge.rows() < self.marked_rows + MARK_ROWS {
+        if merge.rows() < self.marked_rows + MARK_ROWS {
+            return None;
+        }
+        self.reached(merge)
+    }
+
+    /// The position so far, for a compare that cannot go on now.
+    pub fn reached(&mut self, merge: &RowMerge<'_>) -> Option<CompareMark> {
+        if !self.is_full {
             return None;
         }
         let lead = merge.position()?;

@@ -235,13 +235,18 @@ impl ConnectedCrm {
             ));
         }
         // The same steps also read and write the state.
-        let Some(database) = cause.as_database_error().filter(|_| discreet::is_of_crm(cause)) else { return error };
+        if !discreet::is_of_crm(cause) {
+            return error;
+        }
+        let Some(database) = cause.as_database_error() else {
+            return unreachable(self.source.url.expose_secret(), cause);
+        };
         let refused = columns::refuse_failure(&self.source, database);
         match failure_cure::cure_error(database).class {
             FailureClass::Fix => refused.into(),
             FailureClass::Wait => {
-                let context = format!("{} cannot be read now (cure: {})", columns::place(&self.source), refused.cure);
-                error.context(context)
+                let what = format!("{} cannot be read now: {}", columns::place(&self.source), database.message());
+                db::away_or_unfit(true, SetupError::new(what, refused.cure))
             }
         }
     }
@@ -351,27 +356,32 @@ pub enum FileHistory {
 
 pub(crate) async fn connect(source: &SourceSettings) -> anyhow::Result<SourceDb> {
     let url = source.url.expose_secret();
-    SourceDb::open_source(url, source.statement_timeout).await.map_err(|error| {
-        if let Some((what, cure)) = mysql::explain_login(&error).filter(|_| db::is_mysql(url)) {
-            let what = format!("[source] url: {} cannot be reached: {what}", db::display_url(url));
-            return SetupError::new(what, cure).into();
+    SourceDb::open_source(url, source.statement_timeout).await.map_err(|error| unreachable(url, &error))
+}
+
+/// The message for a database that cannot be connected to: the place, the reason, the cure.
+fn unreachable(url: &str, error: &sqlx::Error) -> anyhow::Error {
+    if let Some((what, cure)) = mysql::explain_login(error).filter(|_| db::is_mysql(url)) {
+        let what = format!("[source] url: {} cannot be reached: {what}", db::display_url(url));
+        return SetupError::new(what, cure).into();
+    }
+    let is_refused = StatementPooler::is_cause_of(error);
+    let known = error.as_database_error().map(|database| failure_cure::cure_error(database).text);
+    let known = known.or(is_refused.then_some(StatementPooler::CURE)).or_else(|| failure_cure::cure_connection(error));
+    let place = db::server_in_words(url).map(|server| format!(" ({server})")).unwrap_or_default();
+    let shown = db::display_url(url);
+    let what = match is_refused {
+        true => format!("[source] url: {shown} cannot be used: {StatementPooler}"),
+        false => {
+            format!("[source] url: {shown} cannot be reached{place}: {}", discreet::connection_failure(error))
         }
-        let is_refused = StatementPooler::is_cause_of(&error);
-        let known = error.as_database_error().map(|database| failure_cure::cure_error(database).text);
-        let known = known.or(is_refused.then_some(StatementPooler::CURE));
-        let shown = db::display_url(url);
-        let what = match is_refused {
-            true => format!("[source] url: {shown} cannot be used: {StatementPooler}"),
-            false => format!("[source] url: {shown} cannot be reached: {error}"),
-        };
-        let setup = SetupError::new(
-            what,
-            known.unwrap_or(
-                "check that the database is running, and the host, database, user and password of [source] url",
-            ),
-        );
-        db::away_or_unfit(db::is_outage(&error), setup)
-    })
+    };
+    let setup = SetupError::new(
+        what,
+        known
+            .unwrap_or("check that the database is running, and the host, database, user and password of [source] url"),
+    );
+    db::away_or_unfit(db::is_outage(error), setup)
 }
 
 pub(crate) const HIDDEN_CURE: &str = "give the user of [source] url `bypassrls`, and polling goes on by itself; or, where its policies \

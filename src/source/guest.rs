@@ -4,6 +4,7 @@
 //! Every use is one transaction. It begins with `begin` and the settings as `set local`, in one message; its statements are
 //! unnamed, so that none stays prepared; a connection on which anything has failed is closed, not used again.
 
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,14 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use sqlx::error::BoxDynError;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
-use sqlx::{Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
+};
 
 use crate::db::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, postgres_options, trusted};
+
+/// How long the attempt may take that finds out why the pool has no connection.
+const LAST_ATTEMPT: Duration = Duration::from_secs(5);
 
 /// Which changes of others a transaction sees while it lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +81,7 @@ impl SourcePool {
 
     /// A transaction for several statements. Dropping it before its end closes its connection.
     pub async fn begin(&self) -> Result<SourceTransaction, sqlx::Error> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.acquire().await?;
         connection.close_on_drop();
         let begin = trusted(self.begin_text(IsolationLevel::ReadCommitted));
         connection.execute(sqlx::raw_sql(begin)).await?;
@@ -84,7 +90,25 @@ impl SourcePool {
 
     /// A connection without a transaction: the caller begins one with [`Self::begin_text`] before any other statement.
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        self.pool.acquire().await
+        match self.pool.acquire().await {
+            Err(sqlx::Error::PoolTimedOut) => Err(self.failure().await),
+            acquired => acquired,
+        }
+    }
+
+    /// The reason why no connection is to be had. The pool retries until its time is over and then reports only that; one more
+    /// attempt reports the real failure.
+    async fn failure(&self) -> sqlx::Error {
+        let options = self.pool.connect_options();
+        let why = match tokio::time::timeout(LAST_ATTEMPT, options.connect()).await {
+            Ok(Err(error)) => return error,
+            Ok(Ok(connection)) => {
+                let _ = tokio::time::timeout(LAST_ATTEMPT, connection.close()).await;
+                "all connections of conversica-sync are in use"
+            }
+            Err(_) => "it does not answer",
+        };
+        sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why))
     }
 
     pub fn connect_options(&self) -> Arc<PgConnectOptions> {

@@ -202,7 +202,7 @@ fn read_anew_statement(leads: &[LeadId]) -> StateStatement {
         row.push_bind(&lead.id).push_bind(&lead.client_id);
     });
     statement.push(
-        ") update lead set row_hash = null from lifted where lead.id = lifted_id and lead.client_id = lifted_client_id",
+        ") update lead set row_hash = null, version = version + 1 from lifted where lead.id = lifted_id and lead.client_id = lifted_client_id",
     );
     statement
 }

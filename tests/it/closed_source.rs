@@ -149,6 +149,39 @@ fn a_log_that_a_dead_program_left_is_not_written_into_the_file() {
     assert_eq!(std::fs::read(beside(&path, "-wal")).expect("its log"), log);
 }
 
+/// A program that was killed while it wrote leaves half of its changes in the file, and a journal that takes them back.
+#[test]
+fn what_a_killed_program_has_half_written_is_not_read_and_the_cure_is_named() {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::new(&endpoint.url(), 2_000);
+    let crm = file(&scene);
+    let mut program = program(&crm);
+    run(&mut program, "pragma cache_size = 1");
+    run(&mut program, "begin immediate");
+    run(&mut program, "update leads set first_name = 'Half'");
+    let (half, journal) = (scene.directory().join("half"), scene.directory().join("half-journal"));
+    std::fs::copy(&crm, &half).expect("a copy");
+    std::fs::copy(beside(&crm, "-journal"), &journal).expect("a copy");
+    run(&mut program, "rollback");
+    close(program);
+    std::fs::rename(&half, &crm).expect("the file as the kill left it");
+    std::fs::rename(&journal, beside(&crm, "-journal")).expect("its journal");
+    for command in [&["once"][..], &["plan"], &["check"]] {
+        let output = scene.run(command).expect_code(2);
+        let said = format!("{output}");
+        assert!(said.contains("the CRM's program was ended while it wrote: start it"), "{said}");
+    }
+    assert_eq!(endpoint.requests().len(), 0);
+    assert!(beside(&crm, "-journal").exists(), "only the CRM's own programs repair its file");
+    let mut daemon = scene.daemon();
+    let line = daemon.wait_for_line("the source is away; waiting for it", SOON);
+    assert!(line.contains("cannot be read now: attempt to write") && line.contains("SQLite repairs it"), "{line}");
+    scene.crm("select count(*) || '' from leads");
+    wait_until("everybody, as they were before", SOON, || endpoint.answered() == 2_000);
+    assert_eq!(endpoint.bodies_of("7")[0]["firstName"], "Ann7");
+    drop(daemon);
+}
+
 #[test]
 fn a_file_that_is_not_there_yet_is_waited_for() {
     let endpoint = StandIn::accepting();

@@ -178,6 +178,7 @@ mod unclear_opt_out;
 mod unnamed_row;
 mod upgrade;
 mod upkeep;
+mod way_out;
 mod woken;
 mod writeback_daemon;
 mod writeback_sql;

@@ -11,6 +11,8 @@ blocking_on_both_engines!(
     an_optional_value_of_no_use_keeps_nobody_from_being_contacted_and_is_noted,
     whole_numbers_in_floating_point_columns_are_sent_as_such_and_check_names_the_columns,
     a_version_that_reads_numbers_otherwise_asks_before_it_sends_them_all,
+    what_is_no_telephone_number_keeps_nobody_from_being_contacted_and_is_noted,
+    lines_and_tabs_in_any_key_of_one_line_become_blanks,
 );
 
 /// A table with columns of these types.
@@ -78,6 +80,51 @@ fn an_optional_value_of_no_use_keeps_nobody_from_being_contacted_and_is_noted(en
         plan.stdout.contains("Cleaned or left out") && plan.stdout.contains(date),
         "also of leads that rest: {plan}"
     );
+}
+
+fn what_is_no_telephone_number_keeps_nobody_from_being_contacted_and_is_noted(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = scene(engine, &endpoint, "id integer primary key, mobile text");
+    scene.set_text("lead", "cellPhone", "mobile");
+    let given = ["n/a", "tel: 360-555-0123 (home)", "+1 360 555 0123 x45", "3.60555E+09", "0000000000"];
+    for (id, number) in (1..).zip(given) {
+        add(&scene, &format!("{id}, '{number}'"));
+    }
+    let left_out = "cellPhone: left out, because it is not one telephone number (column \"mobile\")";
+    let cleaned = "cellPhone: only the telephone number in it is sent (column \"mobile\")";
+    let plan = scene.run(&["plan", "--json"]).expect_code(0).json();
+    assert_eq!((&plan["create"], &plan["invalid"]), (&json!(5), &json!(0)));
+    assert_eq!((&plan["notes"][0]["reason"], &plan["notes"][0]["leads"]), (&json!(left_out), &json!(3)), "{plan:#}");
+    let check = scene.run(&["check"]).expect_code(0);
+    assert!(check.stdout.contains(&format!("3 row(s): {left_out}; id: 1, 4, 5")), "{check}");
+    assert!(check.stdout.contains(&format!("1 row(s): {cleaned}; id: 2")), "{check}");
+    scene.run(&["once"]).expect_code(0);
+    let sent: Vec<_> = (1..=5).map(|id| endpoint.bodies_of(&id.to_string())[0]["cellPhone"].clone()).collect();
+    assert_eq!(json!(sent), json!([null, "360-555-0123", "+1 360 555 0123 x45", null, null]));
+    assert_eq!(scene.run(&["lead", "2", "--json"]).json()["notes"], json!([cleaned]));
+
+    scene.set("conversica", "sms", "true").set_text("lead", "smsOptOut", "opt_out");
+    let plan = scene.run(&["plan", "--json"]).json();
+    assert_eq!(plan["invalid"], 3, "a text message needs a number: {plan:#}");
+}
+
+fn lines_and_tabs_in_any_key_of_one_line_become_blanks(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = scene(engine, &endpoint, "id integer primary key, note text");
+    scene.set_text("lead", "city", "note").set_text("lead.custom", "remark", "note").set_text(
+        "lead",
+        "firstName",
+        "note",
+    );
+    let text = engine.pick("'Ann' || char(9) || 'Lee' || char(13) || char(10) || 'May'", "E'Ann\\tLee\\r\\nMay'");
+    add(&scene, &format!("1, {text}"));
+    scene.run(&["once"]).expect_code(0);
+    let body = endpoint.bodies_of("1")[0].clone();
+    for key in ["city", "remark", "firstName"] {
+        assert_eq!(body[key], "Ann Lee May", "{key}");
+    }
+    let notes = scene.run(&["lead", "1", "--json"]).expect_code(0).json()["notes"].clone();
+    assert_eq!(notes.as_array().map(Vec::len), Some(3), "{notes}");
 }
 
 const NUMBERS: &str = "id integer primary key, phone double precision, code double precision, dealer double precision";

@@ -15,6 +15,7 @@ blocking_on_both_engines!(
     a_halt_is_said_first_and_other_credentials_lift_it,
     caps_say_when_the_last_new_person_is_written_to,
     the_token_is_shown_neither_where_it_would_be_sent_nor_where_it_was,
+    whole_numbers_are_sorted_as_numbers_whatever_column_they_are_in,
 );
 
 const TOKEN: &str = "Plugh-token-1977";
@@ -31,6 +32,42 @@ fn says(text: &str, words: &[&str]) {
 
 fn ids(plan: &Value) -> Vec<&str> {
     plan["leads"].as_array().expect("a list").iter().map(|lead| lead["id"].as_str().expect("text")).collect()
+}
+
+fn whole_numbers_are_sorted_as_numbers_whatever_column_they_are_in(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    for (kind, is_query) in
+        [("integer", false), ("text", false), ("numeric", false), ("double precision", false), ("integer", true)]
+    {
+        let mut scene = Scene::on(engine, &endpoint.url(), 0);
+        scene.crm("drop table leads");
+        scene.crm(&format!(
+            "create table leads (id {kind}, first_name text, last_name text, email text, owner_name text, \
+             opt_out integer not null default 0, conversation text)"
+        ));
+        scene.add(1, 12);
+        scene.crm(if kind == "text" {
+            "update leads set id = '-3' where id = '12'"
+        } else {
+            "update leads set id = -3 where id = 12"
+        });
+        if is_query {
+            scene.set("source", "table", "").set_text("source", "query", "select * from leads");
+        }
+        scene.set_text("source", "on_delete", "stop_messaging");
+        let sorted = ["-3", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"];
+        assert_eq!(ids(&scene.run(&["plan", "--json"]).expect_code(0).json()), sorted, "{kind}");
+        assert_eq!(ids(&scene.run(&["plan", "--json", "--limit", "3"]).expect_code(0).json()), sorted[..3], "{kind}");
+        scene.run(&["once"]).expect_code(0);
+        scene.crm(if kind == "text" {
+            "delete from leads where id in ('2', '10')"
+        } else {
+            "delete from leads where id in (2, 10)"
+        });
+        scene.crm("update leads set first_name = 'Zoe'");
+        let plan = scene.run(&["plan", "--json"]).expect_code(0).json();
+        assert_eq!((ids(&plan), &plan["stop"]), (sorted.to_vec(), &json!(2)), "with those that are gone: {kind}");
+    }
 }
 
 fn the_numbers_say_who_is_new_what_changes_and_why_rows_are_invalid(engine: Engine) {

@@ -27,6 +27,36 @@ on_both_engines!(
     a_compare_goes_on_past_keys_that_differ_in_case,
 );
 
+/// A standby cancels a long reading; here a function of the CRM does, behind the 3,500th row.
+#[tokio::test]
+async fn a_reading_that_the_server_cancels_goes_on_where_it_had_come_to() {
+    let (crm, state_place) = (Engine::Postgres.place(), Engine::Postgres.place());
+    fill(&crm, 5_000).await;
+    crm.sql(
+        "create table patience (rows integer); insert into patience values (3500); \
+         create function patient(id integer) returns integer language plpgsql as $$ begin \
+           if id > (select rows from patience) then raise exception using errcode = '40001', message = 'conflict'; end if; \
+           return id; end $$; \
+         create view slow as select id, case when patient(id) > 0 then town end as town, changed \
+         from leads order by id",
+    )
+    .await;
+    let mut settings = followed(&crm, "Nowhere");
+    settings.source.table = Some("slow".to_owned());
+    let state = state_place.state().await;
+    let error = polled(&settings, &state, PollReach::AsDue, 0).await.unwrap_err();
+    let said = conversica_sync::db::discreet::split_cure(&error);
+    assert!(said.0.starts_with("[source] table slow cannot be read now: "), "{said:?}");
+    assert!(said.1.is_some_and(|cure| cure.contains("max_standby_streaming_delay")), "{}", said.0);
+    let mark = control::read::<CompareMark>(&state).await.unwrap().expect("a mark");
+    assert!((1000..=3500).contains(&mark.rows), "{mark:?}");
+
+    crm.sql("update patience set rows = 5000").await;
+    let found = polled(&settings, &state, PollReach::AsDue, 1).await.unwrap();
+    assert_eq!((found.rows, found.created as u64), (5_000, 5_000 - mark.rows), "{mark:?}");
+    assert!(control::read::<CompareMark>(&state).await.unwrap().is_none());
+}
+
 async fn polled(
     settings: &ServiceSettings,
     state: &StateDb,

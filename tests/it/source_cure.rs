@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::support::engine::{Engine, Place, on_both_engines};
+use crate::support::postgres::Cluster;
 use crate::support::reading::{poll, refusal, settings};
-use crate::support::scene::Scene;
+use crate::support::scene::{Scene, Store};
 use crate::support::stand_in::StandIn;
 use conversica_sync::config::ServiceSettings;
 use conversica_sync::error::SetupError;
@@ -199,4 +200,59 @@ fn a_right_that_is_lost_while_the_daemon_runs_is_shown_with_its_cure_apart() {
         status.contains("FAILED: [source] table leads: permission denied for table leads\n  cure: let this"),
         "{status}"
     );
+}
+
+/// The server goes while the daemon runs: `status`, `check` and the log say where it was, why it cannot be reached, and what to do.
+#[test]
+fn a_server_that_goes_while_the_daemon_runs_is_named_with_host_port_reason_and_cure() {
+    let endpoint = StandIn::accepting();
+    let cluster = Cluster::private_on_tcp();
+    let mut scene = Scene::on_cluster(&cluster, &endpoint.url(), 3);
+    let state = format!("sqlite://{}", scene.state_file().display());
+    scene.set_text("state", "url", &state);
+    let mut daemon = scene.daemon();
+    let soon = Duration::from_secs(60);
+    scene.wait_for_status("a poll", soon, |status| status["leads"]["in_sync"] == 3);
+    cluster.stop();
+    scene.wait_for_status("a failed poll", soon, |status| status["last_poll"]["error"].is_string());
+    let database = match scene.crm_store() {
+        Store::Database(database) => database.clone(),
+        Store::File(path) => panic!("{} is no database", path.display()),
+    };
+    let place = format!("host 127.0.0.1, port {}", database.port());
+    scene.wait_for_status("the reason", soon, |status| {
+        let last = &status["last_poll"];
+        let (error, cure) = (last["error"].as_str().unwrap_or_default(), last["cure"].as_str().unwrap_or_default());
+        assert!(!error.contains("pool timed out"), "{error}");
+        error.contains(&place)
+            && error.contains("Connection refused")
+            && cure.contains("start the server, or correct host and port")
+    });
+    let said = daemon.wait_for_line("a poll failed", soon);
+    assert!(!said.contains("pool timed out"), "{said}");
+    for command in [&["check"][..], &["once"], &["plan"]] {
+        let output = scene.run(command);
+        let said = format!("{output}");
+        assert!(said.contains(&place) && said.contains("Connection refused"), "{said}");
+        assert!(said.contains("start the server") && !said.contains("pool timed out"), "{said}");
+    }
+    cluster.start();
+    scene.wait_for_status("it goes on by itself", soon, |status| status["last_poll"]["error"].is_null());
+}
+
+/// A server that accepts connections and stays silent.
+#[test]
+fn a_server_that_is_silent_is_named_too() {
+    let endpoint = StandIn::accepting();
+    let cluster = Cluster::private_on_tcp();
+    let mut scene = Scene::on_cluster(&cluster, &endpoint.url(), 3);
+    let state = format!("sqlite://{}", scene.state_file().display());
+    scene.set_text("state", "url", &state);
+    cluster.pause();
+    for command in [&["check"][..], &["once"]] {
+        let said = format!("{}", scene.run(command).expect_code(2));
+        assert!(said.contains("(host 127.0.0.1, port") && said.contains("it does not answer"), "{said}");
+        assert!(said.contains("cure: look at the server's load"), "{said}");
+    }
+    cluster.resume();
 }

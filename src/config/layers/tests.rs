@@ -124,6 +124,9 @@ fn passwords_that_look_like_numbers_stay_as_they_are() {
         assert_eq!(by_variable.settings.conversica.password.expose_secret(), password);
         let quoted = MINIMAL.replace("\"hunter2\"", &format!("'{password}'"));
         assert_eq!(loaded(&quoted, &[]).settings.conversica.password.expose_secret(), password);
+        if password.trim() != password {
+            continue;
+        }
         let directory = TempDir::new().unwrap();
         let file = directory.path().join("password");
         fs::write(&file, format!("{password}\n")).unwrap();
@@ -262,6 +265,25 @@ fn secret_files_that_do_not_work_are_explained() {
     says(&refused("password = \"hunter2\"", &line), &["`conversica.password_file` names", &name, "does not exist"]);
     fs::write(&file, "\n").unwrap();
     says(&refused("password = \"hunter2\"", &line), &["which is empty"]);
+    for (text, fault) in [
+        ("\u{feff}secret\n", "begins with a byte order mark"),
+        (" secret\n", "begins with a blank"),
+        ("\nsecret\n", "begins with a blank, a tab or a line break"),
+        ("secret \n", "ends with a blank"),
+        ("secret\t", "ends with a blank, a tab"),
+        ("secret\u{a0}", "ends with a blank"),
+        ("secret\n\n", "has more than one line"),
+        ("secret\nanother\n", "has more than one line"),
+        ("sec\u{200b}ret", "cannot be seen"),
+    ] {
+        fs::write(&file, text).unwrap();
+        says(&refused("password = \"hunter2\"", &line), &["`conversica.password_file` names", &name, fault, "printf"]);
+    }
+    for text in ["two words\n", "secret\r\n", "secret"] {
+        fs::write(&file, text).unwrap();
+        let kept = loaded(&MINIMAL.replace("password = \"hunter2\"", &line), &[]).settings.conversica.password;
+        assert_eq!(kept.expose_secret(), text.trim());
+    }
     fs::write(&file, "secret\n").unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     assert!(loaded(&MINIMAL.replace("password = \"hunter2\"", &line), &[]).warnings.is_empty());

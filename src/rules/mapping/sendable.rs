@@ -6,6 +6,7 @@ use email_address::{EmailAddress, Options};
 
 use crate::conversica::lead::{ADDRESSES, LeadKey, ValueKind, WITHDRAWALS};
 use crate::rules::mapping::opt_out::{COUNTS_AS_OPT_OUT, MAY_BE_OPT_OUT, OptOutValue, read_opt_out};
+use crate::rules::mapping::telephone::{TelephoneText, read_telephone};
 use crate::rules::value;
 use crate::rules::value_fault::{LOST_CHARACTER, MAX_CHARS, NOT_A_NUMBER, NOT_SCALAR, UNREADABLE};
 
@@ -15,7 +16,7 @@ pub(crate) enum SendableValue<'t> {
     Boolean(bool),
     Moment(DateTime<Utc>),
     Text(&'t str),
-    /// Changed: it had line breaks, tabs or other control characters.
+    /// Changed: it had line breaks, tabs or other control characters, decimals that are zero, or words around a number.
     Cleaned {
         text: String,
         how: &'static str,
@@ -61,6 +62,9 @@ const CODES: [LeadKey; 9] = [
     LeadKey::AltRepId,
     LeadKey::Year,
 ];
+
+/// Keys whose values are telephone numbers.
+const TELEPHONES: [LeadKey; 3] = [LeadKey::HomePhone, LeadKey::WorkPhone, LeadKey::CellPhone];
 
 /// A code from a column with decimals: 3605550123.00 is 3605550123.
 fn without_decimals(key: Option<LeadKey>, text: &str) -> Option<&str> {
@@ -139,6 +143,16 @@ fn read_text(key: Option<LeadKey>, text: &str) -> Result<SendableValue<'_>, Unus
         SendableValue::Cleaned { text, .. } => text.as_str(),
         SendableValue::Boolean(_) | SendableValue::Moment(_) | SendableValue::Text(_) => text,
     };
+    if key.is_some_and(|key| TELEPHONES.contains(&key)) && !sent.is_empty() {
+        match read_telephone(sent) {
+            TelephoneText::Number => {}
+            TelephoneText::Within(number) => {
+                let text = number.to_owned();
+                return Ok(SendableValue::Cleaned { text, how: "only the telephone number in it is sent" });
+            }
+            TelephoneText::Other => return Err(UnusableValue { reasons: vec!["is not one telephone number"] }),
+        }
+    }
     if sent.chars().nth(MAX_CHARS).is_some() {
         reasons.push("is longer than 2000 characters");
     }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::client::fault::ConnectionFault;
 use crate::client::{ConversicaClient, RequestAttempt};
 use crate::config::ServiceSettings;
 use crate::rules::admission::ClaimFilter;
@@ -54,6 +55,8 @@ pub struct LeadDeliverer {
     pub(crate) idle_until: Option<DateTime<Utc>>,
     pub(crate) tally: Arc<RunTally>,
     pub(crate) wake: Arc<Notify>,
+    /// Failed connections that the log has since Conversica answered last.
+    pub(crate) reported: Vec<ConnectionFault>,
 }
 
 #[derive(Debug)]

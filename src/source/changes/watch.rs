@@ -113,7 +113,7 @@ async fn listen(pool: &SourcePool, channel: &str, changed: &Notify) -> Result<Wa
             Ok(Err(error)) => return Err(error),
             Err(_) => {
                 let asked = tokio::time::timeout(ANSWER, (&mut listener).execute("select 1")).await;
-                asked.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                asked.map_err(|_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))??;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Reads PostgreSQL with `COPY … TO STDOUT`, which costs us hardly more than the bytes it sends.
 
 use std::future::poll_fn;
+use std::io;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -160,7 +161,9 @@ impl SilenceWatch<'_> {
         let cancelled = tokio::time::timeout(GOOD_BYE, cancel.execute(self.pool)).await;
         match tokio::time::timeout(GOOD_BYE, answer).await {
             Ok(answer) if cancelled.is_ok() => answer,
-            Ok(_) | Err(_) => Err(sqlx::Error::PoolTimedOut),
+            Ok(_) | Err(_) => {
+                Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the server has fallen silent")))
+            }
         }
     }
 }

@@ -121,7 +121,7 @@ fn disturbs(name: &str) -> bool {
     let logs = matches!(upper.as_str(), "RUST_LOG" | "RUST_BACKTRACE" | "NO_COLOR" | "CLICOLOR_FORCE" | "COLUMNS");
     // The test decides about non-ASCII output and terminal features.
     let locale = upper == "LANG" || upper.starts_with("LC_") || matches!(upper.as_str(), "TERM" | "CLICOLOR");
-    ours || logs || locale || upper.starts_with("PG") || upper.ends_with("_PROXY")
+    ours || logs || locale || upper.starts_with("PG") || upper.ends_with("_PROXY") || upper.starts_with("SSL_CERT_")
 }
 
 impl Output {

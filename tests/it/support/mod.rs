@@ -16,6 +16,7 @@ pub mod heard;
 pub mod hearing;
 pub mod lead_row;
 pub mod mariadb;
+pub mod network;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod reaction;
