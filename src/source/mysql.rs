@@ -121,6 +121,12 @@ fn texts_of(row: &MySqlRow) -> Result<Vec<Option<String>>, sqlx::Error> {
     (0..row.len()).map(|column| Ok(text(row.try_get_unchecked(column)?))).collect()
 }
 
+/// The first column of a row.
+pub(crate) fn first_text(row: &MySqlRow) -> Result<Option<String>, sqlx::Error> {
+    let bytes: Option<&[u8]> = row.try_get_unchecked(0)?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+}
+
 /// The one whole number that a statement returns.
 ///
 /// # Errors

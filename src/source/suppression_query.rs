@@ -1,11 +1,12 @@
 //! Reads `[consent] suppression_query`: one column of addresses, numbers or domains, in constant memory.
 
-use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::db::{discreet, trusted};
+use crate::source::mysql;
 use crate::source::source_db::SourceDb;
 
 /// Values per batch.
@@ -26,7 +27,8 @@ pub struct SuppressionValues {
 impl SuppressionValues {
     /// Starts to read the query.
     pub fn read(db: &SourceDb, query: &str) -> Self {
-        let text = format!("with suppressed (value) as ({query}\n) select cast(value as text) from suppressed");
+        let text_type = if matches!(db, SourceDb::Mysql(_)) { "char" } else { "text" };
+        let text = format!("with suppressed (value) as ({query}\n) select cast(value as {text_type}) from suppressed");
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let db = db.clone();
         let reader = tokio::spawn(async move {
@@ -55,6 +57,10 @@ async fn send_values(db: &SourceDb, text: String, sender: &ValueSender) -> Resul
             let query = sqlx::query_scalar(trusted(text)).persistent(false);
             send_batches(query.fetch(&mut *transaction), sender).await?;
             transaction.commit().await
+        }
+        SourceDb::Mysql(pool) => {
+            let rows = sqlx::raw_sql(trusted(text)).fetch(pool);
+            send_batches(rows.map(|row| mysql::first_text(&row?)).boxed(), sender).await
         }
     }
 }
