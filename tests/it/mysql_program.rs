@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::support::mariadb::{MariaDatabase, mariadb};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
+use crate::support::wait::wait_until;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -111,4 +112,42 @@ fn what_does_not_work_on_mariadb_is_refused_and_nothing_is_done() {
         assert!(output.to_string().contains("no change-log triggers on MySQL and MariaDB"), "{output}");
     }
     assert_eq!(crm.sql("show tables"), "leads");
+}
+
+#[test]
+fn doubled_keys_concern_their_own_rows_and_keys_that_differ_in_case_are_two_leads() {
+    let (crm, endpoint) = (mariadb().database(), StandIn::accepting());
+    crm.sql(
+        "create table leads (id varchar(20) collate utf8mb4_general_ci, first_name varchar(50), last_name varchar(50), \
+             email varchar(100), owner_name varchar(50), opt_out tinyint(1) not null default 0)",
+    );
+    let row = |id: &str, name: &str| format!("('{id}', '{name}', 'Bell', '{name}@example.com', 'Rae Rep', 0)");
+    let rows = [row("x1", "ann"), row("X1", "bo"), row("d", "cy"), row("d", "dee"), row("z", "eve")].join(", ");
+    crm.sql(&format!("insert into leads values {rows}"));
+    let mut scene = Scene::without_source(&endpoint.url());
+    scene.set_text("source", "url", &crm.url);
+    scene.run(&["once"]).expect_code(3);
+    assert_eq!((endpoint.answered(), endpoint.bodies_of("d").len()), (3, 0));
+    assert_eq!(endpoint.bodies_of("x1")[0]["firstName"], "ann");
+    assert_eq!(endpoint.bodies_of("X1")[0]["firstName"], "bo");
+    let check = scene.run(&["check"]).to_string();
+    assert!(check.contains("the key column \"id\" is not unique: 2 rows share 1 key(s)"), "{check}");
+}
+
+#[test]
+fn a_table_that_another_session_has_locked_is_waited_for() {
+    let (crm, endpoint) = (mariadb().database(), StandIn::accepting());
+    let scene = scene_of(&crm, &endpoint, &format!("grant select on {}.* to", crm.name));
+    let daemon = scene.daemon();
+    scene.wait_for_status("both leads to be sent", SOON, |status| status["leads"]["in_sync"] == 2);
+    let mut session = crm.session();
+    session.sql("lock tables leads write");
+    session.sql("update leads set first_name = 'Anna' where id = 1");
+    scene.wait_for_status("the lock to show", SOON, |status| {
+        status["last_poll"]["error"].as_str().is_some_and(|error| error.contains("locked by another session"))
+    });
+    session.sql("unlock tables");
+    wait_until("the change to be sent", SOON, || endpoint.bodies_of("1").len() == 2);
+    drop(daemon);
+    assert_eq!(endpoint.bodies_of("1")[1]["firstName"], "Anna");
 }
