@@ -14,6 +14,7 @@ mod receiver;
 mod settings;
 mod source;
 mod state;
+mod suppression;
 mod triggers;
 mod writeback;
 
@@ -61,6 +62,7 @@ pub async fn walk(
             let mut source = SourceLook { crm: &crm, is_refused: false };
             add(&mut list, source.items("source", "rows", source::of_source(&crm)).await);
             add(&mut list, source.items("source", "key", keys::of_names(&crm)).await);
+            add(&mut list, source.items("source", "suppression_query", suppression::of_query(&crm, settings)).await);
             // The server tells the role's rights even if the role may not read the table.
             add(&mut list, or_failed("rights", "role", source::of_rights(&crm, settings, now).await));
             if settings.source.changes == ChangeDetection::Poll {

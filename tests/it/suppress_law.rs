@@ -103,7 +103,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 struct Play {
+    /// The instance that polls.
     db: StateDb,
+    /// The instance that receives and sends.
+    other: StateDb,
     seconds: i64,
     rows: BTreeMap<usize, (String, i64)>,
     looked: BTreeMap<usize, (MappedRow, Option<KnownLead>, Option<String>)>,
@@ -193,7 +196,7 @@ impl Play {
                 if matches!(class, OutcomeClass::Accepted | OutcomeClass::Ambiguous) {
                     self.introduced.insert(claim.lead.id.clone());
                 }
-                record(&self.db, &[finished(&claim, *class, next, self.seconds)]).await;
+                record(&self.other, &[finished(&claim, *class, next, self.seconds)]).await;
             }
             Step::Crash => {
                 self.introduced.extend(self.in_flight.drain(..).map(|claim| claim.lead.id));
@@ -233,9 +236,9 @@ impl Play {
             HeardWish::Sms => ("smsOptIn", true),
         };
         let post = serde_json::json!({"id": IDS[place], key: value, "note": self.seconds});
-        let stored = find_record(&self.db, &id(IDS[place])).await.unwrap();
+        let stored = find_record(&self.other, &id(IDS[place])).await.unwrap();
         let content = stored.and_then(|stored| stored.desired.clone().or(stored.accepted_content().map(str::to_owned)));
-        update(&self.db, post, at(self.seconds)).await;
+        update(&self.other, post, at(self.seconds)).await;
         let person = self.people.entry(place).or_default();
         match wish {
             HeardWish::NoEmail => person.no_email = true,
@@ -310,7 +313,7 @@ impl Play {
 
     async fn claim(&mut self) {
         let now = at(self.seconds);
-        let claims = delivery::record_and_claim(&self.db, &[], ClaimRequest::up_to(5), now, LEASE).await.unwrap();
+        let claims = delivery::record_and_claim(&self.other, &[], ClaimRequest::up_to(5), now, LEASE).await.unwrap();
         for claim in claims {
             let (email, sms) = self.ends(&claim.body, &claim.lead.id);
             if email || sms {
@@ -368,13 +371,14 @@ impl Play {
 
 async fn no_history_leads_to_a_payload_for_a_listed_person(engine: Engine) {
     let place = engine.place();
-    let db = place.state().await;
+    let (db, other) = (place.state().await, place.state().await);
     let mut runner = TestRunner::deterministic();
     let mut suppressed = 0;
     for _ in 0..engine.pick(150, 50) {
         let steps = prop::collection::vec(step(), 20..80).new_tree(&mut runner).unwrap().current();
         let mut play = Play {
             db: db.clone(),
+            other: other.clone(),
             seconds: 10,
             rows: BTreeMap::new(),
             looked: BTreeMap::new(),
