@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::mysql::MySqlConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, SqlSafeStr, SqlStr};
@@ -87,10 +88,17 @@ pub fn display_url(url: &str) -> String {
     crate::config::secret::redact_url(url)
 }
 
-/// The server of a PostgreSQL URL, with the defaults that the URL leaves out; `None` for a file.
+/// The server of a URL, with the defaults that the URL leaves out; `None` for a file.
 pub fn server_in_words(url: &str) -> Option<String> {
     if sqlite_path(url).is_some() {
         return None;
+    }
+    if is_mysql(url) {
+        let options = MySqlConnectOptions::from_str(url).ok()?;
+        return Some(match options.get_socket() {
+            Some(socket) => format!("socket {}", socket.display()),
+            None => format!("host {}, port {}", options.get_host(), options.get_port()),
+        });
     }
     let options = PgConnectOptions::from_str(url).ok()?;
     let port = options.get_port();
