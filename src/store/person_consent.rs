@@ -116,7 +116,7 @@ fn is_any_withdrawn(words: &[PersonWord]) -> bool {
     words.iter().any(|word| !word.withdrawn.is_empty())
 }
 
-/// As [`record_words`], in a transaction of its own, for a poll: most batches have nothing to write. Erased people are left out.
+/// As `record_words`, in a transaction of its own, for a poll: most batches have nothing to write. Erased people are left out.
 pub async fn record(db: &StateDb, words: &[PersonWord], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     let has_news = match contact_key::find_key(&mut &*db).await? {
         Some(key) => !compare_words(&mut &*db, &key, words).await?.is_empty(),
