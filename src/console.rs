@@ -5,6 +5,10 @@ use std::env;
 use std::fmt::{Display, Write as _};
 use std::io::{IsTerminal, Write};
 
+/// The version of the documents that scripts read: `--json` and `/api/…`. It changes when a key is renamed, removed or gets another
+/// meaning; new keys do not change it.
+pub const SCHEMA_VERSION: u32 = 1;
+
 /// Writes a line. The reader may close the output early (`… | head`): that is no failure, and no reason to panic as `println!`
 /// does.
 pub fn say(line: impl Display) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::console::printable;
+use crate::console::{SCHEMA_VERSION, printable};
 use crate::conversica::excerpt::quotes_a_person;
 use crate::conversica::outcome::OutcomeClass;
 use crate::rules::guard::StandingHold;
@@ -24,6 +24,7 @@ use crate::wording;
 
 #[derive(Debug, Clone, Serialize)]
 pub struct StatusReport {
+    pub schema_version: u32,
     pub version: &'static str,
     pub halt: Option<HaltShown>,
     pub hold: Option<HoldShown>,
@@ -207,6 +208,7 @@ impl StatusReport {
     pub async fn of(state: &StateDb, now: DateTime<Utc>) -> Result<Self, sqlx::Error> {
         let counts = lead::counts(state).await?;
         Ok(Self {
+            schema_version: SCHEMA_VERSION,
             version: env!("CARGO_PKG_VERSION"),
             halt: halt(state).await?,
             hold: hold(state, counts[&LeadStatus::Held]).await?,
@@ -229,6 +231,7 @@ impl StatusReport {
     /// Before the first run there is no state, and all counts are zero.
     pub fn before_the_first_run() -> Self {
         Self {
+            schema_version: SCHEMA_VERSION,
             version: env!("CARGO_PKG_VERSION"),
             halt: None,
             hold: None,

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::config::ConfigErrors;
+use crate::console::SCHEMA_VERSION;
 use crate::db::discreet;
 use crate::error::SetupError;
 
@@ -112,7 +113,7 @@ impl CheckReport {
 
     /// The document for scripts; a halt or hold is not ready. New versions may add keys, but remove none.
     pub fn document(&self) -> serde_json::Value {
-        serde_json::json!({ "ready": self.verdict() == CheckVerdict::Ready, "items": self.items })
+        serde_json::json!({ "schema_version": SCHEMA_VERSION, "ready": self.verdict() == CheckVerdict::Ready, "items": self.items })
     }
 
     /// The line at the end.

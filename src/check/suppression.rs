@@ -22,13 +22,15 @@ pub(super) async fn of_query(crm: &ConnectedCrm, settings: &ServiceSettings) -> 
     }
     let found = |detail: String| format!("suppression_query {detail}");
     Ok(vec![match (named, unreadable) {
-        (0, _) => CheckItem::warn("source", "suppression_query", found("names nobody".to_owned()))
+        (0, _) => CheckItem::warn("source", "suppression_query", found("returns no usable value".to_owned()))
             .cure("it should return one column of addresses, telephone numbers or domains"),
-        (named, 0) => CheckItem::ok("source", "suppression_query", found(format!("names {} entries", number(named)))),
+        (named, 0) => {
+            CheckItem::ok("source", "suppression_query", found(format!("returns usable values: {}", number(named))))
+        }
         (named, unreadable) => CheckItem::warn(
             "source",
             "suppression_query",
-            found(format!("names {} entries; {} values name nobody", number(named), number(unreadable))),
+            found(format!("returns usable values: {}, unusable: {}", number(named), number(unreadable))),
         )
         .cure("values are ann@example.com, +15558675309 or example.com"),
     }])

@@ -162,7 +162,7 @@ Examples:
   conversica-sync resend 4711                      one lead
   conversica-sync resend --conversation Spring     after the conversation was switched on
   conversica-sync resend --accepted-from 2026-11-01T08:00:00Z --accepted-to 2026-11-01T12:00:00Z
-  conversica-sync resend --unconfirmed             accepted a week ago, and nothing was heard
+  conversica-sync resend --unconfirmed             accepted a week ago, and no post about them
   conversica-sync resend --assumed                 a baseline assumed them known
 
 Conditions add up. Only leads that nothing waits for are sent again, with their newest content; people are asked about \
@@ -251,10 +251,10 @@ Examples:
   conversica-sync suppress import do-not-write.txt
   conversica-sync suppress import -    from standard input
 
-Blank lines and lines that begin with # are skipped. A line that names nobody is told by its number. The list is best imported \
+Blank lines and lines that begin with # are skipped. A line without a usable entry is named by its number. The list is best imported \
 before the first pass: it makes the state if there is none.
 
-Exit codes: 0 all lines are on the list, 2 usage or configuration, 3 some lines name nobody.";
+Exit codes: 0 all lines are on the list, 2 usage or configuration, 3 some lines have no usable entry.";
 
 pub const SUPPRESS_LIST: &str = "\
 Examples:

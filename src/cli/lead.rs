@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::context::{ExitCode, readable_state, settings};
 use crate::cli::plan::shown;
 use crate::clock;
-use crate::console::{self, printable, say};
+use crate::console::{self, SCHEMA_VERSION, printable, say};
 use crate::conversica::lead::LeadId;
 use crate::conversica::token::TokenVeil;
 use crate::error::SetupError;
@@ -142,6 +142,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
 fn print(mut document: Value, text: String, veil: &TokenVeil, json: bool) {
     if json {
         veil.value(&mut document);
+        document["schema_version"] = json!(SCHEMA_VERSION);
         say(format_args!("{document:#}"));
     } else {
         say(veil.text(text.trim_end()));

@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::cli::context::{ExitCode, readable_state, settings};
 use crate::cli::table;
-use crate::console::{printable, say};
+use crate::console::{SCHEMA_VERSION, printable, say};
 use crate::conversica::token::TokenVeil;
 use crate::rules::lead_status::LeadStatus;
 use crate::store::lead;
@@ -147,7 +147,7 @@ async fn print_json(state: &StateDb, wanted: &LeadsQuery<'_>) -> anyhow::Result<
 
 async fn write_json(out: &mut impl Write, state: &StateDb, wanted: &LeadsQuery<'_>) -> anyhow::Result<()> {
     let mut separator = "\n";
-    write!(out, "{{\"leads\":[")?;
+    write!(out, "{{\"schema_version\":{SCHEMA_VERSION},\"leads\":[")?;
     let listed = wanted.each(state, |lead| {
         write!(out, "{separator}")?;
         separator = ",\n";

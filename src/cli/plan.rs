@@ -14,6 +14,7 @@ use crate::cli::context::{ExitCode, readable_state, settings};
 use crate::cli::progress;
 use crate::clock;
 use crate::config::ServiceSettings;
+use crate::console::SCHEMA_VERSION;
 use crate::rules::plan_totals::PlanTotals;
 use crate::send::plan;
 use crate::send::planned_lead::{PlannedAction, PlannedLead};
@@ -95,7 +96,8 @@ impl PlanReader<'_> {
 /// document with its closing bracket is complete.
 async fn print_json(planner: &PlanReader<'_>, mut chosen: PlanSelection<'_>) -> anyhow::Result<PlanTotals> {
     let mut out = BufWriter::new(std::io::stdout());
-    let mut separator = "{\"leads\":[\n";
+    let begin = format!("{{\"schema_version\":{SCHEMA_VERSION},\"leads\":[\n");
+    let mut separator = begin.as_str();
     let totals = planner
         .plan(|lead| chosen.add(lead).iter().try_for_each(|lead| write_lead(&mut out, &mut separator, lead)))
         .await?;

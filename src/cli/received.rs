@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::context::{ExitCode, existing_state, person, readable_state, settings};
 use crate::cli::{help, table};
 use crate::clock;
-use crate::console::{printable, say};
+use crate::console::{SCHEMA_VERSION, printable, say};
 use crate::conversica::lead::LeadId;
 use crate::conversica::post::PostKind;
 use crate::conversica::{heard, vocabulary};
@@ -121,7 +121,7 @@ async fn list(args: ReceivedList, file: Option<&Path>) -> anyhow::Result<ExitCod
     };
     if args.json {
         let events: Vec<Value> = events.iter().map(|(event, suspects)| document(event, suspects)).collect();
-        say(format_args!("{:#}", json!({ "received": events })));
+        say(format_args!("{:#}", json!({ "schema_version": SCHEMA_VERSION, "received": events })));
     } else if events.is_empty() {
         say("Nothing of that has been received.");
     } else {

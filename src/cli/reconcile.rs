@@ -18,6 +18,7 @@ use crate::cli::output::OutputTarget;
 use crate::cli::{help, progress};
 use crate::clock;
 use crate::config::{ServiceSettings, duration};
+use crate::console::SCHEMA_VERSION;
 use crate::conversica::token::TokenVeil;
 use crate::reconcile::report::ReconcileReport;
 use crate::reconcile::{self, LeadDifference, ReconcileOptions};
@@ -146,7 +147,8 @@ impl<'a> LineWriter<'a> {
         Ok(match format {
             ReportFormat::Table | ReportFormat::Html => LineWriter::None,
             ReportFormat::Json => {
-                write!(out, "{{\"generated_at\":{},\"leads\":[", serde_json::to_string(&now)?)?;
+                let now = serde_json::to_string(&now)?;
+                write!(out, "{{\"schema_version\":{SCHEMA_VERSION},\"generated_at\":{now},\"leads\":[")?;
                 LineWriter::Json(out, "\n")
             }
             ReportFormat::Csv => {

@@ -31,7 +31,7 @@ pub struct Args {
     /// Only leads that Conversica accepted last before this time
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub accepted_to: Option<DateTime<Utc>>,
-    /// Only leads accepted more than a week ago of which nothing was heard
+    /// Only leads accepted more than a week ago about which Conversica has posted nothing
     #[arg(long)]
     pub unconfirmed: bool,
     /// Only leads that a baseline assumes known; they are contacted for the first time, as far as is known
@@ -101,7 +101,7 @@ fn selection(args: &Args, settings: &ServiceSettings, now: DateTime<Utc>) -> Res
     let silent_since = silent_since(None, settings, now).filter(|_| args.unconfirmed);
     if args.unconfirmed && silent_since.is_none() {
         return Err(SetupError::new(
-            "--unconfirmed asks for leads of which nothing was heard, and without [receive] nothing is ever heard",
+            "--unconfirmed selects leads about which Conversica has posted nothing, and without [receive] no post arrives",
             "select them by --conversation, or by --accepted-from and --accepted-to",
         ));
     }

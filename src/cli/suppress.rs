@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::cli::context::{ExitCode, existing_state, readable_state, settings, writable_state};
 use crate::cli::{help, table};
 use crate::clock;
-use crate::console::{printable, say};
+use crate::console::{SCHEMA_VERSION, printable, say};
 use crate::error::SetupError;
 use crate::rules::contact::{ContactKind, ContactPoint};
 use crate::rules::suppression_ground::SuppressionSource;
@@ -29,7 +29,7 @@ pub enum SuppressCommand {
     /// Put the people of a file on the list: one address, number or domain a line
     #[command(after_help = help::SUPPRESS_IMPORT)]
     Import(import::Args),
-    /// Count the entries, or say whether somebody is on the list
+    /// Count the entries, or say whether a person is on the list
     #[command(after_help = help::SUPPRESS_LIST)]
     List(ListArgs),
 }
@@ -124,7 +124,7 @@ async fn list(args: ListArgs, file: Option<&Path>) -> anyhow::Result<ExitCode> {
             .iter()
             .map(|(who, grounds)| json!({"who": who, "suppressed": !grounds.is_empty(), "suppressed_by": grounds}))
             .collect();
-        say(format_args!("{:#}", json!({"schema_version": 1, "entries": entries})));
+        say(format_args!("{:#}", json!({"schema_version": SCHEMA_VERSION, "entries": entries})));
         return Ok(ExitCode::Done);
     }
     for (who, grounds) in found {
@@ -151,11 +151,11 @@ fn say_counts(counts: &[EntryCount], json: bool) {
         };
         let sources: serde_json::Map<String, serde_json::Value> =
             SuppressionSource::ALL.into_iter().map(|source| (source.name().to_owned(), of(source))).collect();
-        say(format_args!("{:#}", json!({"schema_version": 1, "sources": sources})));
+        say(format_args!("{:#}", json!({"schema_version": SCHEMA_VERSION, "sources": sources})));
         return;
     }
     if counts.is_empty() {
-        say("Nobody is on the list.");
+        say("The list is empty.");
         return;
     }
     for source in SuppressionSource::ALL {

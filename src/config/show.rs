@@ -9,6 +9,7 @@ use crate::config::loaded::{EffectiveSetting, ValueTrace};
 use crate::config::merged::{MergedConfig, json as to_json, origin};
 use crate::config::secret::{HIDDEN, redact_url};
 use crate::config::validate::CompletedKey;
+use crate::console::SCHEMA_VERSION;
 
 /// Every key of the sections in force. Of `[lead]` only the keys that are set: most installations use few of them.
 pub(super) fn effective(
@@ -75,7 +76,7 @@ pub fn json(effective: &[EffectiveSetting]) -> Value {
         let layer = Some(&effective.layer).filter(|layer| !layer.is_empty());
         json!({ "key": effective.key, "value": effective.value, "layer": layer })
     };
-    json!({ "settings": effective.iter().map(entry).collect::<Vec<_>>() })
+    json!({ "schema_version": SCHEMA_VERSION, "settings": effective.iter().map(entry).collect::<Vec<_>>() })
 }
 
 /// The value in TOML; a hidden value has no quotes, so that it is not mistaken for the real one.

@@ -52,7 +52,7 @@ pub struct ContactPoint {
     pub text: String,
 }
 
-/// Why a text names nobody. It never quotes the text.
+/// Why a text is no usable entry. It never quotes the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContactFault {
     NotAnAddress,

@@ -21,7 +21,7 @@ pub struct ResendSelection {
     /// When Conversica accepted the lead last: from the first moment on, and before the second.
     pub accepted_from: Option<DateTime<Utc>>,
     pub accepted_to: Option<DateTime<Utc>>,
-    /// Accepted before this moment, and nothing was heard of the lead.
+    /// Accepted before this moment, and Conversica has posted nothing about the lead.
     pub silent_since: Option<DateTime<Utc>>,
     /// Leads that a baseline assumes known. Without it and without ids they are left out.
     pub assumed: bool,

@@ -38,6 +38,27 @@ fn is_a_status_document(status: &Value) {
 }
 
 #[test]
+fn every_document_carries_the_version_of_its_schema() {
+    let endpoint = StandIn::start(|_| Reaction::accept());
+    let scene = Scene::new(&endpoint.url(), 2);
+    for command in [
+        &["once", "--json"][..],
+        &["status", "--json"],
+        &["plan", "--json"],
+        &["leads", "--json"],
+        &["lead", "1", "--json"],
+        &["received", "--json"],
+        &["check", "--json"],
+        &["config", "show", "--json"],
+        &["reconcile", "--format", "json"],
+        &["suppress", "list", "--json"],
+    ] {
+        let document = scene.run(command).json();
+        assert_eq!(document["schema_version"], 1, "{command:?}: {document:#}");
+    }
+}
+
+#[test]
 fn config_show_tells_each_value_with_its_layer_and_no_secret() {
     let mut scene = Scene::new("http://127.0.0.1:9/json/", 0);
     scene.set_text("source", "url", &format!("postgres://reader:{PASSWORD}@db.example.com/crm"));

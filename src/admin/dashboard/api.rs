@@ -16,6 +16,7 @@ use super::list::ListRequest;
 use crate::admin::dashboard::board::DashboardContext;
 use crate::admin::dashboard::session::{DashboardVisitor, PeopleVisitor};
 use crate::admin::judgement;
+use crate::console::SCHEMA_VERSION;
 use crate::story::document;
 use crate::story::entry::StoryEntry;
 
@@ -57,7 +58,7 @@ pub async fn leads(
     // Leads are not counted by reason, which may take long.
     let total = wanted.reason.is_empty().then(|| wanted.leads(&report));
     let leads: Vec<StoryEntry<'_>> = listed.iter().map(StoryEntry::of).collect();
-    Json(json!({ "leads": leads, "total": total, "next": next })).into_response()
+    Json(json!({ "schema_version": SCHEMA_VERSION, "leads": leads, "total": total, "next": next })).into_response()
 }
 
 pub async fn lead(
@@ -106,6 +107,7 @@ fn told_as_document(told: &LeadDetails) -> Value {
         of["notes"] = json!(told.notes);
     }
     told.veil.value(&mut of);
+    of["schema_version"] = json!(SCHEMA_VERSION);
     of
 }
 

@@ -1,4 +1,4 @@
-//! `suppress import FILE`: one entry a line, in constant memory. Lines that name nobody are skipped and named by their number.
+//! `suppress import FILE`: one entry a line, in constant memory. Lines without a usable entry are skipped and named by their number.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
