@@ -197,13 +197,13 @@ Exit codes: 0 ended, 2 usage or configuration, or that is not paused.";
 pub const TEST: &str = "\
 Examples:
   conversica-sync test mapping.test.toml
-  CONVERSICA_SYNC__CONVERSICA__PASSWORD=none conversica-sync --config conversica-sync.toml test tests/*.toml    in CI
+  conversica-sync --config conversica-sync.toml test tests/new.toml tests/sold.toml
 
 A file has tests like these; columns that a row leaves out are NULL:
   [[test]]
   name = \"a sold lead\"
   row = { id = 4711, first_name = \"Ann\", status = 2 }
-  lead = { id = \"4711\", firstName = \"Ann\", leadStatus = \"Sold\", conversationId = \"Inbound Leads\" }
+  lead = { id = \"4711\", firstName = \"Ann\", leadStatus = \"Sold\" }
   [[test]]
   row = { id = 4712, mail = \"ann at example.com\" }
   invalid = [\"email\"]
@@ -216,7 +216,7 @@ Exit codes: 0 all pass, 1 a test fails, 2 usage or configuration.";
 pub const DASHBOARD: &str = "\
 Examples:
   conversica-sync dashboard
-  xdg-open \"$(conversica-sync dashboard)\"
+  conversica-sync dashboard --address 127.0.0.1:41271    with port 0, as the log of run says
 
 The link is valid for ten minutes and signs in once; the session lasts twelve hours at most. No token is needed: whoever may \
 write the state may decide anyway.

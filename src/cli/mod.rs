@@ -106,7 +106,7 @@ pub enum CliCommand {
     #[command(after_help = help::RETRY)]
     Retry(retry::Args),
     /// Send leads again that Conversica has accepted, or is assumed to know
-    #[command(after_help = help::RESEND)]
+    #[command(after_help = help::RESEND, override_usage = "conversica-sync resend [OPTIONS] [ID]...")]
     Resend(resend::Args),
     /// Lift a halt by hand
     #[command(after_help = help::RESUME)]

@@ -37,6 +37,11 @@ pub fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    if passed + failed == 0 {
+        return Err(
+            SetupError::new("the files hold no tests", "write [[test]] entries; `--help` has an example").into()
+        );
+    }
     say(format_args!("{} passed, {} failed.", number(passed), number(failed)));
     Ok(if failed == 0 { ExitCode::Done } else { ExitCode::Failed })
 }

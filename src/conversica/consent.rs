@@ -163,6 +163,13 @@ impl WithdrawnConsent {
         self.elsewhere[channel as usize] = true;
     }
 
+    /// The opt-outs are added to a content that lacks their keys: Conversica may have lost what it knew.
+    #[must_use]
+    pub fn with_keys_added(mut self) -> Self {
+        self.elsewhere = [self.email.is_some(), self.sms.is_some()];
+        self
+    }
+
     /// Both withdrawals together.
     #[must_use]
     pub fn with(mut self, other: &Self) -> Self {

@@ -148,12 +148,19 @@ impl ContactPoint {
 
     /// A telephone number, without its extension.
     pub fn number(text: &str) -> Option<Self> {
-        let text = before_extension(text.trim().trim_start_matches("tel:"));
-        let is_international = text.trim_start_matches(['(', ' ']).starts_with('+');
+        let text = plain_digits(before_extension(text.trim().trim_start_matches("tel:")));
+        let bare = text.trim_start_matches(['(', ' ']);
+        let is_international = bare.starts_with('+');
+        let has_prefix = is_international || bare.starts_with("00") || bare.starts_with("011");
         // +44 (0)20 is the same as +44 20.
-        let text = if is_international { text.replace("(0)", "") } else { text.to_owned() };
-        if text.chars().any(char::is_alphabetic) {
-            return None;
+        let text = if has_prefix { text.replace("(0)", "") } else { text };
+        let mut text = text.as_str();
+        if let Some(words) = text.find(char::is_alphabetic) {
+            // Words behind a whole number begin an extension, in whatever language.
+            if text[..words].bytes().filter(u8::is_ascii_digit).count() < SHORTEST_NUMBER {
+                return None;
+            }
+            text = &text[..words];
         }
         let digits: String = text.chars().filter(char::is_ascii_digit).collect();
         let with_country = if is_international {
@@ -169,7 +176,7 @@ impl ContactPoint {
         };
         let length = with_country.as_ref().unwrap_or(&digits).len();
         let text = with_country.map_or(digits, |digits| format!("+{digits}"));
-        (7..=15).contains(&length).then_some(Self { kind: ContactKind::Number, text })
+        (SHORTEST_NUMBER..=15).contains(&length).then_some(Self { kind: ContactKind::Number, text })
     }
 
     /// The numbers in a field that may hold several.
@@ -225,6 +232,19 @@ fn plain_domain(text: &str) -> String {
         Ok(url::Host::Domain(domain)) => domain,
         Ok(url::Host::Ipv4(_) | url::Host::Ipv6(_)) | Err(_) => text.to_lowercase(),
     }
+}
+
+/// Digits of a number that says who it is.
+const SHORTEST_NUMBER: usize = 7;
+
+/// With full-width digits, which Japanese keyboards write, as ordinary ones.
+fn plain_digits(text: &str) -> String {
+    let plain = |c: char| match c {
+        '\u{ff10}'..='\u{ff19}' => char::from_digit(u32::from(c) - 0xff10, 10).unwrap_or(c),
+        '\u{ff0b}' => '+',
+        other => other,
+    };
+    text.chars().map(plain).collect()
 }
 
 /// Area codes and exchanges begin with 2 to 9.

@@ -192,6 +192,11 @@ impl LeadMapping {
         self.fields.iter().filter_map(|f| Some((self.columns[of(f)?].as_str(), f.name.as_str()))).collect()
     }
 
+    /// The keys of the Lead objects that the mapping may make.
+    pub fn key_names(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|field| field.name.as_str())
+    }
+
     /// A fingerprint of the whole mapping: it changes with `[lead]` or the API version.
     pub fn fingerprint(&self) -> ContentFingerprint {
         ContentFingerprint::of(format!("{self:?}").as_bytes())

@@ -97,6 +97,17 @@ impl MappingTest {
         if !says && self.notes.is_empty() {
             lines.push("the test says nothing: give it lead, has, lacks, invalid or notes".to_owned());
         }
+        let blank = self.invalid.iter().flatten().chain(&self.notes).any(|part| part.trim().is_empty());
+        if blank {
+            lines.push("a part of a reason or a note is blank: every reason has that".to_owned());
+        }
+        let sent: Vec<&str> = mapping.key_names().collect();
+        lines.extend(self.lacks.iter().filter(|key| !sent.contains(&key.as_str())).map(|key| {
+            match nearest(key, sent.iter().copied()) {
+                Some(near) => format!("no key {key} is ever sent, so it is always lacking; did you mean {near}?"),
+                None => format!("no key {key} is ever sent, so it is always lacking"),
+            }
+        }));
         let is_both = self.invalid.is_some() && (self.lead.is_some() || !self.has.is_empty());
         if is_both {
             lines.push("the row is to make a lead and to be invalid: give one of lead or has, and invalid".to_owned());

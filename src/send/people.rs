@@ -9,7 +9,8 @@ use crate::conversica::lead::{LeadId, LeadKey};
 use crate::rules::lead_change::KnownLead;
 use crate::rules::mapping::MappedRow;
 use crate::rules::person_word::PersonWord;
-use crate::store::person_consent::{self, withdrawn_by_content};
+use crate::store::people_ledger;
+use crate::store::person_consent::withdrawn_by_content;
 use crate::store::state_db::StateDb;
 use crate::store::{consent, lead};
 
@@ -39,7 +40,7 @@ pub async fn record_people(
             words.push(PersonWord::of_row(&mapped.lead, &withdrawn, content));
         }
     }
-    person_consent::record(state, &words, now).await
+    people_ledger::record(state, &words, now).await
 }
 
 /// The opt-outs that a row says; `None` where it is in doubt whether it says any. An earlier opt-out then stands.

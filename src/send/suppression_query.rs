@@ -22,6 +22,13 @@ struct TakenAnswer {
     unreadable: u64,
 }
 
+impl TakenAnswer {
+    /// Values that name an address, number or domain.
+    fn usable(&self) -> u64 {
+        self.values.saturating_sub(self.unreadable)
+    }
+}
+
 impl ControlFact for TakenAnswer {
     const NAME: &'static str = "suppression_answer";
 }
@@ -85,9 +92,13 @@ pub(crate) async fn take_over_answer(context: PollContext<'_>) -> anyhow::Result
     if taken.as_ref() == Some(&answer) {
         return Ok(());
     }
-    let named_before = taken.as_ref().is_some_and(|taken| taken.values > taken.unreadable);
-    if answer.values == answer.unreadable && named_before {
-        warn!("suppression_query returns nobody any more: the people it returned before stay suppressed");
+    // A table that is being loaded again holds a part of its rows.
+    if taken.as_ref().is_some_and(|taken| answer.usable() * 2 < taken.usable()) {
+        warn!(
+            values = answer.usable(),
+            cure = "if that is right, blank suppression_query for one pass",
+            "suppression_query returns less than half of the people it returned before: those stay suppressed"
+        );
         return Ok(());
     }
     if answer.unreadable > 0 {
@@ -98,8 +109,13 @@ pub(crate) async fn take_over_answer(context: PollContext<'_>) -> anyhow::Result
     while let Some(values) = values.next().await.context(FAILED)? {
         suppression_entries::put_read(state, &written.read(&values), now).await?;
     }
+    if written.answer() != answer {
+        warn!(
+            "the answer of suppression_query has changed while it was read: nobody is released before the next full compare"
+        );
+        return Ok(());
+    }
     suppression_entries::remove_unread(state, now, now).await?;
-    // What was written counts, if the answer has changed between the two readings.
-    control::write(state, &written.answer(), now).await?;
+    control::write(state, &answer, now).await?;
     Ok(())
 }

@@ -89,7 +89,9 @@ fn settings(access: MysqlAccess, statement_timeout: Duration) -> String {
     let (locks, write) = (LOCK_TIMEOUT.as_secs(), WRITE_TIMEOUT.as_secs());
     let (millis, seconds) = (statement_timeout.as_millis(), statement_timeout.as_secs_f64());
     format!(
-        "set session transaction isolation level repeatable read; set session transaction {access}; {strict}\
+        // Whatever the server's defaults are: no row is cut off, and no snapshot outlives its transaction.
+        "set session autocommit = 1, sql_select_limit = 18446744073709551615; \
+         set session transaction isolation level repeatable read; set session transaction {access}; {strict}\
          set session innodb_lock_wait_timeout = {locks}, lock_wait_timeout = {locks}, net_write_timeout = {write} \
          /*!80000 , max_execution_time = {millis} */ /*M! , max_statement_time = {seconds:.3} */"
     )

@@ -18,9 +18,11 @@ pub(crate) struct OpenTransactions {
 const LIST_DELAY_MICROS: i64 = 1_000_000;
 
 /// The clock is read in the time zone of the server, in which InnoDB gives the starts of transactions, in whole seconds.
+/// At the end of summer time an hour repeats: a start that an hour more would explain as well is taken for the earlier one.
 const TRANSACTIONS: &str = "select cast(unix_timestamp(now(6)) * 1000000 as signed), \
-     (select max(timestampdiff(second, trx_started, convert_tz(utc_timestamp(), '+00:00', 'SYSTEM'))) \
-     from information_schema.innodb_trx where trx_mysql_thread_id <> connection_id() and trx_is_read_only = 0), \
+     (select max(ago + if(convert_tz(utc_timestamp() - interval (ago + 3600) second, '+00:00', 'SYSTEM') = started, 3600, 0)) \
+     from (select trx_started as started, timestampdiff(second, trx_started, convert_tz(utc_timestamp(), '+00:00', 'SYSTEM')) as ago \
+     from information_schema.innodb_trx where trx_mysql_thread_id <> connection_id() and trx_is_read_only = 0) as open_trx), \
      @@global.read_only";
 
 /// At the end of summer time an hour repeats: a start that seems to lie ahead was in the hour before.

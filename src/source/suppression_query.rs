@@ -32,10 +32,9 @@ impl SuppressionValues {
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let db = db.clone();
         let reader = tokio::spawn(async move {
-            if let Err(error) = send_values(&db, text, &sender).await {
-                // The receiver may be gone: then the error is irrelevant.
-                let _ = sender.send(Err(discreet::of_source(error))).await;
-            }
+            let end = send_values(&db, text, &sender).await.map(|()| Vec::new());
+            // The receiver may be gone: then nobody asks for the end.
+            let _ = sender.send(end.map_err(discreet::of_source)).await;
         });
         Self { batches, _reader: AbortOnDropHandle::new(reader) }
     }
@@ -45,7 +44,12 @@ impl SuppressionValues {
     /// # Errors
     /// The database's, in words without data.
     pub async fn next(&mut self) -> Result<Option<Vec<String>>, sqlx::Error> {
-        self.batches.recv().await.transpose()
+        match self.batches.recv().await {
+            Some(Ok(values)) if values.is_empty() => Ok(None),
+            Some(values) => values.map(Some),
+            // The reader ends with an empty batch, unless it has died.
+            None => Err(sqlx::Error::WorkerCrashed),
+        }
     }
 }
 

@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
+
 use crate::conversica::lead::LeadId;
 use crate::rules::lead_record::LeadRecord;
-use crate::store::lead_record;
+use crate::store::lead_record::{self, LeadVersion};
 use crate::store::statement::StateTransaction;
 
 /// The records of leads as their claims left them: one for each request in flight.
@@ -16,6 +18,14 @@ pub struct ClaimedRecords(HashMap<LeadId, VersionedRecord>);
 struct VersionedRecord {
     record: LeadRecord,
     version: i64,
+}
+
+impl VersionedRecord {
+    /// Whether this is the record of that version. The state keeps microseconds.
+    fn is_of(&self, version: LeadVersion) -> bool {
+        let micros = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp_micros());
+        self.version == version.number && micros(self.record.claimed_at) == micros(version.claimed_at)
+    }
 }
 
 impl ClaimedRecords {
@@ -42,7 +52,7 @@ impl ClaimedRecords {
         let mut changed = Vec::new();
         for (lead, version) in lead_record::lock_versions(transaction, leads).await? {
             match self.0.get(&lead) {
-                Some(kept) if kept.version == version => records.push(kept.record.clone()),
+                Some(kept) if kept.is_of(version) => records.push(kept.record.clone()),
                 _ => changed.push(lead),
             }
         }

@@ -164,11 +164,8 @@ pub(crate) async fn keep(
 ) -> Result<u64, sqlx::Error> {
     let mut records = lead_record::lock(transaction, leads).await?;
     let standing = withdrawn_of(transaction, leads).await?;
-    let word = |record: &LeadRecord| {
-        let content = record.desired.as_deref().or_else(|| record.accepted_content());
-        PersonWord::heard(&record.lead, standing.get(&record.lead), content)
-    };
-    let words: Vec<PersonWord> = records.iter().map(word).collect();
+    let heard = |record| person_consent::heard_of(record, standing.get(&record.lead));
+    let words: Vec<PersonWord> = records.iter().flat_map(heard).collect();
     person_consent::record_words(transaction, &words, now).await?;
     records.retain(|record| record.gone_at.is_none());
     let changes = changes(&records, &standing);

@@ -23,7 +23,7 @@ use crate::store::record::{self, PERSONAL, RecordLookup};
 use crate::store::state_db::StateDb;
 use crate::store::statement::{StateStatement, StateTransaction};
 use crate::store::tombstone::{self, TombstoneKey};
-use crate::store::{consent, gone, micros, payload, person_consent, possible_opt_out};
+use crate::store::{consent, gone, micros, payload, person_consent, possible_opt_out, suppression_entries};
 
 /// Whether Conversica may still write to a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -283,7 +283,9 @@ async fn delete_rows(transaction: &mut StateTransaction, lead: &LeadId, posts: &
     for (table, by, _) in PERSONAL {
         match by {
             RecordLookup::Lead => {
-                let delete = StateStatement::new(format!("delete from {table} where id = $1 and client_id = $2"));
+                let named = suppression_entries::of_leads_only(table);
+                let delete =
+                    StateStatement::new(format!("delete from {table} where id = $1 and client_id = $2{named}"));
                 removed += transaction.execute(delete.bind(&lead.id).bind(&lead.client_id)).await?;
             }
             RecordLookup::Event => {

@@ -161,18 +161,32 @@ pub(crate) async fn lock(transaction: &mut StateTransaction, leads: &[LeadId]) -
     lock_chosen(transaction, of_leads(leads)).await
 }
 
+/// The version of a lead's row. A row that was deleted and inserted again counts from zero, so its claim is part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LeadVersion {
+    pub number: i64,
+    pub claimed_at: Option<DateTime<Utc>>,
+}
+
 /// As [`lock`], for the newest version of each lead only.
 pub(crate) async fn lock_versions(
     transaction: &mut StateTransaction,
     leads: &[LeadId],
-) -> Result<Vec<(LeadId, i64)>, sqlx::Error> {
-    let mut statement = StateStatement::new("select id, client_id, version from lead where (id, client_id) in (");
+) -> Result<Vec<(LeadId, LeadVersion)>, sqlx::Error> {
+    if leads.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut statement =
+        StateStatement::new("select id, client_id, version, claimed_at from lead where (id, client_id) in (");
     statement.push_values(leads, |row, lead| {
         row.push_bind(&lead.id).push_bind(&lead.client_id);
     });
     statement.push(") order by id, client_id").push(transaction.for_update());
-    let rows: Vec<(String, String, i64)> = transaction.fetch_all(statement).await?;
-    Ok(rows.into_iter().map(|(id, client_id, version)| (LeadId { id, client_id }, version)).collect())
+    let rows: Vec<(String, String, i64, Option<i64>)> = transaction.fetch_all(statement).await?;
+    let version = |(id, client_id, number, claimed_at)| {
+        (LeadId { id, client_id }, LeadVersion { number, claimed_at: at(claimed_at) })
+    };
+    Ok(rows.into_iter().map(version).collect())
 }
 
 /// The beginning of a statement for [`lock_chosen`]; a condition on leads follows.

@@ -7,16 +7,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::conversica::consent::WithdrawnConsent;
 use crate::conversica::lead::{LeadId, LeadKey};
 use crate::rules::contact::ContactKind;
-use crate::rules::lead_record::says;
+use crate::rules::lead_record::{LeadRecord, says};
 use crate::rules::person_word::PersonWord;
 use crate::rules::suppression_ground::SuppressionSource;
 use crate::store::contact_key::{self, ContactKey};
 use crate::store::control::ControlFact;
+use crate::store::micros;
 use crate::store::state_db::StateDb;
 use crate::store::statement::{StateReader, StateStatement, StateTransaction};
-use crate::store::{micros, tombstone};
 
 /// The ledger of people has changed: the leads have to be looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +71,18 @@ async fn compare_words<'w>(
     Ok(changes)
 }
 
+/// What was heard of a lead, once for each of its contents: the person may be known to Conversica by another address than the
+/// row has by now.
+pub(crate) fn heard_of(record: &LeadRecord, standing: Option<&WithdrawnConsent>) -> Vec<PersonWord> {
+    let all = [record.desired.as_deref(), record.accepted_content(), record.content_in_flight()];
+    let contents: BTreeSet<&str> = all.into_iter().flatten().collect();
+    if contents.is_empty() {
+        // A word without a content still ends what is over.
+        return vec![PersonWord::heard(&record.lead, standing, None)];
+    }
+    contents.into_iter().map(|content| PersonWord::heard(&record.lead, standing, Some(content))).collect()
+}
+
 /// In a transaction: makes the entries of these leads (at most 2,000) agree with their words.
 pub(crate) async fn record_words(
     transaction: &mut StateTransaction,
@@ -116,21 +129,12 @@ fn is_any_withdrawn(words: &[PersonWord]) -> bool {
     words.iter().any(|word| !word.withdrawn.is_empty())
 }
 
-/// As `record_words`, in a transaction of its own, for a poll: most batches have nothing to write. Erased people are left out.
-pub async fn record(db: &StateDb, words: &[PersonWord], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    let has_news = match contact_key::find_key(&mut &*db).await? {
+/// Whether these words would change any entry: most batches of a poll have nothing to write.
+pub(crate) async fn has_news(db: &StateDb, words: &[PersonWord]) -> Result<bool, sqlx::Error> {
+    Ok(match contact_key::find_key(&mut &*db).await? {
         Some(key) => !compare_words(&mut &*db, &key, words).await?.is_empty(),
         None => is_any_withdrawn(words),
-    };
-    if !has_news {
-        return Ok(());
-    }
-    let mut transaction = db.begin().await?;
-    let leads = words.iter().map(|word| word.lead.clone());
-    let erased = tombstone::erased_among(&mut transaction, leads).await?;
-    let words: Vec<PersonWord> = words.iter().filter(|word| !erased.has(&word.lead)).cloned().collect();
-    record_words(&mut transaction, &words, now).await?;
-    transaction.commit().await
+    })
 }
 
 /// The entries of these leads that count: hash and source, with the kind.

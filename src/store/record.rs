@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 use crate::conversica::lead::LeadId;
 use crate::conversica::{heard, lenient};
 use crate::store::heard::reading::{self, EventFilter, HeardEvent};
-use crate::store::instant;
 use crate::store::state_db::StateDb;
 use crate::store::statement::{StateReader, StateStatement};
 use crate::store::told::OnItsWay;
+use crate::store::{instant, suppression_entries};
 
 /// The tables with data of people, each with its look-up (by `id` and `client_id`, or by the event) and a description.
 pub const PERSONAL: [(&str, RecordLookup, &str); 11] = [
@@ -85,7 +85,8 @@ pub async fn holdings(
             // These rows are deleted with their events.
             (RecordLookup::Event, _) => 0,
             (RecordLookup::Lead, _) => {
-                let sql = format!("select count(*) from {table} where id = $1 and client_id = $2");
+                let named = suppression_entries::of_leads_only(table);
+                let sql = format!("select count(*) from {table} where id = $1 and client_id = $2{named}");
                 db.fetch_one::<(i64,)>(StateStatement::new(sql).bind(&lead.id).bind(&lead.client_id)).await?.0
             }
         };

@@ -10,6 +10,11 @@ use crate::store::statement::StateStatement;
 use crate::store::suppression::{ENTRIES_AT_ONCE, note_change};
 use crate::store::{contact_key, micros};
 
+/// A condition for rows of a personal table that are about a lead. The list's entries have a blank id, and so may a lead.
+pub(crate) fn of_leads_only(table: &str) -> &'static str {
+    if table == "suppression" { " and id <> ''" } else { "" }
+}
+
 /// Writes entries that the query has returned at `read_at`.
 pub async fn put_read(db: &StateDb, points: &[ContactPoint], read_at: DateTime<Utc>) -> Result<(), sqlx::Error> {
     for some in points.chunks(ENTRIES_AT_ONCE) {

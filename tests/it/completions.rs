@@ -30,7 +30,7 @@ fn bash_completes_commands_options_and_values() {
     assert_eq!(offered(&["che"]), ["check"]);
     let mut sorted = offered(&["re"]);
     sorted.sort_unstable();
-    assert_eq!(sorted, ["received", "reconcile", "restored", "resume", "retry"]);
+    assert_eq!(sorted, ["received", "reconcile", "resend", "restored", "resume", "retry"]);
     assert_eq!(offered(&["check", "--send"]), ["--send-test-lead"]);
     assert_eq!(offered(&["triggers", "ins"]), ["install"]);
     assert_eq!(offered(&["leads", "--status", "rej"]), ["rejected"]);

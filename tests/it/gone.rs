@@ -251,9 +251,9 @@ mod program {
         );
         let ids: Vec<&str> =
             plan["leads"].as_array().unwrap().iter().map(|lead| lead["id"].as_str().unwrap()).collect();
-        assert_eq!(ids, ["11", "12", "3", "4"], "in order: {plan:#}");
-        assert_eq!(plan["leads"][2]["action"], "stop");
-        assert_eq!(plan["leads"][2]["changes"], json!({"stopMessaging": [null, true]}));
+        assert_eq!(ids, ["3", "4", "11", "12"], "in order: {plan:#}");
+        assert_eq!(plan["leads"][0]["action"], "stop");
+        assert_eq!(plan["leads"][0]["changes"], json!({"stopMessaging": [null, true]}));
         for _ in 0..3 {
             scene.run(&["once"]).expect_code(0);
         }

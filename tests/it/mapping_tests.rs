@@ -26,7 +26,6 @@ fn rows_that_make_what_the_file_says_pass() {
         name = "a part of the keys"
         row = { id = 1, first_name = " Ann ", last_name = "Lee", email = "ann@example.com", owner_name = "Rae", opt_out = 1 }
         has = { id = "1", firstName = "Ann", optOut = true }
-        lacks = ["cellPhone"]
         [[test]]
         name = "no way to write to"
         row = { id = "x2", last_name = "Lee", email = "nowhere", owner_name = "Rae" }
@@ -84,6 +83,15 @@ fn a_file_that_holds_no_tests_is_named_with_its_place() {
     }
     let said = scene.run(&["test", "/nowhere/x.toml"]).expect_code(2);
     assert!(said.stderr.contains("/nowhere/x.toml cannot be read"), "{said}");
+    let empty = write(&scene, "test = []");
+    let said = scene.run(&["test", &empty]).expect_code(2);
+    assert!(said.stderr.contains("hold no tests"), "{said}");
+    let row = "[[test]]\nrow = { id = 1, first_name = \"Ann\" }\n";
+    for (part, wanted) in [("lacks = [\"optout\"]", "did you mean optOut?"), ("invalid = [\"\"]", "is blank")] {
+        let file = write(&scene, &format!("{row}{part}"));
+        let said = scene.run(&["test", &file]).expect_code(1);
+        assert!(said.stdout.contains(wanted), "{part}: {said}");
+    }
     let nothing = write(&scene, "[[test]]\nrow = { id = 1 }");
     let said = scene.run(&["test", &nothing]).expect_code(1);
     assert!(said.stdout.contains("the test says nothing"), "{said}");

@@ -15,6 +15,8 @@ blocking_on_both_engines!(
     assumed_leads_are_sent_only_where_they_are_asked_for_and_count_as_new_people,
     what_was_heard_of_is_not_unconfirmed,
     a_selection_that_fits_nothing_changes_nothing,
+    who_opted_out_of_one_channel_waits_for_the_approval_like_the_rest,
+    who_opted_out_by_a_post_is_sent_again_with_the_opt_out,
 );
 
 const SOON: Duration = Duration::from_secs(30);
@@ -141,4 +143,45 @@ fn a_selection_that_fits_nothing_changes_nothing(engine: Engine) {
     assert!(partly.stderr.contains("999") && partly.stderr.contains("the others are back in the queue"), "{partly}");
     scene.run(&["once"]).expect_code(0);
     assert_eq!(sent_since(&endpoint, 2), ["1"]);
+}
+
+fn who_opted_out_of_one_channel_waits_for_the_approval_like_the_rest(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(engine, &endpoint.url(), 3);
+    scene.set_text("lead", "smsOptOut", "opt_out");
+    scene.crm("update leads set opt_out = 1");
+    scene.run(&["once"]).expect_code(0);
+    scene.set("safety", "approve_above", "2");
+    scene.run(&["resend", "--accepted-from", "2020-01-01", "--yes"]).expect_code(4);
+    scene.run(&["once"]).expect_code(4);
+    assert_eq!(endpoint.requests().len(), 3);
+    // What the row withdraws later goes at once.
+    scene.set("safety", "approve_above", "0");
+    scene.run(&["approve", "--reason", "resend", "--yes"]).expect_code(0);
+    scene.run(&["pause"]).expect_code(0);
+    scene.run(&["once"]).expect_code(4);
+    assert_eq!(endpoint.requests().len(), 3, "a pause holds for them too");
+    scene.run(&["unpause"]).expect_code(0);
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(endpoint.requests().len(), 6);
+}
+
+fn who_opted_out_by_a_post_is_sent_again_with_the_opt_out(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(engine, &endpoint.url(), 2);
+    scene.crm("alter table leads add column said text");
+    scene.set_text("lead", "optOut", "said");
+    with_receiver(&mut scene);
+    let receiver = Receiver::start(&scene);
+    scene.wait_for_status("the first pass", SOON, |status| status["leads"]["in_sync"] == 2);
+    assert_eq!(receiver.post("/conversica/lead", r#"{"id":"2","doNotEmail":true}"#).status, 200);
+    scene.wait_for_status("the post", SOON, |status| status["received"]["lead_updates"] == 1);
+    receiver.end();
+    scene.run(&["once"]).expect_code(0);
+    let before = endpoint.bodies_of("2").len();
+    assert!(endpoint.bodies_of("2").iter().all(|body| body.get("optOut").is_none()), "the row has no value");
+    scene.run(&["resend", "2", "--yes"]).expect_code(0);
+    scene.run(&["once"]).expect_code(0);
+    let bodies = endpoint.bodies_of("2");
+    assert_eq!((bodies.len(), &bodies[before]["optOut"]), (before + 1, &json!(true)), "{bodies:?}");
 }

@@ -9,9 +9,18 @@ pub fn report_without_people(report: &StatusReport) -> StatusReport {
     if let Some(halt) = &mut report.halt {
         halt.detail = None;
     }
+    // A database's message may quote a condition of the settings.
+    if let Some(poll) = &mut report.last_poll {
+        poll.error = poll.error.take().map(|_| "sign in to see why".to_owned());
+        poll.cure = None;
+    }
     if let Some(pause) = &mut report.pause {
         pause.reason = None;
-        pause.scopes.iter_mut().for_each(|scope| scope.reason = None);
+        "an operator".clone_into(&mut pause.who);
+        for scope in &mut pause.scopes {
+            scope.reason = None;
+            "an operator".clone_into(&mut scope.who);
+        }
     }
     report
 }

@@ -8,7 +8,7 @@ use askama::Template;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::header::{RETRY_AFTER, SET_COOKIE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use secrecy::ExposeSecret;
 use tracing::{info, warn};
@@ -78,11 +78,12 @@ pub async fn sign_in(
 pub async fn by_link(
     State(board): State<Arc<DashboardContext>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
+    (method, headers): (Method, HeaderMap),
     RawQuery(query): RawQuery,
 ) -> Response {
     let asked = QueryParameters::read(query.unwrap_or_default().as_bytes());
-    if board.redeem(asked.get("code")).await {
+    // A preview of the link must not use it up.
+    if method == Method::GET && board.redeem(asked.get("code")).await {
         info!(address = %peer.ip().to_canonical(), "a user signed in to the dashboard with a link");
         return enter(&board, &headers, "/", Instant::now());
     }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::conversica::outcome::OutcomeClass;
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_life::row::with_contents_kept;
-use crate::rules::lead_record::{LeadRecord, withdrawn_keys};
+use crate::rules::lead_record::LeadRecord;
 use crate::rules::lead_status::LeadStatus;
 
 /// Whether a decision can concern the lead: its newest content waits for approval. An older content may be in flight, or the row
@@ -106,16 +106,14 @@ pub(super) fn resend_asked(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord
     LeadRecord { status: LeadStatus::Pending, due_at: Some(now), ..record }
 }
 
-/// Only a lead that nothing waits for. From now on it is uncertain whether Conversica has the content, withdrawals of consent in it
-/// included: these are sent without approval.
+/// Only a lead that nothing waits for. From now on it is uncertain whether Conversica has the content. A withdrawal in it has been
+/// accepted before, so it waits like the rest; one that the row makes later goes at once.
 pub(super) fn resend_decided(record: LeadRecord, is_held: bool, now: DateTime<Utc>) -> LeadRecord {
     if record.status != LeadStatus::InSync || record.gone_at.is_some() || record.desired.is_none() {
         return record;
     }
-    let urgent = record.desired.as_deref().is_some_and(|desired| withdrawn_keys(desired).next().is_some());
-    let is_held = is_held && !urgent;
     LeadRecord {
-        urgent,
+        urgent: false,
         status: if is_held { LeadStatus::Held } else { LeadStatus::Pending },
         hold_reason: is_held.then_some(HoldReason::Resend),
         held_at: is_held.then_some(now),

@@ -56,8 +56,12 @@ pub(super) fn changed(
 }
 
 /// The person has opted out elsewhere. A lead that was never contacted is not introduced. One that Conversica may know is sent with
-/// the opt-out. A lead whose row is missing is suppressed when its row is back.
+/// the opt-out. A lead whose row is missing is suppressed when its row is back; if it was never contacted, nobody has to be told.
 pub(super) fn suppressed(record: LeadRecord, withdrawn: &WithdrawnConsent, now: DateTime<Utc>) -> LeadRecord {
+    let is_due = matches!(record.status, LeadStatus::Pending | LeadStatus::Retrying);
+    if record.gone_at.is_some() && is_due && !record.may_be_contacted() {
+        return LeadRecord { status: LeadStatus::Gone, urgent: false, ..record };
+    }
     let Some(desired) = record.desired.as_ref().filter(|_| record.gone_at.is_none()) else { return record };
     let kept = withdrawn.keep(desired);
     let is_known = record.may_be_contacted();

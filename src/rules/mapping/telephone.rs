@@ -6,7 +6,7 @@
 pub(crate) enum TelephoneText<'t> {
     /// A number as it is, also with an extension.
     Number,
-    /// One number among other words.
+    /// One number beside words that only say whose or which number it is.
     Within(&'t str),
     /// Something else, or several numbers.
     Other,
@@ -18,6 +18,37 @@ const DIGITS: std::ops::RangeInclusive<usize> = 5..=15;
 const DIGITS_AMONG_WORDS: usize = 7;
 /// Words between a number and its extension, in lower case and without a full stop.
 const EXTENSIONS: [&str; 9] = ["x", "ext", "extn", "extension", "#", "poste", "int", "dw", "durchwahl"];
+
+/// Such words, in lower case. Others may say that the number must not be used: "do not call", "wrong number", "fax".
+const LABELS: [&str; 27] = [
+    "tel",
+    "telephone",
+    "telefon",
+    "phone",
+    "ph",
+    "p",
+    "t",
+    "mobile",
+    "mobil",
+    "mob",
+    "m",
+    "cell",
+    "cellular",
+    "c",
+    "handy",
+    "home",
+    "h",
+    "private",
+    "privat",
+    "work",
+    "w",
+    "office",
+    "o",
+    "business",
+    "direct",
+    "main",
+    "landline",
+];
 
 /// Reads a text that begins and ends with neither white space nor control characters.
 pub(crate) fn read_telephone(text: &str) -> TelephoneText<'_> {
@@ -42,9 +73,17 @@ pub(crate) fn read_telephone(text: &str) -> TelephoneText<'_> {
         TelephoneText::Other
     } else if before.is_empty() && is_extension(after) {
         TelephoneText::Number
-    } else {
+    } else if is_label(before) && (is_label(after) || is_extension(after)) {
         TelephoneText::Within(number)
+    } else {
+        TelephoneText::Other
     }
+}
+
+fn is_label(text: &str) -> bool {
+    let words = text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
+    !text.contains(|c: char| c.is_numeric() || "_#=&|?".contains(c))
+        && words.into_iter().all(|word| LABELS.contains(&word.to_lowercase().as_str()))
 }
 
 /// Whether the text after a number goes on without a gap, other than by the `x` of an extension.
@@ -63,9 +102,15 @@ fn count_digits(text: &str) -> usize {
 
 /// Whether a text of digits and punctuation is one number. A digit repeated throughout fills a field that must not stay empty.
 fn is_number(text: &str) -> bool {
-    let mut digits = text.chars().filter(|c| c.is_numeric());
-    let first = digits.next();
-    DIGITS.contains(&count_digits(text)) && digits.any(|digit| Some(digit) != first)
+    let dialled: Vec<char> = text.chars().filter(|c| c.is_numeric()).collect();
+    // The prefix of international calls, and the zero that falls away in them, are not part of the number.
+    let prefix = match dialled.as_slice() {
+        ['0', '1', '1', ..] => 3,
+        ['0', '0', ..] => 2,
+        _ => 0,
+    };
+    let digits = dialled.len().saturating_sub(prefix + usize::from(text.contains("(0)")));
+    DIGITS.contains(&digits) && dialled.iter().any(|digit| Some(digit) != dialled.first())
 }
 
 /// Whether this, behind a number, is an extension: ` ext. 12`, `x12`.
@@ -96,6 +141,7 @@ mod tests {
             "360-555-0123x45",
             "360-555-0123, ext. 45",
             "360-555-0123 #45",
+            "0049 (0)1512 3456789",
             "360\u{a0}555\u{2011}0123",
             "\u{ff13}\u{ff16}\u{ff10}5550123",
         ] {
@@ -108,8 +154,8 @@ mod tests {
         for (text, number) in [
             ("tel: 360-555-0123", "360-555-0123"),
             ("360-555-0123 (mobile)", "360-555-0123"),
-            ("Mobile +1 (360) 555 0123, ask for Bob", "+1 (360) 555 0123"),
-            ("360-555-0123 after 5 pm", "360-555-0123"),
+            ("Mobile: +1 (360) 555 0123", "+1 (360) 555 0123"),
+            ("cell 360-555-0123 ext. 4", "360-555-0123"),
             ("(360) 555-0123 home", "(360) 555-0123"),
         ] {
             assert_eq!(read_telephone(text), TelephoneText::Within(number), "{text}");
@@ -137,9 +183,23 @@ mod tests {
             "1,234,567.00 USD",
             "call after 5",
             "1-800-FLOWERS",
+            "1-800-555-CARS",
+            "DO NOT CALL 360-555-0123",
+            "360-555-0123 (wrong number)",
+            "360-555-0123 belongs to ex-wife",
+            "fax: 360-555-0123",
+            "(360) 555-01__",
+            "asked on 01/15/2024",
+            "customer 12345678",
+            "Mobile +1 (360) 555 0123, ask for Bob",
+            "360-555-0123 after 5 pm",
         ] {
             assert_eq!(read_telephone(text), TelephoneText::Other, "{text}");
         }
+    }
+
+    fn before_letters(text: &str) -> &str {
+        &text[..text.find(char::is_alphabetic).unwrap_or(text.len())]
     }
 
     proptest! {
@@ -149,6 +209,19 @@ mod tests {
             if let TelephoneText::Within(number) = read_telephone(text) {
                 prop_assert!(text.contains(number));
                 prop_assert_eq!(read_telephone(number), TelephoneText::Number);
+            }
+        }
+
+        #[test]
+        fn the_person_behind_a_number_that_is_sent_is_known(text in "[0-9 +()./-]{0,6}[0-9]{5,9}( ?(x|ext\\.|durchwahl|poste|dw|int) ?[0-9]{1,3})?") {
+            let text = text.trim();
+            let sent = match read_telephone(text) {
+                TelephoneText::Number => text,
+                TelephoneText::Within(number) => number,
+                TelephoneText::Other => return Ok(()),
+            };
+            if count_digits(before_letters(sent)) >= 9 {
+                prop_assert!(crate::rules::contact::ContactPoint::number(sent).is_some(), "{}", sent);
             }
         }
 
