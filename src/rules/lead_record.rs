@@ -143,6 +143,12 @@ impl LeadRecord {
         self.status == LeadStatus::InFlight
     }
 
+    /// A person has the lead sent again, because Conversica may have lost what it knew: accepted or assumed once, and certain no
+    /// more, without a request that ended unknown.
+    pub fn may_have_been_lost(&self) -> bool {
+        self.delivered_hash.is_none() && (self.last_outcome_is(OutcomeClass::Accepted) || self.assumed_at.is_some())
+    }
+
     /// Conversica holds the desired content.
     pub fn is_delivered(&self) -> bool {
         self.delivered_hash == Some(self.desired_hash)

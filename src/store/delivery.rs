@@ -238,8 +238,8 @@ async fn claim(
     let rejections = withdrawal_apart::rejections(transaction, &urgent).await?;
     let suppressed = suppression::find_withdrawn(transaction, people, &due).await?;
     let claimed = |record: &LeadRecord| {
-        let is_certain = record.certain_content().is_some();
-        let own = withdrawn.get(&record.lead).map(|own| if is_certain { *own } else { own.with_keys_added() });
+        let is_resent = record.may_have_been_lost();
+        let own = withdrawn.get(&record.lead).map(|own| if is_resent { own.with_keys_added() } else { *own });
         let elsewhere = suppressed.get(&record.lead).copied();
         if let Some(elsewhere) = elsewhere.filter(|_| !record.may_be_contacted()) {
             return Some(LeadEvent::Suppressed(elsewhere));
