@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::header::{COOKIE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONNECTION, COOKIE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -85,14 +85,16 @@ const FOREIGN: &str = "Without a token the dashboard shows counts to this machin
 const FOREIGN_CURE: &str =
     "Set `token_file` under [admin] and sign in, or sign in with the link that `conversica-sync dashboard` prints.";
 
-/// The answer to a token that does not let in.
+/// The answer to a token that does not let in. It ends the connection, so that each guess costs one.
 fn wrong_token(verdict: TokenVerdict) -> Response {
     let TokenVerdict::NotJudged(wait) = verdict else {
         let error = json!({ "error": "that is not the admin token", "cure": "look at [admin] token" });
-        return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], Json(error)).into_response();
+        let headers = [(WWW_AUTHENTICATE, "Bearer"), (CONNECTION, "close")];
+        return (StatusCode::UNAUTHORIZED, headers, Json(error)).into_response();
     };
     let error = json!({ "error": "too many wrong tokens", "cure": "come back later with the right one" });
-    (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, seconds(wait))], Json(error)).into_response()
+    let headers = [(RETRY_AFTER, seconds(wait)), (CONNECTION, "close".to_owned())];
+    (StatusCode::TOO_MANY_REQUESTS, headers, Json(error)).into_response()
 }
 
 /// For a `Retry-After` header.
