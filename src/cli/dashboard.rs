@@ -1,6 +1,6 @@
 //! `dashboard`: prints a link that signs in to the dashboard of the running daemon, once.
 //!
-//! Who may write the state may decide for the service anyway, so no token is asked for.
+//! A user who can write the state can decide for the service anyway, so no token is asked for.
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;

@@ -218,8 +218,8 @@ Examples:
   conversica-sync dashboard
   conversica-sync dashboard --address 127.0.0.1:41271    with port 0, as the log of run says
 
-The link is valid for ten minutes and signs in once; the session lasts twelve hours at most. No token is needed: whoever may \
-write the state may decide anyway.
+The link is valid for ten minutes and signs in once; the session lasts twelve hours at most. No token is needed: a user \
+who can write the state can decide anyway.
 
 Exit codes: 0 printed, 2 usage or configuration, or there is no state yet.";
 

@@ -97,7 +97,7 @@ pub(crate) async fn take_over_answer(context: PollContext<'_>) -> anyhow::Result
         warn!(
             values = answer.usable(),
             cure = "if that is right, blank suppression_query for one pass",
-            "suppression_query returns less than half of the people it returned before: those stay suppressed"
+            "suppression_query returns less than half of the entries it returned before: all of them stay"
         );
         return Ok(());
     }
@@ -111,7 +111,7 @@ pub(crate) async fn take_over_answer(context: PollContext<'_>) -> anyhow::Result
     }
     if written.answer() != answer {
         warn!(
-            "the answer of suppression_query has changed while it was read: nobody is released before the next full compare"
+            "the answer of suppression_query has changed while it was read: no entry is removed before the next full compare"
         );
         return Ok(());
     }

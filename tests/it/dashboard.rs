@@ -194,6 +194,7 @@ fn a_link_from_the_command_line_signs_in_once() {
         let page = browsing.get(wrong);
         assert!(page.status == 401 && page.header("set-cookie").is_empty(), "{wrong}: {}", page.status);
     }
+    assert_eq!(browsing.head(&link), 401, "a preview does not use it up");
     let entered = browsing.get(&link);
     assert_eq!((entered.status, entered.location.as_deref()), (303, Some("/")));
     let again = browsing.get(&link);

@@ -172,7 +172,7 @@ fn the_answer_of_the_query_counts_and_an_empty_answer_lifts_nothing(engine: Engi
     assert_eq!(opt_outs(&endpoint, "2", "optOut"), [json!(false), json!(true)]);
     scene.crm("delete from blocked");
     let warned = scene.run(&["once"]);
-    assert!(format!("{warned}").contains("returns less than half of the people"), "{warned}");
+    assert!(format!("{warned}").contains("returns less than half of the entries"), "{warned}");
     assert_eq!((endpoint.bodies_of("1").len(), lead(&scene, "1")["status"].clone()), (0, json!("suppressed")));
     scene.crm("insert into blocked (who) values ('ann2@example.com')");
     scene.run(&["once"]).expect_code(0);

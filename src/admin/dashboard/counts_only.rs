@@ -42,3 +42,42 @@ pub fn without_people(seen: &(StatusReport, OverviewDetails)) -> (StatusReport, 
     };
     (report_without_people(report), details)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::operator_pause::{OperatorPause, PauseShown};
+    use crate::rules::poll_record::LastPoll;
+
+    #[test]
+    fn no_text_that_may_quote_a_person_is_left() {
+        let now = chrono::DateTime::UNIX_EPOCH;
+        let secret = || Some("ann@example.com".to_owned());
+        let mut report = StatusReport::before_the_first_run();
+        report.last_poll = Some(LastPoll {
+            at: now,
+            unnamed: 0,
+            kind: "full".to_owned(),
+            rows: 1,
+            changed: 0,
+            duration_ms: 1,
+            error: secret(),
+            cure: secret(),
+            failing_since: None,
+            succeeded_at: Default::default(),
+            instances: None,
+        });
+        let pause = OperatorPause {
+            conversation: None,
+            since: now,
+            until: None,
+            reason: secret(),
+            who: "ann@example.com".to_owned(),
+        };
+        report.pause = PauseShown::of(vec![pause], now);
+        assert!(serde_json::to_string(&report).unwrap().contains("ann@"));
+        let shown = report_without_people(&report);
+        assert!(!serde_json::to_string(&shown).unwrap().contains("ann@"), "{shown:?}");
+        assert!(shown.pause.is_some() && shown.last_poll.is_some_and(|poll| poll.error.is_some()), "the facts stay");
+    }
+}

@@ -8,6 +8,7 @@ mod mysql;
 mod mysql_text;
 pub mod number;
 mod postgres;
+mod silence;
 mod sqlite;
 mod statement;
 

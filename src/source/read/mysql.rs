@@ -1,7 +1,5 @@
 //! Reads a MySQL or MariaDB server from one snapshot, over a session of its own, row by row as the server sends them.
 
-use std::future::poll_fn;
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -16,6 +14,7 @@ use crate::rules::line::RowBatch;
 use crate::rules::read_scope::ReadScope;
 use crate::source::mysql;
 use crate::source::read::mysql_text::{CellText, newest_stamp};
+use crate::source::read::silence::answered_within;
 use crate::source::read::statement::RowOrdering;
 use crate::source::read::{BATCH_ROWS, BatchSender, OpenedReading, PreparedReading};
 
@@ -133,16 +132,7 @@ impl ServerSilence<'_> {
     /// The answer; or, after too long a silence, the server's error once it is asked to end the statement.
     async fn broken<T>(&self, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
         let mut answer = std::pin::pin!(answer);
-        // Most rows are available at once: only the others need a timer.
-        let mut timer = None;
-        let in_time = poll_fn(|context| {
-            if let Poll::Ready(answer) = answer.as_mut().poll(context) {
-                return Poll::Ready(Some(answer));
-            }
-            let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
-            timer.as_mut().poll(context).map(|()| None)
-        });
-        if let Some(answer) = in_time.await {
+        if let Some(answer) = answered_within(answer.as_mut(), self.patience).await {
             return answer;
         }
         let ended = tokio::time::timeout(GOOD_BYE, self.end_statement()).await;

@@ -1,8 +1,6 @@
 //! Reads PostgreSQL with `COPY … TO STDOUT`, which costs us hardly more than the bytes it sends.
 
-use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -18,6 +16,7 @@ use crate::rules::line::RowBatch;
 use crate::rules::read_scope::ReadScope;
 use crate::source::crm::SourceSchema;
 use crate::source::guest::SourcePool;
+use crate::source::read::silence::answered_within;
 use crate::source::read::statement::RowOrdering;
 use crate::source::read::{BATCH_ROWS, BatchSender, OpenedReading, PreparedReading};
 use crate::source::snapshot;
@@ -145,16 +144,7 @@ impl SilenceWatch<'_> {
     /// The answer; or, after too long a silence, the server's error once it is asked to cancel.
     async fn broken<T>(&self, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
         let mut answer = std::pin::pin!(answer);
-        // Most rows are available at once: only the others need a timer.
-        let mut timer = None;
-        let in_time = poll_fn(|context| {
-            if let Poll::Ready(answer) = answer.as_mut().poll(context) {
-                return Poll::Ready(Some(answer));
-            }
-            let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
-            timer.as_mut().poll(context).map(|()| None)
-        });
-        if let Some(answer) = in_time.await {
+        if let Some(answer) = answered_within(answer.as_mut(), self.patience).await {
             return answer;
         }
         let cancel = sqlx::query("select pg_cancel_backend($1)").bind(self.pid);

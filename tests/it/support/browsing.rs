@@ -47,6 +47,12 @@ impl Browsing {
         Some(link.to_owned())
     }
 
+    /// The status of a `HEAD` request.
+    #[track_caller]
+    pub fn head(&self, path: &str) -> u16 {
+        self.ask(Method::HEAD, path, None, &[]).status
+    }
+
     #[track_caller]
     pub fn get(&self, path: &str) -> Page {
         self.ask(Method::GET, path, None, &[])
