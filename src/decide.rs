@@ -100,10 +100,8 @@ pub async fn resend(
     now: DateTime<Utc>,
     done: impl FnMut(u64),
 ) -> anyhow::Result<Option<u64>> {
-    if !order.is_held {
-        // Only a full compare notices that a row was deleted meanwhile.
-        control::write(state, &CompareAsked { at: now }, now).await?;
-    }
+    // Only a full compare notices that a row was deleted meanwhile.
+    control::write(state, &CompareAsked { at: now }, now).await?;
     let test_leads = settings.conversica.test_lead_token.is_some();
     if test_leads && due::test_leads_left(state, settings.conversica.test_lead_limit).await? == 0 {
         return Err(SetupError::new(

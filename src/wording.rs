@@ -178,6 +178,14 @@ pub fn requeued(number: u64) -> String {
     format!("{} back in the queue.", leads(i64::try_from(number).unwrap_or(i64::MAX)))
 }
 
+/// Leads that leave after the next poll.
+pub fn resend_queued(number: u64) -> String {
+    format!(
+        "{} back in the queue, to be sent when the next poll has found their rows.",
+        leads(i64::try_from(number).unwrap_or(i64::MAX))
+    )
+}
+
 /// The leads that are to be sent again: a line for each conversation.
 pub fn resend_groups(groups: &[ResendGroup]) -> Vec<String> {
     let line = |group: &ResendGroup| {

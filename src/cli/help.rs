@@ -166,7 +166,8 @@ Examples:
   conversica-sync resend --assumed                 a baseline assumed them known
 
 Conditions add up. Only leads that nothing waits for are sent again, with their newest content; people are asked about \
-before. More than [safety] approve_above wait for `approve --reason resend`.
+before. They leave when the next poll has found their rows; more than [safety] approve_above wait for \
+`approve --reason resend` first.
 
 Exit codes: 0 sent again, 2 usage or configuration, or no lead fits, 4 they wait for approval, or nothing was changed.";
 

@@ -89,7 +89,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
             say(wording::resend_held(sent, limit));
             return Ok(ExitCode::Decision);
         }
-        say(wording::requeued(sent));
+        say(wording::resend_queued(sent));
         if unfit.is_empty() {
             return Ok(ExitCode::Done);
         }

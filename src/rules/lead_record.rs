@@ -1,5 +1,7 @@
 //! Everything that the state keeps about one lead. [`super::lead_life`] says how events change it.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 
 use crate::conversica::lead::{
@@ -137,6 +139,13 @@ impl LeadRecord {
             None if self.sent_hash == Some(self.desired_hash) => self.desired.as_deref(),
             sent => sent.as_deref(),
         }
+    }
+
+    /// Every content of the lead, once: the desired one, and what Conversica has or is about to have. The person may be known to
+    /// Conversica by another address than the row has by now.
+    pub fn contents(&self) -> BTreeSet<&str> {
+        let all = [self.desired.as_deref(), self.accepted_content(), self.content_in_flight()];
+        all.into_iter().flatten().collect()
     }
 
     pub fn is_in_flight(&self) -> bool {

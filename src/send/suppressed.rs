@@ -21,9 +21,9 @@ pub(crate) async fn review_suppressed(context: PollContext<'_>) -> Result<(), sq
     people_ledger::make_ledger(state, now).await?;
     let scope = SuppressionScope::of(&settings.consent);
     let Some(outcome) = suppression_review::review(state, scope, now).await? else { return Ok(()) };
-    let ReviewOutcome { suppressed, withdrawn, lifted } = outcome;
+    let ReviewOutcome { suppressed, withdrawn, lifted, invalid } = outcome;
     if outcome != ReviewOutcome::default() {
-        info!(suppressed, withdrawn, lifted, "the suppression list has changed, and was applied to the leads");
+        info!(suppressed, withdrawn, lifted, invalid, "the suppression list has changed, and was applied to the leads");
         tally.announce();
     }
     Ok(())

@@ -93,13 +93,13 @@ impl<'a> PollWriter<'a> {
         }
     }
 
-    /// Sends that a crashed poll has staged join this poll's judgement, or follow this poll's policy if it needs none.
+    /// Sends that a crashed poll has staged, and resends that an operator wants, join this poll's judgement, or follow this poll's
+    /// policy if it needs none. They leave at its end, when their rows have been seen.
     pub(crate) async fn take_over(&mut self, staged: usize) -> anyhow::Result<()> {
         match self.admission {
-            SendPolicy::Send => _ = held::send_staged(self.state, self.now).await?,
             SendPolicy::Hold(reason) => _ = held::hold_staged(self.state, reason, self.now).await?,
             SendPolicy::Baseline => _ = held::hold_staged(self.state, HoldReason::FirstRun, self.now).await?,
-            SendPolicy::UpTo { .. } => self.staged_rows = staged,
+            SendPolicy::Send | SendPolicy::UpTo { .. } => self.staged_rows = staged,
         }
         Ok(())
     }

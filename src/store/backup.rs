@@ -55,7 +55,8 @@ pub async fn mark_restored(db: &StateDb, who: &DecisionMaker, now: DateTime<Utc>
     let waiting = || {
         let mut waiting = lead_record::choose();
         waiting.push(
-            "status <> 'in_sync' and hold_reason is null and status in ('pending', 'in_flight', 'retrying') and urgent = 0",
+            "status <> 'in_sync' and urgent = 0 and (hold_reason is null and status in ('pending', 'in_flight', 'retrying') \
+             or hold_reason = 'staged' and gone_at is null)",
         );
         waiting
     };

@@ -162,15 +162,26 @@ pub(crate) async fn keep(
     leads: &[LeadId],
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
-    let mut records = lead_record::lock(transaction, leads).await?;
-    let standing = withdrawn_of(transaction, leads).await?;
-    let heard = |record| person_consent::heard_of(record, standing.get(&record.lead));
-    let words: Vec<PersonWord> = records.iter().flat_map(heard).collect();
-    person_consent::record_words(transaction, &words, now).await?;
+    let (mut records, standing) = record_heard(transaction, leads, now).await?;
     records.retain(|record| record.gone_at.is_none());
     let changes = changes(&records, &standing);
     write_changes(transaction, &changes, now, now).await?;
     Ok(changes.len() as u64)
+}
+
+/// In a transaction: makes the ledger of people agree with what was heard of these leads. Returns their records, which stay locked,
+/// and the opt-outs in force.
+pub(crate) async fn record_heard(
+    transaction: &mut StateTransaction,
+    leads: &[LeadId],
+    now: DateTime<Utc>,
+) -> Result<(Vec<LeadRecord>, HashMap<LeadId, WithdrawnConsent>), sqlx::Error> {
+    let records = lead_record::lock(transaction, leads).await?;
+    let standing = withdrawn_of(transaction, leads).await?;
+    let heard = |record| person_consent::heard_of(record, standing.get(&record.lead));
+    let words: Vec<PersonWord> = records.iter().flat_map(heard).collect();
+    person_consent::record_words(transaction, &words, now).await?;
+    Ok((records, standing))
 }
 
 /// The changes that make desired contents agree with the opt-outs in force.

@@ -71,11 +71,9 @@ async fn compare_words<'w>(
     Ok(changes)
 }
 
-/// What was heard of a lead, once for each of its contents: the person may be known to Conversica by another address than the
-/// row has by now.
+/// What was heard of a lead, once for each of its contents.
 pub(crate) fn heard_of(record: &LeadRecord, standing: Option<&WithdrawnConsent>) -> Vec<PersonWord> {
-    let all = [record.desired.as_deref(), record.accepted_content(), record.content_in_flight()];
-    let contents: BTreeSet<&str> = all.into_iter().flatten().collect();
+    let contents = record.contents();
     if contents.is_empty() {
         // A word without a content still ends what is over.
         return vec![PersonWord::heard(&record.lead, standing, None)];

@@ -196,6 +196,8 @@ pub async fn settle(
     let settle = settle.bind(micros(now)).bind(decision.name()).bind(who.as_str()).bind(event_seq);
     transaction.execute(settle).await?;
     if !leads.is_empty() {
+        // The row of a lead may be gone, and no poll reads it again.
+        consent::record_heard(&mut transaction, &leads, now).await?;
         transaction.execute(consent::look_again_statement(db, &leads)).await?;
     }
     transaction.commit().await?;

@@ -51,7 +51,7 @@ pub struct ListedPerson {
 }
 
 /// The entries that name the people of these Lead objects: one statement for some thousand contents. A lead's own opt-out is not
-/// among them. Leads without any are left out.
+/// among them. Leads without any are left out. A lead may have several contents.
 pub async fn find_listed(
     reader: &mut impl StateReader,
     key: &ContactKey,
@@ -84,7 +84,9 @@ pub async fn find_listed(
         }
     }
     for person in listed.values_mut() {
-        person.grounds.sort_by_key(|ground| (ground.source, ground.kind, ground.since));
+        let order = |ground: &SuppressionGround| (ground.source, ground.kind, ground.since, ground.from.clone());
+        person.grounds.sort_by_cached_key(order);
+        person.grounds.dedup();
     }
     Ok(listed)
 }

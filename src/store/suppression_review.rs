@@ -1,5 +1,5 @@
 //! Applies changed entries of table `suppression` to the known leads: a walk over all of them, some thousand at a time. Only
-//! those that an entry concerns are locked and changed.
+//! those that an entry concerns are locked and changed. An entry concerns a lead by its row's content and by what Conversica has.
 //!
 //! A lead whose entry was removed is read anew from its row: the poll decides about it as about any change.
 
@@ -78,10 +78,12 @@ pub struct ReviewOutcome {
     pub withdrawn: u64,
     /// Leads whose rows are read anew, because their entry was removed.
     pub lifted: u64,
+    /// Leads whose rows are read anew, because they cannot be sent as they are, and an entry names what Conversica has.
+    pub invalid: u64,
 }
 
-/// id, client, status, desired content.
-type ReviewedRow = (String, String, String, Option<String>);
+/// id, client, status; the contents: desired, accepted last, in flight.
+type ReviewedRow = (String, String, String, Option<String>, Option<String>, Option<String>);
 
 /// Applies the entries to all leads, if they have changed since the last time. Interrupted, it begins again. Returns `None` if there
 /// was nothing to do.
@@ -104,7 +106,7 @@ pub async fn review(
         review.review_page(page).await?;
     }
     let outcome = review.outcome;
-    if outcome.lifted > 0 {
+    if outcome.lifted > 0 || outcome.invalid > 0 {
         control::write(db, &CompareAsked { at: now }, now).await?;
     }
     db.execute("delete from suppression where removed_at is not null and read_at = -1").await?;
@@ -114,7 +116,8 @@ pub async fn review(
 }
 
 fn page_statement(after: Option<&LeadId>) -> StateStatement {
-    let mut statement = StateStatement::new("select id, client_id, status, desired from lead where (id, client_id) ");
+    let mut statement =
+        StateStatement::new("select id, client_id, status, desired, delivered, sent from lead where (id, client_id) ");
     let (id, client_id) = after.map_or(("", ""), LeadId::as_pair);
     // A lead with a blank key is invalid, but it is a lead.
     statement.push(if after.is_some() { "> (" } else { ">= (" }).push_bind(id).push(", ").push_bind(client_id);
@@ -145,17 +148,18 @@ impl LeadReview<'_> {
     }
 
     async fn review_page(&mut self, page: Vec<ReviewedRow>) -> Result<(), sqlx::Error> {
-        let rows: Vec<(LeadId, bool, Option<String>)> = page
-            .into_iter()
-            .map(|(id, client_id, status, desired)| {
-                (LeadId { id, client_id }, status == LeadStatus::Suppressed.name(), desired)
-            })
-            .collect();
-        let contents: Vec<(&LeadId, &str)> =
-            rows.iter().filter_map(|(lead, _, desired)| Some((lead, desired.as_deref()?))).collect();
+        let leads: Vec<LeadId> =
+            page.iter().map(|(id, client_id, ..)| LeadId { id: id.clone(), client_id: client_id.clone() }).collect();
+        let contents = leads.iter().zip(&page).flat_map(|(lead, (_, _, _, desired, delivered, sent))| {
+            [desired, delivered, sent].into_iter().flatten().map(move |content| (lead, content.as_str()))
+        });
+        let contents: Vec<(&LeadId, &str)> = contents.collect();
         let listed = self.find_listed(&mut &*self.db, &contents).await?;
-        let concerned = rows.iter().filter(|(lead, is_suppressed, _)| *is_suppressed || listed.contains_key(lead));
-        let concerned: Vec<LeadId> = concerned.map(|(lead, ..)| lead.clone()).collect();
+        let concerned = leads
+            .iter()
+            .zip(&page)
+            .filter(|(lead, (_, _, status, ..))| status == LeadStatus::Suppressed.name() || listed.contains_key(*lead));
+        let concerned: Vec<LeadId> = concerned.map(|(lead, _)| lead.clone()).collect();
         if concerned.is_empty() { Ok(()) } else { self.apply(&concerned).await }
     }
 
@@ -163,8 +167,10 @@ impl LeadReview<'_> {
     async fn apply(&mut self, leads: &[LeadId]) -> Result<(), sqlx::Error> {
         let mut transaction = self.db.begin().await?;
         let records = lead_record::lock(&mut transaction, leads).await?;
-        let contents: Vec<(&LeadId, &str)> =
-            records.iter().filter_map(|record| Some((&record.lead, record.desired.as_deref()?))).collect();
+        let contents: Vec<(&LeadId, &str)> = records
+            .iter()
+            .flat_map(|record| record.contents().into_iter().map(|content| (&record.lead, content)))
+            .collect();
         let listed = self.find_listed(&mut transaction, &contents).await?;
         let withdrawn = |record: &LeadRecord| withdrawn_by(&listed.get(&record.lead)?.grounds);
         let lifted: Vec<LeadId> = records
@@ -176,9 +182,17 @@ impl LeadReview<'_> {
             })
             .map(|record| record.lead.clone())
             .collect();
+        // The poll sends the withdrawal of an invalid row together with what Conversica has.
+        let invalid = records.iter().filter(|record| record.gone_at.is_none() && record.desired.is_none());
+        let invalid: Vec<LeadId> = invalid
+            .filter(|record| {
+                withdrawn(record).zip(record.accepted_content()).is_some_and(|(w, had)| w.keep(had).is_some())
+            })
+            .map(|record| record.lead.clone())
+            .collect();
         let event = |record: &LeadRecord| withdrawn(record).map(LeadEvent::Suppressed);
         let changed = lead_record::apply(&mut transaction, records, self.now, event).await?;
-        for some in lifted.chunks(1000) {
+        for some in lifted.chunks(1000).chain(invalid.chunks(1000)) {
             transaction.execute(read_anew_statement(some)).await?;
         }
         transaction.commit().await?;
@@ -191,6 +205,7 @@ impl LeadReview<'_> {
             *count += 1;
         }
         self.outcome.lifted += lifted.len() as u64;
+        self.outcome.invalid += invalid.len() as u64;
         Ok(())
     }
 }

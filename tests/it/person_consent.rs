@@ -19,6 +19,8 @@ blocking_on_both_engines!(
     a_state_of_an_earlier_version_gets_its_ledger_of_people,
     an_opt_out_heard_before_its_lead_is_read_holds_for_the_person,
     a_damaged_post_that_is_dismissed_holds_for_nobody,
+    a_damaged_post_about_a_lead_that_is_gone_holds_for_the_other_leads_once_confirmed,
+    an_invalid_row_of_a_person_who_opted_out_is_withdrawn_at_the_next_poll,
 );
 
 fn lead(scene: &Scene, id: &str) -> Value {
@@ -208,26 +210,59 @@ fn an_opt_out_heard_before_its_lead_is_read_holds_for_the_person(engine: Engine)
     assert_eq!(opt_outs(&endpoint, "2", "optOut"), [json!(true)]);
 }
 
-fn a_damaged_post_that_is_dismissed_holds_for_nobody(engine: Engine) {
-    let endpoint = StandIn::accepting();
-    let scene = Scene::on(engine, &endpoint.url(), 1);
-    add_twin(&scene, 2);
-    scene.run(&["once"]).expect_code(0);
+/// A Lead Update, byte by byte.
+fn hear_raw(scene: &Scene, body: &str) {
     scene.with_state(async |db| {
         let now = chrono::Utc::now();
-        let body = b"{\"id\":\"1\",\"doNotEmail\":tru".to_vec();
         let arrival = conversica_sync::store::event::PostArrival::of(
             conversica_sync::conversica::post::PostKind::LeadUpdate,
-            body,
+            body.as_bytes().to_vec(),
             false,
         );
         conversica_sync::store::event::store(db, &[arrival], now).await.unwrap();
         apply_all(db, now).await;
     });
+}
+
+fn a_damaged_post_that_is_dismissed_holds_for_nobody(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::on(engine, &endpoint.url(), 1);
+    add_twin(&scene, 2);
+    scene.run(&["once"]).expect_code(0);
+    hear_raw(&scene, "{\"id\":\"1\",\"doNotEmail\":tru");
     scene.run(&["once"]);
     assert_eq!(opt_outs(&endpoint, "2", "optOut"), [json!(false), json!(true)], "until an operator has looked");
     scene.run(&["received", "dismiss", "1"]).expect_code(0);
     scene.run(&["once", "--full"]);
     scene.run(&["once", "--full"]).expect_code(0);
     assert_eq!(opt_outs(&endpoint, "2", "optOut").last(), Some(&json!(false)));
+}
+
+fn a_damaged_post_about_a_lead_that_is_gone_holds_for_the_other_leads_once_confirmed(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::on(engine, &endpoint.url(), 1);
+    add_twin(&scene, 2);
+    scene.run(&["once"]).expect_code(0);
+    scene.crm("delete from leads where id = 1");
+    scene.run(&["once", "--full"]).expect_code(0);
+    hear_raw(&scene, r#"{"id":"1","lastMessage":"Stop"}"#);
+    assert!(scene.state("select settled_by from possible_opt_out where id = '1'").iter().all(|by| by == "hold"));
+    scene.run(&["once", "--full"]);
+    assert_eq!(opt_outs(&endpoint, "2", "optOut"), [json!(false)], "nobody has decided");
+    scene.run(&["received", "confirm", "1"]).expect_code(0);
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(opt_outs(&endpoint, "2", "optOut").last(), Some(&json!(true)));
+}
+
+fn an_invalid_row_of_a_person_who_opted_out_is_withdrawn_at_the_next_poll(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::on(engine, &endpoint.url(), 1);
+    add_twin(&scene, 2);
+    scene.run(&["once"]).expect_code(0);
+    scene.crm("update leads set first_name = '' where id = 2");
+    scene.run(&["once"]).expect_code(3);
+    scene.hear(&[json!({"id": "1", "doNotEmail": true})]);
+    scene.run(&["once"]);
+    scene.run(&["once"]).expect_code(3);
+    assert_eq!(opt_outs(&endpoint, "2", "optOut"), [json!(false), json!(true)]);
 }

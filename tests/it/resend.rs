@@ -17,6 +17,8 @@ blocking_on_both_engines!(
     a_selection_that_fits_nothing_changes_nothing,
     who_opted_out_of_one_channel_waits_for_the_approval_like_the_rest,
     who_opted_out_by_a_post_is_sent_again_with_the_opt_out,
+    a_lead_whose_row_was_deleted_is_not_sent_again,
+    what_was_to_be_sent_again_waits_after_a_restore,
 );
 
 const SOON: Duration = Duration::from_secs(30);
@@ -53,7 +55,8 @@ fn what_is_sent_again_is_chosen_by_id_conversation_and_time(engine: Engine) {
         "{said}"
     );
     let status = scene.status();
-    assert_eq!((&status["leads"]["pending"], &status["leads"]["in_sync"]), (&json!(1), &json!(2)), "{status:#}");
+    assert_eq!((&status["leads"]["held"], &status["leads"]["in_sync"]), (&json!(1), &json!(2)), "{status:#}");
+    assert_eq!(status["hold"], json!(null), "it waits for the next poll, not for a person");
     scene.run(&["once"]).expect_code(0);
     assert_eq!(sent_since(&endpoint, 3), ["2"]);
     assert_eq!(
@@ -184,4 +187,32 @@ fn who_opted_out_by_a_post_is_sent_again_with_the_opt_out(engine: Engine) {
     scene.run(&["once"]).expect_code(0);
     let bodies = endpoint.bodies_of("2");
     assert_eq!((bodies.len(), &bodies[before]["optOut"]), (before + 1, &json!(true)), "{bodies:?}");
+}
+
+fn a_lead_whose_row_was_deleted_is_not_sent_again(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = delivered(engine, &endpoint, 3);
+    scene.set_text("source", "poll_interval", "1h");
+    let daemon = scene.daemon();
+    scene.wait_for_status("the first poll", SOON, |status| status["last_poll"]["kind"] == "full");
+    scene.crm("delete from leads where id = 2");
+    scene.run(&["resend", "1", "2", "--yes"]).expect_code(0);
+    // The deliverer would take a due lead within a second.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(sent_since(&endpoint, 3), [""; 0], "no poll has looked for their rows");
+    drop(daemon);
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(sent_since(&endpoint, 3), ["1"]);
+    assert_eq!(scene.run(&["lead", "2", "--json"]).json()["status"], "gone");
+}
+
+fn what_was_to_be_sent_again_waits_after_a_restore(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = delivered(engine, &endpoint, 2);
+    scene.run(&["resend", "1", "--yes"]).expect_code(0);
+    scene.run(&["restored"]).expect_code(0);
+    let status = scene.status();
+    assert_eq!((&status["hold"]["reason"], &status["hold"]["leads"]), (&json!("restored"), &json!(1)), "{status:#}");
+    scene.run(&["once"]).expect_code(4);
+    assert_eq!(endpoint.requests().len(), 2);
 }

@@ -19,6 +19,8 @@ blocking_on_both_engines!(
     the_daemon_applies_a_change_of_the_list_while_it_runs,
     an_invalid_row_of_a_listed_person_is_withdrawn_all_the_same,
     a_held_lead_whose_person_is_listed_is_not_approved,
+    a_lead_whose_row_is_gone_is_sent_the_opt_out,
+    an_entry_for_the_address_that_conversica_still_has_concerns_the_lead,
 );
 
 const SOON: Duration = Duration::from_secs(30);
@@ -245,4 +247,38 @@ fn a_held_lead_whose_person_is_listed_is_not_approved(engine: Engine) {
     scene.run(&["approve", "--yes"]).expect_code(0);
     scene.run(&["once"]).expect_code(0);
     assert_eq!((endpoint.requests().len(), endpoint.bodies_of("2").len()), (2, 0));
+}
+
+fn a_lead_whose_row_is_gone_is_sent_the_opt_out(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::on(engine, &endpoint.url(), 3);
+    scene.run(&["once"]).expect_code(0);
+    scene.crm("delete from leads where id = 1");
+    scene.run(&["once", "--full"]).expect_code(0);
+    assert_eq!(lead(&scene, "1")["status"], "gone");
+    scene.run(&["suppress", "add", "ann1@example.com"]).expect_code(0);
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(opt_outs(&endpoint, "1", "optOut"), [json!(false), json!(true)]);
+    assert_eq!(lead(&scene, "1")["status"], "gone");
+    scene.run(&["once", "--full"]).expect_code(0);
+    assert_eq!(endpoint.bodies_of("1").len(), 2, "it is told once");
+    assert_eq!(endpoint.requests().len(), 4, "the others are left alone");
+}
+
+fn an_entry_for_the_address_that_conversica_still_has_concerns_the_lead(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::on(engine, &endpoint.url(), 3);
+    scene.run(&["once"]).expect_code(0);
+    scene.set("safety", "approve_above", "1");
+    scene.crm("update leads set email = 'new' || id || '@example.com'");
+    scene.run(&["once"]).expect_code(4);
+    assert_eq!(scene.status()["leads"]["held"], 3);
+    scene.run(&["suppress", "add", "ann1@example.com"]).expect_code(0);
+    scene.run(&["once"]).expect_code(4);
+    let bodies = endpoint.bodies_of("1");
+    assert_eq!(
+        (bodies.len(), &bodies[1]["email"], &bodies[1]["optOut"]),
+        (2, &json!("new1@example.com"), &json!(true))
+    );
+    assert_eq!(endpoint.requests().len(), 4, "the others wait for approval");
 }

@@ -106,17 +106,18 @@ pub(super) fn resend_asked(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord
     LeadRecord { status: LeadStatus::Pending, due_at: Some(now), ..record }
 }
 
-/// Only a lead that nothing waits for. From now on it is uncertain whether Conversica has the content. A withdrawal in it has been
-/// accepted before, so it waits like the rest; one that the row makes later goes at once.
+/// Only a lead that nothing waits for. From now on it is uncertain whether Conversica has the content. Without an approval to wait
+/// for, the next poll releases it, once it has seen that the row is still there. A withdrawal in the content has been accepted
+/// before, so it waits like the rest; one that the row makes later goes at once.
 pub(super) fn resend_decided(record: LeadRecord, is_held: bool, now: DateTime<Utc>) -> LeadRecord {
     if record.status != LeadStatus::InSync || record.gone_at.is_some() || record.desired.is_none() {
         return record;
     }
     LeadRecord {
         urgent: false,
-        status: if is_held { LeadStatus::Held } else { LeadStatus::Pending },
-        hold_reason: is_held.then_some(HoldReason::Resend),
-        held_at: is_held.then_some(now),
+        status: LeadStatus::Held,
+        hold_reason: Some(if is_held { HoldReason::Resend } else { HoldReason::Staged }),
+        held_at: Some(now),
         delivered_hash: None,
         attempts: 0,
         first_failed_at: None,
@@ -129,7 +130,9 @@ pub(super) fn resend_decided(record: LeadRecord, is_held: bool, now: DateTime<Ut
 /// outcome is recorded. Withdrawals of consent are sent.
 pub(super) fn restored(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord {
     let waits = matches!(record.status, LeadStatus::Pending | LeadStatus::InFlight | LeadStatus::Retrying);
-    if !waits || record.urgent || record.hold_reason.is_some() {
+    let is_staged = record.hold_reason == Some(HoldReason::Staged) && record.gone_at.is_none();
+    let is_released = waits && record.hold_reason.is_none();
+    if !(is_released || is_staged && record.status != LeadStatus::Invalid) || record.urgent {
         return record;
     }
     LeadRecord {

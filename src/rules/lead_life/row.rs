@@ -56,13 +56,12 @@ pub(super) fn changed(
 }
 
 /// The person has opted out elsewhere. A lead that was never contacted is not introduced. One that Conversica may know is sent with
-/// the opt-out. A lead whose row is missing is suppressed when its row is back; if it was never contacted, nobody has to be told.
+/// the opt-out, also if its row is missing.
 pub(super) fn suppressed(record: LeadRecord, withdrawn: &WithdrawnConsent, now: DateTime<Utc>) -> LeadRecord {
-    let is_due = matches!(record.status, LeadStatus::Pending | LeadStatus::Retrying);
-    if record.gone_at.is_some() && is_due && !record.may_be_contacted() {
-        return LeadRecord { status: LeadStatus::Gone, urgent: false, ..record };
+    if record.gone_at.is_some() {
+        return suppressed_missing(record, withdrawn, now);
     }
-    let Some(desired) = record.desired.as_ref().filter(|_| record.gone_at.is_none()) else { return record };
+    let Some(desired) = record.desired.as_ref() else { return record };
     let kept = withdrawn.keep(desired);
     let is_known = record.may_be_contacted();
     if kept.is_none() && (is_known || record.status == LeadStatus::Suppressed) {
@@ -79,6 +78,26 @@ pub(super) fn suppressed(record: LeadRecord, withdrawn: &WithdrawnConsent, now: 
         row_hash: record.row_hash,
     };
     changed(record, &change, now, now)
+}
+
+/// A lead whose row is missing is suppressed when its row is back. Conversica may write to it until then, so the opt-out is added to
+/// what Conversica has, or to the withdrawal that waits. If the lead was never contacted, nobody has to be told.
+fn suppressed_missing(record: LeadRecord, withdrawn: &WithdrawnConsent, now: DateTime<Utc>) -> LeadRecord {
+    if !record.may_be_contacted() {
+        let is_due = matches!(record.status, LeadStatus::Pending | LeadStatus::Retrying);
+        let status = if is_due { LeadStatus::Gone } else { record.status };
+        return LeadRecord { status, urgent: record.urgent && !is_due, ..record };
+    }
+    let told = match record.status {
+        // A stop waits to be queued.
+        LeadStatus::Gone if record.urgent => record.stop_content(),
+        _ if record.urgent => record.desired.clone(),
+        _ => record.last_content().map(str::to_owned),
+    };
+    match told.and_then(|content| withdrawn.keep(&content)) {
+        Some(content) => withdrawal_queued(record, content, now),
+        None => record,
+    }
 }
 
 /// Whether the new content withdraws consent. The poll read the lead some time ago. If the lead was claimed since, Conversica
@@ -133,26 +152,33 @@ pub(super) fn missing(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord {
 
 /// If Conversica knows the lead, its last content is queued with `stopMessaging: true`, before all other leads.
 pub(super) fn missing_stop(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord {
-    let stop = record.stop_content();
+    if let Some(stop) = record.stop_content() {
+        return withdrawal_queued(LeadRecord { gone_at: Some(now), ..record }, stop, now);
+    }
+    let status = if record.is_in_flight() { LeadStatus::InFlight } else { LeadStatus::Gone };
+    LeadRecord { gone_at: Some(now), urgent: false, status, ..without_hold(record) }
+}
+
+/// The last withdrawal of a lead whose row is missing. No hold delays it.
+fn withdrawal_queued(record: LeadRecord, content: String, now: DateTime<Utc>) -> LeadRecord {
     let is_in_flight = record.is_in_flight();
-    let released = LeadRecord { gone_at: Some(now), hold_reason: None, held_at: None, status_before: None, ..record };
-    let Some(stop) = stop else {
-        let status = if is_in_flight { LeadStatus::InFlight } else { LeadStatus::Gone };
-        return LeadRecord { urgent: false, status, ..released };
-    };
     LeadRecord {
         status: if is_in_flight { LeadStatus::InFlight } else { LeadStatus::Pending },
         urgent: true,
-        desired_hash: ContentFingerprint::of(stop.as_bytes()),
-        desired: Some(stop),
+        desired_hash: ContentFingerprint::of(content.as_bytes()),
+        desired: Some(content),
         invalid_reasons: None,
         row_hash: None,
-        attempts: if is_in_flight { released.attempts } else { 0 },
-        first_failed_at: released.first_failed_at.filter(|_| is_in_flight),
+        attempts: if is_in_flight { record.attempts } else { 0 },
+        first_failed_at: record.first_failed_at.filter(|_| is_in_flight),
         due_at: Some(now),
         changed_at: now,
-        ..with_contents_kept(released)
+        ..without_hold(with_contents_kept(record))
     }
+}
+
+fn without_hold(record: LeadRecord) -> LeadRecord {
+    LeadRecord { hold_reason: None, held_at: None, status_before: None, ..record }
 }
 
 /// A lead that is held already keeps its reason and time. Requests in flight and withdrawals of consent go on.

@@ -57,8 +57,10 @@ pub(crate) async fn withdraw(
     let leads: Vec<LeadId> = leads.into_iter().collect();
     let mut due = 0;
     for some in leads.chunks(1000) {
-        if opt_outs == OptOuts::Keep {
-            due += consent::keep(transaction, some, now).await?;
+        match opt_outs {
+            OptOuts::Keep => due += consent::keep(transaction, some, now).await?,
+            // They count again once the setting is changed back.
+            OptOuts::Ignore => _ = consent::record_heard(transaction, some, now).await?,
         }
         transaction.execute(consent::look_again_statement(db, some)).await?;
     }
