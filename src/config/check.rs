@@ -88,6 +88,8 @@ pub fn fits(key: &ConfigKey, value: &Value) -> Result<(), ValueMisfit> {
         }
         (KeyKind::Boolean | KeyKind::Integer | KeyKind::Number, _) => mistyped(key, value),
         (KeyKind::TextOrNone, ValueKind::String(_)) => Ok(()),
+        (KeyKind::TextList, ValueKind::Array(items)) => texts(key, items),
+        (KeyKind::TextList, _) => mistyped(key, value),
         (_, ValueKind::String(text)) if text.trim().is_empty() => {
             misfit(format!("`{}` is empty", key.name), "Write a value, or remove the key.")
         }
@@ -106,15 +108,35 @@ fn whole(key: &ConfigKey, number: i64) -> Result<(), ValueMisfit> {
     }
 }
 
-fn mistyped(key: &ConfigKey, value: &Value) -> Result<(), ValueMisfit> {
-    let found = match &value.kind {
+fn texts(key: &ConfigKey, items: &[Value]) -> Result<(), ValueMisfit> {
+    const CURE: &str = "Write each entry in quotes, like [\"one\", \"another\"].";
+    for item in items {
+        match &item.kind {
+            ValueKind::String(text) if text.trim().is_empty() => {
+                return misfit(format!("`{}` has an empty entry", key.name), "Remove the empty entry.");
+            }
+            ValueKind::String(_) => {}
+            other => {
+                return misfit(format!("`{}` has an entry that is {}, not text", key.name, kind_in_words(other)), CURE);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn kind_in_words(kind: &ValueKind) -> &'static str {
+    match kind {
         ValueKind::Boolean(_) => "a boolean",
         ValueKind::String(_) => "text",
         ValueKind::Float(_) | ValueKind::I64(_) => "a number",
         ValueKind::Table(_) => "a table",
         ValueKind::Array(_) => "a list",
         _ => "of another kind",
-    };
+    }
+}
+
+fn mistyped(key: &ConfigKey, value: &Value) -> Result<(), ValueMisfit> {
+    let found = kind_in_words(&value.kind);
     let (expected, cure) = match &key.kind {
         KeyKind::Boolean => ("true or false", "Write true or false, without quotes.".to_owned()),
         KeyKind::Integer => ("a whole number", "Write a whole number, without quotes.".to_owned()),
@@ -123,6 +145,7 @@ fn mistyped(key: &ConfigKey, value: &Value) -> Result<(), ValueMisfit> {
             ("a duration", "Write it with a unit and in quotes, like \"15s\" or \"1h30m\".".to_owned())
         }
         KeyKind::Size => ("a size", "Write it with a unit and in quotes, like \"1MiB\".".to_owned()),
+        KeyKind::TextList => ("a list", "Write it in brackets, like [\"one\", \"another\"].".to_owned()),
         KeyKind::Choice(words) => ("one of some words", format!("Write {}.", listed(words))),
         KeyKind::Text | KeyKind::TextOrNone | KeyKind::Address | KeyKind::TimeZone | KeyKind::Url | KeyKind::Rule => {
             ("text", "Write it in quotes.".to_owned())
@@ -221,6 +244,15 @@ mod tests {
         assert!(refused("source.time_zone", "America/NewYork").contains("did you mean `America/New_York`?"));
         assert!(refused("receive.max_body", "1 megabyte").contains("1MiB"));
         assert!(refused("conversica.endpoint", "integrations").contains("not a URL"));
+    }
+
+    #[test]
+    fn a_list_holds_texts() {
+        let fit = |items: &[&str]| fits(by_name("lead.required").unwrap(), &Value::new(None, items.to_vec()));
+        assert_eq!((fit(&[]), fit(&["city", "zip"])), (Ok(()), Ok(())));
+        assert!(fit(&["city", " "]).unwrap_err().what.contains("`lead.required` has an empty entry"));
+        assert!(refused("lead.required", vec![5]).contains("has an entry that is a number, not text"));
+        assert!(refused("lead.required", "city").contains("must be a list, but is text\nWrite it in brackets"));
     }
 
     #[test]

@@ -175,9 +175,21 @@ fn typed(key: &ConfigKey, text: &str) -> ValueKind {
         KeyKind::Boolean => text.parse().map(ValueKind::Boolean).ok(),
         KeyKind::Integer => text.parse().map(ValueKind::I64).ok().or_else(|| text.parse().map(ValueKind::Float).ok()),
         KeyKind::Number => text.parse().map(ValueKind::Float).ok(),
+        KeyKind::TextList => listed(text),
         _ => None,
     }
     .unwrap_or_else(|| ValueKind::String(text.to_owned()))
+}
+
+/// A list: separated by commas, or in brackets as in the file, for entries that contain commas. `[]` is the empty list.
+fn listed(text: &str) -> Option<ValueKind> {
+    let texts: Vec<String> = if text.trim_start().starts_with('[') {
+        let mut document: BTreeMap<String, Vec<String>> = toml::from_str(&format!("list = {}", text.trim())).ok()?;
+        document.remove("list").filter(|_| document.is_empty())?
+    } else {
+        text.split(',').map(|entry| entry.trim().to_owned()).collect()
+    };
+    Some(ValueKind::Array(texts.into_iter().map(|text| Value::new(None, text)).collect()))
 }
 
 fn unknown(place: &str, segments: &[String], problems: &mut ConfigProblems) {

@@ -15,6 +15,8 @@ pub enum KeyKind {
     Text,
     /// A text; blank means none.
     TextOrNone,
+    /// A list of texts; it may be empty.
+    TextList,
     Integer,
     Number,
     Boolean,
@@ -174,6 +176,7 @@ fn kind(schema: &Value) -> KeyKind {
         _ if is("integer") => KeyKind::Integer,
         _ if is("number") => KeyKind::Number,
         _ if is("boolean") => KeyKind::Boolean,
+        _ if is("array") && schema["items"]["type"] == "string" => KeyKind::TextList,
         _ => KeyKind::Text,
     }
 }
@@ -207,6 +210,7 @@ mod tests {
         assert_eq!(kind("receive.max_body"), KeyKind::Size);
         assert_eq!(kind("lead.firstName"), KeyKind::Rule);
         assert_eq!(kind("source.where"), KeyKind::Text);
+        assert_eq!(kind("lead.required"), KeyKind::TextList);
         let choices = ["send", "baseline"].map(str::to_owned).to_vec();
         assert_eq!(kind("safety.first_run"), KeyKind::Choice(choices));
         assert_eq!(

@@ -112,7 +112,7 @@ fn required(wants_receiver: bool) -> impl Iterator<Item = &'static ConfigKey> {
 
 fn retain_rules(rules: &mut Map<String, Value>, section: &str, problems: &mut ConfigProblems) {
     rules.retain(|name, value| {
-        if section == "lead" && name == "custom" {
+        if section == "lead" && ["custom", "required"].contains(&name.as_str()) {
             return true;
         }
         let rule: Result<FieldRule, _> = serde_json::from_value(json(value));

@@ -191,6 +191,14 @@ impl JsonSchema for LeadSettings {
         let mut properties: Map<String, Value> =
             LeadKey::ALL.iter().map(|key| (key.name().to_owned(), rule.clone().to_value())).collect();
         properties.insert(
+            "required".to_owned(),
+            json!({
+                "type": "array",
+                "items": { "type": "string" },
+                "description": "Further keys that this account requires: a lead without one is invalid.",
+            }),
+        );
+        properties.insert(
             "custom".to_owned(),
             json!({
                 "type": "object",

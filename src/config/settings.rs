@@ -98,6 +98,8 @@ pub enum OnDelete {
 /// `[lead]`: which column fills which key of Conversica's Lead object.
 #[derive(Debug, Clone, Deserialize)]
 pub struct LeadSettings {
+    /// Further keys that this account requires, published ones or custom ones: a lead without one is invalid.
+    pub required: Vec<String>,
     /// Keys agreed with Conversica beyond the published ones.
     #[serde(default)]
     pub custom: BTreeMap<String, FieldRule>,

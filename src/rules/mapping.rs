@@ -66,6 +66,8 @@ struct MappedField {
     /// `None` for custom keys, which are text.
     key: Option<LeadKey>,
     from: FieldOrigin,
+    /// Whether `lead.required` names it.
+    is_required: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -144,11 +146,14 @@ impl LeadMapping {
                 (_, Some(rule), _) => mapping.origin_by(rule),
                 (_, None, _) => continue,
             };
-            mapping.fields.push(MappedField { name: key.name().to_owned(), key: Some(key), from });
+            let name = key.name().to_owned();
+            let is_required = settings.lead.required.contains(&name);
+            mapping.fields.push(MappedField { name, key: Some(key), from, is_required });
         }
         for (name, rule) in &settings.lead.custom {
             let from = mapping.origin_by(rule);
-            mapping.fields.push(MappedField { name: name.clone(), key: None, from });
+            let is_required = settings.lead.required.contains(name);
+            mapping.fields.push(MappedField { name: name.clone(), key: None, from, is_required });
         }
         let given_at = settings.consent.given_at.as_deref().filter(|_| settings.consent.keep_opt_outs);
         mapping.given_at = given_at.map(|column| mapping.index_of(column));
@@ -207,11 +212,15 @@ impl LeadMapping {
         let key = row.key.clone().unwrap_or_default();
         let (mut reasons, mut notes) = (Vec::new(), Vec::new());
         let mut present: u64 = 0;
+        let mut blank: Vec<&MappedField> = Vec::new();
         let mut body = String::with_capacity(512);
         body.push_str("{\"apiVersion\":");
         push_json_text(&mut body, &self.api_version);
         for field in &self.fields {
-            let Some(text) = self.text(field, row, &mut reasons) else { continue };
+            let Some(text) = self.text(field, row, &mut reasons) else {
+                blank.push(field);
+                continue;
+            };
             let is_blank = match read(field.key, text, self.zone) {
                 Ok(sendable) => {
                     let is_blank = sendable.is_blank();
@@ -235,12 +244,15 @@ impl LeadMapping {
                     false
                 }
             };
-            if let Some(key) = field.key.filter(|_| !is_blank) {
+            if is_blank {
+                blank.push(field);
+            } else if let Some(key) = field.key {
                 present |= 1 << key as u64;
             }
         }
         body.push('}');
         self.check_presence(present, &mut reasons);
+        self.check_required(&blank, &mut reasons);
         if key != key.trim() {
             reasons.push("id: the source key begins or ends with white space".to_owned());
         }
@@ -278,12 +290,13 @@ impl LeadMapping {
     /// written to and which messages they get.
     fn is_needed(&self, field: &MappedField) -> bool {
         use LeadKey::{CellPhone, ClientId, ConversationId};
-        field.key.is_some_and(|key| {
-            REQUIRED.contains(&key)
-                || CONSENT.contains(&key)
-                || [ClientId, ConversationId].contains(&key)
-                || key == CellPhone && self.sms
-        })
+        field.is_required
+            || field.key.is_some_and(|key| {
+                REQUIRED.contains(&key)
+                    || CONSENT.contains(&key)
+                    || [ClientId, ConversationId].contains(&key)
+                    || key == CellPhone && self.sms
+            })
     }
 
     /// The keys that withdraw consent in this row, also by a value that is neither yes nor no.
@@ -409,6 +422,17 @@ impl LeadMapping {
             required(LeadKey::CellPhone);
             if !has(LeadKey::SmsOptIn) && !has(LeadKey::SmsOptOut) {
                 reasons.push("smsOptIn or smsOptOut: one is required for text messages, but both are blank".to_owned());
+            }
+        }
+    }
+
+    /// Adds the keys that `lead.required` names and the row leaves blank, unless they have a reason already.
+    fn check_required(&self, blank: &[&MappedField], reasons: &mut Vec<String>) {
+        for field in blank.iter().filter(|field| field.is_required) {
+            let named = format!("{}:", field.name);
+            if !reasons.iter().any(|reason| reason.starts_with(&named)) {
+                let place = self.place(field);
+                reasons.push(format!("{named} is required by `required` in [lead], but blank{place}"));
             }
         }
     }

@@ -27,6 +27,7 @@ This page lists every setting with its default. The program reads three layers; 
 - `conversica-sync config show` prints the settings in force and the layer that each value comes from.
 - `conversica-sync config schema` prints a JSON Schema, with which editors complete and check the file.
 - A key that the program does not know is refused, with the nearest known name. Every message names the file, the key and the cure.
+- Lists are written `[\"one\", \"another\"]`; in an environment variable also `one,another`, and `[]` for an empty list.
 - Durations are written `\"200ms\"`, `\"15s\"`, `\"5m\"`, `\"24h\"`, `\"90d\"` or `\"1h30m\"`. Relative paths start at the working directory.
 - **Secrets and URLs** (marked *secret* below) can be kept outside the file. `password_file = \"/run/secrets/x\"` reads the
   password from that file (Docker secrets); a file named `conversica.password` in `$CREDENTIALS_DIRECTORY` (systemd) is found without
@@ -173,6 +174,7 @@ fn values_in_words(schema: &Value) -> String {
     let kind = match kind {
         "string" => "text",
         "boolean" => "`true`, `false`",
+        "array" => "list of texts",
         "integer" => "whole number",
         "address" => "address and port",
         "url" => "URL",

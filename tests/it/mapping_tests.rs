@@ -96,3 +96,23 @@ fn a_file_that_holds_no_tests_is_named_with_its_place() {
     let said = scene.run(&["test", &nothing]).expect_code(1);
     assert!(said.stdout.contains("the test says nothing"), "{said}");
 }
+
+#[test]
+fn a_key_that_the_account_requires_makes_the_lead_invalid_in_test_plan_and_check() {
+    let mut scene = Scene::new("http://127.0.0.1:9/json/", 2);
+    scene.crm("update leads set last_name = null where id = 2");
+    scene.set("lead", "required", "[\"lastName\"]");
+    let file = write(
+        &scene,
+        "[[test]]\nrow = { id = 1, first_name = \"Ann\", email = \"a@example.com\", owner_name = \"Rae\" }\ninvalid = [\"lastName\"]",
+    );
+    scene.run(&["test", &file]).expect_code(0);
+    let plan = scene.run(&["plan", "--json"]).expect_code(3).json();
+    assert_eq!((&plan["create"], &plan["invalid"]), (&1.into(), &1.into()));
+    let why = "lastName: is required by `required` in [lead], but blank (column \"last_name\")";
+    assert!(plan.to_string().contains(&why.replace('"', "\\\"")), "{plan:#}");
+    let check = scene.run(&["check"]);
+    assert!(check.stdout.contains(&format!("1 row(s): {why}; id: 2")), "{check}");
+    let by_variable = scene.cli().env("CONVERSICA_SYNC__LEAD__REQUIRED", "[]").run(&["plan", "--json"]);
+    assert_eq!(by_variable.expect_code(0).json()["create"], 2);
+}

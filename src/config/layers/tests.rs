@@ -467,3 +467,30 @@ fn a_share_of_leads_lies_between_nothing_and_all() {
         }
     }
 }
+
+#[test]
+fn a_list_is_written_in_brackets_and_in_a_variable_also_with_commas() {
+    const NAME: &str = "CONVERSICA_SYNC__LEAD__REQUIRED";
+    let required = |toml: &str, variables: &[(&str, &str)]| loaded(toml, variables).settings.lead.required;
+    assert_eq!(required(MINIMAL, &[]), Vec::<String>::new());
+    let text = MINIMAL.replace("[lead]", "[lead]\nlastName = \"last\"\nrequired = [\"lastName\", \"email\"]");
+    assert_eq!(required(&text, &[]), ["lastName", "email"]);
+    assert_eq!(required(&text, &[(NAME, "repName")]), ["repName"], "the environment replaces the file's list");
+    assert_eq!(required(&text, &[(NAME, "repName, lastName")]), ["repName", "lastName"]);
+    assert_eq!(required(&text, &[(NAME, r#"["repName", "lastName"]"#)]), ["repName", "lastName"]);
+    assert_eq!(required(&text, &[(NAME, "[]")]), Vec::<String>::new());
+    for broken in ["[repName", "[1]", "[\"a\"]\nx = [\"b\"]"] {
+        says(&refused_by_environment(NAME, broken), &[NAME, "`lead.required` must be a list, but is text"]);
+    }
+    says(&refused_by_environment(NAME, "repName,,email"), &["`lead.required` has an empty entry"]);
+    says(
+        &refused("[lead]", "[lead]\nrequired = \"email\""),
+        &["must be a list, but is text", "[\"one\", \"another\"]"],
+    );
+    says(&refused("[lead]", "[lead]\nrequired = [1]"), &["conversica-sync.toml:7", "an entry that is a number"]);
+    let misspelt = refused("[lead]", "[lead]\nrequired = [\"emial\"]");
+    says(&misspelt, &["`lead.required` names `emial`, which is not mapped", "did you mean `email`?"]);
+    says(&refused("[lead]", "[lead]\nrequierd = []"), &["unknown key `lead.requierd`: did you mean `required`?"]);
+    let shown = show::text(&loaded(&text, &[]).effective);
+    says(&shown, &["lead.required", r#"["lastName","email"]"#, "conversica-sync.toml:8"]);
+}

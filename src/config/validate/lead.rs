@@ -4,6 +4,7 @@ use crate::config::merged::origin;
 use crate::config::validate::report::ValidationReport;
 use crate::config::{FieldRule, ServiceSettings, WhenNull};
 use crate::conversica::lead::{LeadKey, ValueKind};
+use crate::nearest::nearest;
 
 /// A key of `[lead]` that was derived from a key of `[source]`.
 pub struct CompletedKey {
@@ -32,6 +33,7 @@ pub fn complete(settings: &mut ServiceSettings) -> Vec<CompletedKey> {
 
 pub(super) fn check(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
     required(settings, report);
+    required_by_account(settings, report);
     identity(settings, report);
     sms(settings, report);
     for (key, rule) in &settings.lead.published {
@@ -81,6 +83,24 @@ fn required(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
                  manager or apisupport@conversica.com whether your account can do without, or map it under [lead]",
             );
         }
+    }
+}
+
+/// A key that is never sent would make every lead invalid.
+fn required_by_account(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
+    let lead = &settings.lead;
+    let mapped: Vec<&str> =
+        lead.published.keys().map(|key| key.name()).chain(lead.custom.keys().map(String::as_str)).collect();
+    for name in lead.required.iter().filter(|name| !mapped.contains(&name.as_str())) {
+        let question = match nearest(name, mapped.iter().copied()) {
+            Some(near) => format!(": did you mean `{near}`?"),
+            None => String::new(),
+        };
+        report.problem(
+            "lead.required",
+            format!("`lead.required` names `{name}`, which is not mapped under [lead]{question}"),
+            "Map it under [lead] or [lead.custom], or remove it from the list.",
+        );
     }
 }
 

@@ -27,8 +27,12 @@ const CONFIG: &str = r#"
 "#;
 
 fn mapping() -> LeadMapping {
+    mapping_by(CONFIG)
+}
+
+fn mapping_by(config: &str) -> LeadMapping {
     let loaded =
-        config::layers::load_text("test.toml", CONFIG, &ProcessEnvironment::default()).expect("valid settings");
+        config::layers::load_text("test.toml", config, &ProcessEnvironment::default()).expect("valid settings");
     LeadMapping::new(&loaded.settings)
 }
 
@@ -123,6 +127,28 @@ fn what_is_required_is_cleaned_too_and_never_left_out() {
         let mapped = mapping().map(&row(cells));
         assert!(mapped.desired.is_err() && mapped.notes.is_empty(), "{index}: {mapped:?}");
     }
+}
+
+#[test]
+fn a_lead_without_a_key_that_the_account_requires_is_invalid() {
+    let required = r#"[lead]
+        required = ["email", "dealerGroup", "date"]"#;
+    let mapping = mapping_by(&CONFIG.replace("[lead]", required));
+    assert_eq!(mapping.map(&row(GOOD)).desired, mapped(GOOD));
+    for (date, group, reasons) in [
+        (None, Some("North"), vec!["date: is required by `required` in [lead], but blank (column \"created\")"]),
+        (GOOD[5], Some(" "), vec!["dealerGroup: is required by `required` in [lead], but blank (column \"group\")"]),
+        (Some("soon"), Some("\u{7}"), vec!["date: is not a date", "dealerGroup: is required"]),
+    ] {
+        let mut cells = GOOD;
+        (cells[5], cells[6]) = (date, group);
+        let found = mapping.map(&row(cells)).desired.unwrap_err();
+        assert_eq!(found.len(), reasons.len(), "{found:?}");
+        assert!(found.iter().zip(&reasons).all(|(found, wanted)| found.starts_with(wanted)), "{found:?}");
+    }
+    let mut cells = GOOD;
+    cells[1] = None;
+    assert_eq!(mapping.map(&row(cells)).desired.unwrap_err().len(), 1, "the manual requires it as well");
 }
 
 #[test]
