@@ -93,7 +93,7 @@ pub fn layer(
             continue;
         }
         let value = match key::find(&path) {
-            Some(key) => typed(key, text),
+            Some(key) => typed(&key, text),
             // A `_file` twin: a path.
             None => ValueKind::String(text.clone()),
         };
@@ -154,7 +154,27 @@ fn target(segments: &[String], file: &ConfigLayer) -> Option<(Vec<String>, Optio
             return Some((path(), rule_part(&segments[2..])?));
         }
     }
-    None
+    target_in_entry(&wanted).map(|path| (path, None))
+}
+
+/// `admin.operator.0.token`, or its `_file` twin: a key of an entry of a list of tables. The path in the spelling of the settings.
+fn target_in_entry(wanted: &str) -> Option<Vec<String>> {
+    key::lists().iter().find_map(|list| {
+        let (number, _) = wanted.strip_prefix(&format!("{}.", list.name))?.split_once('.')?;
+        // `01` would be a second name for entry 1.
+        number.parse::<usize>().ok().filter(|parsed| parsed.to_string() == number)?;
+        list.keys_of_entry(number).into_iter().find_map(|key| {
+            let name = key.name.to_lowercase();
+            let twin = format!("{name}_file");
+            if wanted == name {
+                Some(key::parts(&key.name))
+            } else if key.secrecy.is_some() && wanted == twin {
+                Some(key::parts(&format!("{}_file", key.name)))
+            } else {
+                None
+            }
+        })
+    })
 }
 
 /// `Some(None)`: the whole rule. Translations (`map`) have names of the operator's own, and belong in the file.
@@ -194,8 +214,12 @@ fn listed(text: &str) -> Option<ValueKind> {
 
 fn unknown(place: &str, segments: &[String], problems: &mut ConfigProblems) {
     let wanted = segments.join("__").to_uppercase();
+    // Of an entry of a list of tables: the keys of the entry that the name seems to mean.
+    let number = segments.iter().find(|segment| segment.parse::<usize>().is_ok()).map_or("0", String::as_str);
+    let of_entries: Vec<ConfigKey> = key::lists().iter().flat_map(|list| list.keys_of_entry(number)).collect();
     let names: Vec<String> = key::all()
         .iter()
+        .chain(&of_entries)
         .flat_map(|key| [Some(key.name.clone()), key.secrecy.map(|_| format!("{}_file", key.name))])
         .flatten()
         .map(|name| name.replace('.', "__").to_uppercase())

@@ -4,7 +4,7 @@ use config::{Map, Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
 use crate::config::check::ConfigProblems;
-use crate::config::key::{self, KeyKind};
+use crate::config::key::{self, KeyKind, TableList};
 use crate::config::layer::ConfigLayer;
 use crate::error::SetupError;
 
@@ -45,10 +45,7 @@ struct FileReader<'a> {
 impl FileReader<'_> {
     fn section(&mut self, table: &DeTable<'_>, path: &[String]) {
         for (name, value) in table {
-            let place = match self.name {
-                DEFAULT => DEFAULT.to_owned(),
-                file => format!("{file}:{}", position(self.text, name.span().start).0),
-            };
+            let place = self.place(name.span().start);
             let mut full = path.to_vec();
             full.push(name.get_ref().to_string());
             self.entry(&place, full, value.get_ref());
@@ -69,6 +66,8 @@ impl FileReader<'_> {
                     format!("Write [{name}] on a line of its own, and its keys below."),
                 ),
             }
+        } else if let Some(list) = key::lists().iter().find(|list| list.name == name) {
+            self.list(place, list, &path, value);
         } else if let Some(key) = key::find(&path) {
             let value = match key.kind {
                 KeyKind::Rule => rule(place, value),
@@ -79,6 +78,42 @@ impl FileReader<'_> {
             self.layer.values.insert(path, plain(place, value));
         } else {
             self.unknown(place, &path);
+        }
+    }
+
+    /// The entries of a list of tables, each at its number.
+    fn list(&mut self, place: &str, list: &TableList, path: &[String], value: &DeValue<'_>) {
+        let header = format!("[[{}]]", list.name);
+        let DeValue::Array(items) = value else {
+            self.problems.spoil(&list.name);
+            return self.problems.add(
+                place,
+                format!("`{}` is a list of tables, not one value", list.name),
+                format!("Write {header} on a line of its own before each entry, with two brackets."),
+            );
+        };
+        for (number, item) in items.iter().enumerate() {
+            let place = self.place(item.span().start);
+            let mut entry = path.to_vec();
+            entry.push(number.to_string());
+            let DeValue::Table(table) = item.get_ref() else {
+                self.problems.add(
+                    &place,
+                    format!("`{}.{number}` is not a table", list.name),
+                    format!("Write {header} on a line of its own, and the keys of the entry below."),
+                );
+                continue;
+            };
+            // So that an entry without keys is an entry, too.
+            self.layer.values.insert(entry.clone(), Value::new(Some(&place), Map::<String, Value>::new()));
+            self.section(table, &entry);
+        }
+    }
+
+    fn place(&self, byte: usize) -> String {
+        match self.name {
+            DEFAULT => DEFAULT.to_owned(),
+            file => format!("{file}:{}", position(self.text, byte).0),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! One list for all uses: checks, environment variables, `config show`, messages.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use serde_json::Value;
@@ -50,31 +51,80 @@ pub struct ConfigKey {
     pub required: bool,
 }
 
+/// A list of tables: `[[admin.operator]]` begins one entry. In the layers an entry is a table at its number, counted from 0, so that
+/// `admin.operator.0.name` is a key like any other, for messages, `config show` and environment variables.
+#[derive(Debug)]
+pub struct TableList {
+    /// The full name: `admin.operator`.
+    pub name: String,
+    /// The keys of an entry, with their full names without a number: `admin.operator.name`.
+    pub fields: Vec<ConfigKey>,
+}
+
+impl TableList {
+    /// The keys of the entry of that number.
+    pub fn keys_of_entry(&self, number: &str) -> Vec<ConfigKey> {
+        self.fields.iter().map(|field| self.key_of_entry(number, field)).collect()
+    }
+
+    fn key_of_entry(&self, number: &str, field: &ConfigKey) -> ConfigKey {
+        ConfigKey { name: format!("{}.{number}{}", self.name, &field.name[self.name.len()..]), ..field.clone() }
+    }
+}
+
 /// Any key of `[lead.custom]`: the operator chooses the names.
 static CUSTOM: LazyLock<ConfigKey> =
     LazyLock::new(|| ConfigKey { name: "lead.custom".to_owned(), kind: KeyKind::Rule, secrecy: None, required: false });
 
-static KEYS: LazyLock<(Vec<ConfigKey>, Vec<String>)> = LazyLock::new(|| {
-    let (mut keys, mut sections) = (Vec::new(), Vec::new());
-    collect(&schema::of_settings(), "", &mut keys, &mut sections);
-    (keys, sections)
+static KEYS: LazyLock<KnownKeys> = LazyLock::new(|| {
+    let mut known = KnownKeys::default();
+    known.collect(&schema::of_settings(), "");
+    known
 });
 
-/// All keys, in the order of the settings tree. `[lead.custom]` has none of its own.
+#[derive(Default)]
+struct KnownKeys {
+    keys: Vec<ConfigKey>,
+    sections: Vec<String>,
+    lists: Vec<TableList>,
+}
+
+/// All keys, in the order of the settings tree. `[lead.custom]` has none of its own; those of lists of tables are in [`lists`].
 pub fn all() -> &'static [ConfigKey] {
-    &KEYS.0
+    &KEYS.keys
 }
 
 /// All sections with their full names: `source`, `delivery.retry`.
 pub fn sections() -> &'static [String] {
-    &KEYS.1
+    &KEYS.sections
+}
+
+/// All lists of tables.
+pub fn lists() -> &'static [TableList] {
+    &KEYS.lists
+}
+
+/// The list of tables, and the number of its entry, that a path begins with.
+pub fn entry_at(path: &[String]) -> Option<(&'static TableList, &str)> {
+    lists().iter().find_map(|list| {
+        let depth = list.name.split('.').count();
+        let is_of_list = path.len() > depth && path[..depth].join(".") == list.name;
+        is_of_list.then(|| (list, path[depth].as_str()))
+    })
 }
 
 /// The key at this path. In `[lead.custom]`, every name is a key.
-pub fn find(path: &[String]) -> Option<&'static ConfigKey> {
+pub fn find(path: &[String]) -> Option<Cow<'static, ConfigKey>> {
     match path {
-        [lead, custom, _] if lead == "lead" && custom == "custom" => Some(&CUSTOM),
-        _ => by_name(&path.join(".")),
+        [lead, custom, _] if lead == "lead" && custom == "custom" => Some(Cow::Borrowed(&CUSTOM)),
+        _ => find_named(path, &path.join(".")),
+    }
+}
+
+fn find_named(path: &[String], name: &str) -> Option<Cow<'static, ConfigKey>> {
+    match entry_at(path) {
+        Some((list, number)) => list.keys_of_entry(number).into_iter().find(|key| key.name == name).map(Cow::Owned),
+        None => by_name(name).map(Cow::Borrowed),
     }
 }
 
@@ -83,14 +133,28 @@ pub fn by_name(name: &str) -> Option<&'static ConfigKey> {
 }
 
 /// The secret whose `_file` twin this path is.
-pub fn twin_of(path: &[String]) -> Option<&'static ConfigKey> {
+pub fn twin_of(path: &[String]) -> Option<Cow<'static, ConfigKey>> {
     let name = path.join(".");
-    by_name(name.strip_suffix("_file")?).filter(|key| key.secrecy.is_some())
+    find_named(path, name.strip_suffix("_file")?).filter(|key| key.secrecy.is_some())
+}
+
+/// The section of a full name as a file writes its header: `[delivery.retry]`, `[[admin.operator]]`.
+pub fn header(section: &str) -> String {
+    match entry_at(&parts(section)) {
+        Some((list, _)) => format!("[[{}]]", list.name),
+        None => format!("[{section}]"),
+    }
+}
+
+/// A full name, taken apart at its dots.
+pub fn parts(name: &str) -> Vec<String> {
+    name.split('.').map(str::to_owned).collect()
 }
 
 /// An example line for a key, from the commented-out lines of `config/default.toml`.
 pub fn example(name: &str) -> Option<String> {
     let (section, key) = name.rsplit_once('.')?;
+    let section = entry_at(&parts(section)).map_or(section, |(list, _)| &list.name);
     documented().into_iter().find(|line| line.section == section && line.key == key).map(|line| line.text.to_owned())
 }
 
@@ -107,7 +171,8 @@ pub fn documented() -> Vec<DocumentedKey> {
     let mut keys = Vec::new();
     for line in schema::DEFAULTS.lines() {
         let text = line.strip_prefix('#').unwrap_or(line);
-        if let Some((name, _)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        let header = text.strip_prefix("[[").or_else(|| text.strip_prefix('['));
+        if let Some((name, _)) = header.and_then(|rest| rest.split_once(']')) {
             section = name;
         } else if let Some((key, _)) = text.split_once(" = ")
             && !key.is_empty()
@@ -122,11 +187,14 @@ pub fn documented() -> Vec<DocumentedKey> {
 /// The probable meaning of an unknown name in a section (empty: at the top); a full name if the key belongs to another section.
 pub fn nearest_to(section: &str, name: &str) -> Option<String> {
     let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
+    let of_entry = entry_at(&parts(section)).map_or_else(Vec::new, |(list, number)| list.keys_of_entry(number));
     let here = all()
         .iter()
+        .chain(&of_entry)
         .flat_map(|key| [Some(key.name.clone()), key.secrecy.map(|_| format!("{}_file", key.name))])
         .flatten()
         .chain(sections().iter().cloned())
+        .chain(lists().iter().map(|list| list.name.clone()))
         .filter_map(|full| full.strip_prefix(&prefix).map(str::to_owned))
         .filter(|rest| !rest.contains('.'))
         .collect::<Vec<_>>();
@@ -137,25 +205,32 @@ pub fn nearest_to(section: &str, name: &str) -> Option<String> {
     all().iter().find(elsewhere).map(|key| key.name.clone())
 }
 
-fn collect(schema: &Value, prefix: &str, keys: &mut Vec<ConfigKey>, sections: &mut Vec<String>) {
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        let full = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        if property["type"] == "object" {
-            sections.push(full.clone());
-            collect(property, &full, keys, sections);
-        } else {
-            let secrecy = match property["x-secret"].as_str() {
-                Some("url") => Some(KeySecrecy::Url),
-                Some(_) => Some(KeySecrecy::Whole),
-                None => None,
-            };
-            keys.push(ConfigKey {
-                name: full,
-                kind: kind(property),
-                secrecy,
-                required: required.contains(&name.as_str()),
-            });
+impl KnownKeys {
+    fn collect(&mut self, schema: &Value, prefix: &str) {
+        let required: Vec<&str> =
+            schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            let full = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            if property["type"] == "object" {
+                self.sections.push(full.clone());
+                self.collect(property, &full);
+            } else if schema::is_list_of_tables(property) {
+                let mut entry = Self::default();
+                entry.collect(&property["items"], &full);
+                self.lists.push(TableList { name: full, fields: entry.keys });
+            } else {
+                let secrecy = match property["x-secret"].as_str() {
+                    Some("url") => Some(KeySecrecy::Url),
+                    Some(_) => Some(KeySecrecy::Whole),
+                    None => None,
+                };
+                self.keys.push(ConfigKey {
+                    name: full,
+                    kind: kind(property),
+                    secrecy,
+                    required: required.contains(&name.as_str()),
+                });
+            }
         }
     }
 }
@@ -188,7 +263,8 @@ mod tests {
 
     #[test]
     fn the_default_file_documents_every_key_and_no_other() {
-        let known: BTreeSet<String> = all().iter().map(|key| key.name.clone()).collect();
+        let known: BTreeSet<String> =
+            all().iter().chain(lists().iter().flat_map(|list| &list.fields)).map(|key| key.name.clone()).collect();
         let documented: Vec<String> =
             documented().iter().map(|line| format!("{}.{}", line.section, line.key)).collect();
         let unique: BTreeSet<String> =

@@ -92,7 +92,8 @@ pub fn load_text(name: &str, toml: &str, environment: &ProcessEnvironment) -> Re
     let from_file = file::layer(name, toml, &mut problems)?;
     let from_environment = environment::layer(environment, &from_file, &mut problems, &mut warnings);
     let wants_receiver = [&from_file, &from_environment].iter().any(|layer| mentions(layer, "receive"));
-    let mut layers = [defaults, from_file, secret::credentials(environment), from_environment];
+    let credentials = secret::credentials(environment, &[&from_file, &from_environment]);
+    let mut layers = [defaults, from_file, credentials, from_environment];
     if !wants_receiver {
         // Defaults and a credential alone do not enable a receiver.
         layers.iter_mut().for_each(|layer| layer.values.retain(|path, _| path[0] != "receive"));
@@ -101,6 +102,7 @@ pub fn load_text(name: &str, toml: &str, environment: &ProcessEnvironment) -> Re
     layers.iter_mut().for_each(|layer| drop_misfits(layer, &mut problems));
 
     let mut merged = MergedConfig::of(&layers, name)?;
+    merged.complain_of_gaps(&mut problems);
     merged.complain_of_missing(&mut problems, wants_receiver);
     merged.complain_of_rules(&mut problems);
     let mut settings = merged.settings(&problems, wants_receiver).map_err(|error| {
@@ -124,8 +126,9 @@ fn mentions(layer: &ConfigLayer, section: &str) -> bool {
 
 fn drop_misfits(layer: &mut ConfigLayer, problems: &mut ConfigProblems) {
     layer.values.retain(|path, value| {
-        let Some(key) = key::find(path) else { return false };
-        match check::fits(key, value) {
+        // The entry of a list of tables itself is kept: its keys are checked one by one.
+        let Some(key) = key::find(path) else { return key::entry_at(path).is_some() };
+        match check::fits(&key, value) {
             Ok(()) => true,
             Err(misfit) => {
                 problems.spoil(&key.name);

@@ -1,11 +1,11 @@
 //! The merged layers: finds missing keys and unreadable field rules, and builds the settings.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use config::{Config, Map, Value, ValueKind};
 
 use crate::config::check::ConfigProblems;
-use crate::config::key::{self, ConfigKey, KeyKind};
+use crate::config::key::{self, ConfigKey, KeyKind, TableList};
 use crate::config::layer::ConfigLayer;
 use crate::config::{FieldRule, ServiceSettings};
 use crate::error::SetupError;
@@ -14,6 +14,8 @@ use crate::error::SetupError;
 pub struct MergedConfig {
     root: Value,
     file: String,
+    /// The places of the entries of lists of tables, by their full names: merging loses that of an entry without keys.
+    entries: BTreeMap<String, String>,
 }
 
 impl MergedConfig {
@@ -22,7 +24,10 @@ impl MergedConfig {
         let config = builder.build().map_err(|error| {
             SetupError::new(format!("{file}: the settings cannot be merged: {error}"), "Please report this as a bug.")
         })?;
-        Ok(Self { root: config.cache, file: file.to_owned() })
+        let values = layers.iter().flat_map(|layer| &layer.values);
+        let entries = values.filter(|(path, _)| key::find(path).is_none() && key::entry_at(path).is_some());
+        let place = |(path, value): (&Vec<String>, &Value)| Some((path.join("."), value.origin()?.to_owned()));
+        Ok(Self { root: config.cache, file: file.to_owned(), entries: entries.filter_map(place).collect() })
     }
 
     pub fn value<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Option<&Value> {
@@ -34,7 +39,8 @@ impl MergedConfig {
 
     /// The place of a key's value; for a key that is not set, the file.
     pub fn place(&self, key: &str) -> String {
-        self.value(key.split('.')).and_then(origin).unwrap_or_else(|| self.file.clone())
+        let of_value = || self.value(key.split('.')).and_then(origin);
+        self.entries.get(key).cloned().or_else(of_value).unwrap_or_else(|| self.file.clone())
     }
 
     /// The keys of `[lead.custom]`, sorted.
@@ -47,8 +53,42 @@ impl MergedConfig {
         entries
     }
 
+    /// The numbers of the entries of a list of tables, in order.
+    fn numbers(&self, list: &TableList) -> Vec<String> {
+        let Some(ValueKind::Table(entries)) = self.value(list.name.split('.')).map(|value| &value.kind) else {
+            return Vec::new();
+        };
+        let mut numbers: Vec<String> = entries.keys().cloned().collect();
+        numbers.sort_by_key(|number| number.parse::<usize>().unwrap_or(usize::MAX));
+        numbers
+    }
+
+    /// The keys of all entries of all lists of tables, list by list and entry by entry.
+    pub(super) fn keys_of_entries(&self) -> Vec<ConfigKey> {
+        let lists = key::lists().iter();
+        lists.flat_map(|list| self.numbers(list).into_iter().flat_map(|number| list.keys_of_entry(&number))).collect()
+    }
+
+    /// Entries are counted from 0 without a gap; only environment variables can leave one.
+    pub(super) fn complain_of_gaps(&self, problems: &mut ConfigProblems) {
+        for list in key::lists() {
+            for (expected, number) in self.numbers(list).into_iter().enumerate() {
+                if number != expected.to_string() {
+                    let name = format!("{}.{number}", list.name);
+                    problems.spoil(&name);
+                    problems.add(
+                        &self.place(&name),
+                        format!("`{name}` is set, but there is no `{}.{expected}`", list.name),
+                        "Count the entries from 0, those of the file first.",
+                    );
+                    break;
+                }
+            }
+        }
+    }
+
     pub(super) fn complain_of_missing(&self, problems: &mut ConfigProblems, wants_receiver: bool) {
-        for key in required(wants_receiver) {
+        for key in &self.required(wants_receiver) {
             if self.value(key.name.split('.')).is_none() && !problems.is_spoiled(&key.name) {
                 let (section, last) = key.name.rsplit_once('.').unwrap_or(("", &key.name));
                 let line = key::example(&key.name).unwrap_or_else(|| format!("{last} = …"));
@@ -56,14 +96,23 @@ impl MergedConfig {
                     Some(_) => format!(", or the secret's own file: {last}_file = \"/run/secrets/…\""),
                     None => String::new(),
                 };
+                let place = match key::entry_at(&key::parts(section)) {
+                    Some(_) => self.place(section),
+                    None => self.file.clone(),
+                };
                 problems.spoil(&key.name);
                 problems.add(
-                    &self.file,
+                    &place,
                     format!("`{}` is not set", key.name),
-                    format!("Add under [{section}]: {line}{elsewhere}"),
+                    format!("Add under {}: {line}{elsewhere}", key::header(section)),
                 );
             }
         }
+    }
+
+    fn required(&self, wants_receiver: bool) -> Vec<ConfigKey> {
+        let is_required = |key: &ConfigKey| key.required && (wants_receiver || !key.name.starts_with("receive."));
+        key::all().iter().cloned().chain(self.keys_of_entries()).filter(is_required).collect()
     }
 
     pub(super) fn complain_of_rules(&mut self, problems: &mut ConfigProblems) {
@@ -82,10 +131,11 @@ impl MergedConfig {
         wants_receiver: bool,
     ) -> Result<ServiceSettings, SetupError> {
         let mut tree = json(&self.root);
-        for key in required(wants_receiver).filter(|key| problems.is_spoiled(&key.name)) {
+        for key in self.required(wants_receiver).iter().filter(|key| problems.is_spoiled(&key.name)) {
             let (section, last) = key.name.rsplit_once('.').unwrap_or(("", &key.name));
-            let stand_in = match key.kind {
+            let stand_in = match &key.kind {
                 KeyKind::Address => "127.0.0.1:0",
+                KeyKind::Choice(words) => words.first().map_or("", String::as_str),
                 _ => "sqlite:stand-in",
             };
             let section = section.split('.').fold(&mut tree, |tree, name| &mut tree[name]);
@@ -96,18 +146,20 @@ impl MergedConfig {
         if tree["lead"].is_null() {
             tree["lead"] = serde_json::json!({});
         }
+        for list in key::lists() {
+            let entries = list.name.split('.').fold(&mut tree, |tree, name| &mut tree[name]);
+            let in_order = self.numbers(list).iter().map(|number| entries[number].take()).collect();
+            *entries = serde_json::Value::Array(in_order);
+        }
         serde_path_to_error::deserialize(&tree).map_err(|error| {
-            let key = error.path().to_string();
+            // `admin.operator[0].role` is `admin.operator.0.role` in every message.
+            let key = error.path().to_string().replace('[', ".").replace(']', "");
             SetupError::new(
                 format!("{}: `{key}` cannot be used: {}", self.place(&key), error.inner()),
                 "Compare it with config/default.toml, or remove it.",
             )
         })
     }
-}
-
-fn required(wants_receiver: bool) -> impl Iterator<Item = &'static ConfigKey> {
-    key::all().iter().filter(move |key| key.required && (wants_receiver || !key.name.starts_with("receive.")))
 }
 
 fn retain_rules(rules: &mut Map<String, Value>, section: &str, problems: &mut ConfigProblems) {

@@ -33,6 +33,6 @@ pub use crate::config::loaded::LoadedConfig;
 pub use crate::config::settings::{
     AdminSettings, AlertSettings, BreakerSettings, ChangeDetection, ConsentScope, ConsentSettings, ConversationChanges,
     ConversicaSettings, DeliverySettings, FieldRule, FirstRun, LeadSettings, LogFormat, LogLevel, LogSettings,
-    OnAmbiguous, OnDelete, ReceiveSettings, RetrySettings, SafetySettings, ServiceSettings, SourceSettings,
-    StateSettings, WhenNull, WritebackMode, WritebackSettings,
+    OnAmbiguous, OnDelete, OperatorRole, OperatorSettings, ReceiveSettings, RetrySettings, SafetySettings,
+    ServiceSettings, SourceSettings, StateSettings, WhenNull, WritebackMode, WritebackSettings,
 };

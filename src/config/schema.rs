@@ -29,6 +29,14 @@ fn without_null(schema: &mut Value) {
     if let Some(Value::Object(properties)) = object.get_mut("properties") {
         properties.values_mut().for_each(without_null);
     }
+    if let Some(items) = object.get_mut("items") {
+        without_null(items);
+    }
+}
+
+/// Whether a key is a list of tables, `[[section.name]]`.
+pub(super) fn is_list_of_tables(schema: &Value) -> bool {
+    schema["type"] == "array" && schema["items"]["type"] == "object"
 }
 
 /// The schema of a configuration file, for editors.
@@ -49,6 +57,9 @@ pub fn json_schema() -> Value {
 fn for_files(schema: &mut Value, defaults: &Value) {
     let Value::Object(object) = schema else { return };
     object.remove("required");
+    if let Some(items) = object.get_mut("items") {
+        for_files(items, &Value::Null);
+    }
     let is_section = object.get("type").is_some_and(|kind| kind == "object");
     if !is_section && !defaults.is_null() {
         object.insert("default".to_owned(), defaults.clone());
@@ -92,6 +103,9 @@ mod tests {
             for (key, property) in schema["properties"].as_object().into_iter().flatten() {
                 if section != "lead" {
                     assert!(property["description"].is_string(), "{section}.{key} has no description");
+                    for (name, field) in property["items"]["properties"].as_object().into_iter().flatten() {
+                        assert!(field["description"].is_string(), "{section}.{key}.{name} has no description");
+                    }
                 }
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! No message of this file holds a secret's value.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -22,10 +23,12 @@ const FROM_FILE: &str = "file ";
 const NAMED_BY: &str = ", named by ";
 
 /// The layer of the credentials directory: a file named `conversica.password` sets that key.
-pub fn credentials(environment: &ProcessEnvironment) -> ConfigLayer {
+///
+/// `others` are the layers that have the entries of lists of tables: `admin.operator.0.token` sets the key of an entry that exists.
+pub fn credentials(environment: &ProcessEnvironment, others: &[&ConfigLayer]) -> ConfigLayer {
     let mut layer = ConfigLayer::default();
     let Some(directory) = &environment.credentials_directory else { return layer };
-    for key in secrets() {
+    for key in &secrets(others.iter().copied()) {
         let file = directory.join(&key.name);
         if file.exists() {
             let origin = format!("credentials directory, file {}", key.name);
@@ -38,7 +41,7 @@ pub fn credentials(environment: &ProcessEnvironment) -> ConfigLayer {
 /// Keeps each secret only in the last layer that has it, and reads it from its file there. Files of overridden layers are not
 /// read: a missing file that is not needed is no mistake.
 pub fn settle(layers: &mut [ConfigLayer], problems: &mut ConfigProblems, warnings: &mut Vec<String>) {
-    for key in secrets() {
+    for key in &secrets(layers.iter()) {
         let (path, twin) = (key_path(key), twin(key));
         for layer in layers.iter_mut() {
             let both = layer.values.contains_key(&path) && layer.values.contains_key(&twin);
@@ -70,8 +73,18 @@ pub fn settle(layers: &mut [ConfigLayer], problems: &mut ConfigProblems, warning
     }
 }
 
-fn secrets() -> impl Iterator<Item = &'static ConfigKey> {
-    key::all().iter().filter(|key| key.secrecy.is_some())
+/// The secrets among all keys, and among those of the entries that the layers have.
+fn secrets<'l>(layers: impl Iterator<Item = &'l ConfigLayer>) -> Vec<ConfigKey> {
+    let entries: BTreeSet<(&str, &str)> = layers
+        .flat_map(|layer| layer.values.keys())
+        .filter_map(|path| key::entry_at(path))
+        .map(|(list, number)| (list.name.as_str(), number))
+        .collect();
+    let of_entries = entries.into_iter().flat_map(|(name, number)| {
+        let list = key::lists().iter().find(|list| list.name == name);
+        list.map_or_else(Vec::new, |list| list.keys_of_entry(number))
+    });
+    key::all().iter().cloned().chain(of_entries).filter(|key| key.secrecy.is_some()).collect()
 }
 
 fn key_path(key: &ConfigKey) -> Vec<String> {

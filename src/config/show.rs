@@ -44,6 +44,23 @@ pub(super) fn effective(
         trace: ValueTrace::of(&to_json(value).to_string()),
     });
     shown.splice(lead_ends..lead_ends, custom);
+    for key in merged.keys_of_entries() {
+        // Behind the other keys of its section, and the entries before it.
+        let section = key.name.split('.').next().unwrap_or_default();
+        let of_section = |shown: &EffectiveSetting| shown.key.split('.').next() == Some(section);
+        let ends = shown.iter().rposition(of_section).map_or(shown.len(), |last| last + 1);
+        let value = merged.value(key.name.split('.'));
+        let json = value.map(to_json);
+        shown.insert(
+            ends,
+            EffectiveSetting {
+                trace: ValueTrace::of(&json.as_ref().map(Value::to_string).unwrap_or_default()),
+                value: json.map(|json| fit_to_show(&key, json)),
+                layer: value.and_then(origin).unwrap_or_default(),
+                key: key.name,
+            },
+        );
+    }
     shown
 }
 

@@ -3,6 +3,7 @@
 //! Pure except for one file-system check (whether two paths are the same file). `[lead]` and the URLs have files of their own
 //! below.
 
+mod admin;
 mod later;
 mod lead;
 mod place;
@@ -46,29 +47,7 @@ pub fn check(
     report.duration("alerts.backlog_older_than", settings.alerts.backlog_older_than, "0s", "90d");
     safety(&settings.safety, &mut report);
     later::check(settings, &mut report);
-    if !settings.admin.listen.ip().is_loopback() && settings.admin.token.is_none() {
-        report.problem(
-            "admin.token",
-            format!(
-                "`admin.token` is not set, but `admin.listen` is {}, open to other machines",
-                settings.admin.listen
-            ),
-            "Set `token_file` under [admin], or listen on 127.0.0.1.",
-        );
-    }
-    if let Some(token) = &settings.admin.token
-        && !settings.admin.listen.ip().is_loopback()
-        && token.expose_secret().chars().count() < SHORTEST_ADMIN_TOKEN
-    {
-        report.problem(
-            "admin.token",
-            format!(
-                "`admin.token` has fewer than {SHORTEST_ADMIN_TOKEN} characters, and `admin.listen` is {}, open to other machines",
-                settings.admin.listen
-            ),
-            "Make a long one: `openssl rand -hex 32 > admin_token`, named by `token_file` under [admin].",
-        );
-    }
+    admin::check(&settings.admin, &mut report);
     let state = &settings.state;
     for (key, keep) in [("state.keep_outcomes", state.keep_outcomes), ("state.keep_received", state.keep_received)] {
         if keep.is_zero() {
@@ -76,9 +55,6 @@ pub fn check(
         }
     }
 }
-
-/// Where other machines can guess. 20 random letters and digits are more than 100 bits.
-const SHORTEST_ADMIN_TOKEN: usize = 20;
 
 fn source(source: &SourceSettings, report: &mut ValidationReport<'_>) {
     match (&source.table, &source.query) {

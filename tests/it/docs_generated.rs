@@ -22,7 +22,8 @@ This page lists every setting with its default. The program reads three layers; 
 1. the defaults on this page, which are compiled into the program;
 2. your configuration file: `--config FILE`, else `$CONVERSICA_SYNC_CONFIG`, `./conversica-sync.toml` or
    `/etc/conversica-sync/conversica-sync.toml`;
-3. environment variables: `CONVERSICA_SYNC__SOURCE__POLL_INTERVAL=5s` sets `poll_interval` in `[source]`.
+3. environment variables: `CONVERSICA_SYNC__SOURCE__POLL_INTERVAL=5s` sets `poll_interval` in `[source]`. In lists of tables,
+   entries are counted from 0: `CONVERSICA_SYNC__ADMIN__OPERATOR__0__ROLE=look` is for the first `[[admin.operator]]`.
 
 - `conversica-sync config show` prints the settings in force and the layer that each value comes from.
 - `conversica-sync config schema` prints a JSON Schema, with which editors complete and check the file.
@@ -135,9 +136,10 @@ fn documented_sections() -> Vec<DocumentedSection> {
     let mut sections: Vec<DocumentedSection> = Vec::new();
     let mut comment: Vec<&str> = Vec::new();
     for line in DEFAULTS.lines() {
-        let header = line.strip_prefix('#').unwrap_or(line).strip_prefix('[').and_then(|rest| rest.split_once(']'));
+        let text = line.strip_prefix('#').unwrap_or(line);
+        let header = text.strip_prefix("[[").or(text.strip_prefix('[')).and_then(|rest| rest.split_once(']'));
         if let Some((name, remark)) = header {
-            let remark = remark.trim().trim_start_matches('#').trim().to_owned();
+            let remark = remark.trim_start_matches(']').trim().trim_start_matches('#').trim().to_owned();
             sections.push(DocumentedSection { name: name.to_owned(), remark, keys: Vec::new() });
             comment.clear();
         } else if let Some((is_set, name, value)) = key_line(line) {
@@ -154,11 +156,24 @@ fn documented_sections() -> Vec<DocumentedSection> {
     sections
 }
 
+/// A key's part of the schema of a section, or of the entries of a list of tables.
+fn property<'s>(schema: &'s Value, name: &str) -> &'s Value {
+    match schema["items"]["properties"].is_object() {
+        true => &schema["items"]["properties"][name],
+        false => &schema["properties"][name],
+    }
+}
+
+/// Whether a section is a list of tables.
+fn is_list(schema: &Value, section: &str) -> bool {
+    section.split('.').fold(schema, property)["items"].is_object()
+}
+
 /// The key's part of the schema.
 fn schema_of<'s>(schema: &'s Value, section: &str, key: &str) -> &'s Value {
     let mut found = schema;
     for part in section.split('.').chain([key]) {
-        found = &found["properties"][part];
+        found = property(found, part);
     }
     assert!(found.is_object(), "{section}.{key} is in config/default.toml, but not in the schema");
     found
@@ -192,10 +207,14 @@ fn settings_page() -> String {
     let schema = json_schema();
     let mut page = SETTINGS_INTRO.to_owned();
     for section in documented_sections() {
-        let _ = write!(page, "\n## `[{}]`\n\n", section.name);
+        let header = match is_list(&schema, &section.name) {
+            true => format!("[[{}]]", section.name),
+            false => format!("[{}]", section.name),
+        };
+        let _ = write!(page, "\n## `{header}`\n\n");
         let about = if section.remark.is_empty() {
             let mut found = &schema;
-            section.name.split('.').for_each(|part| found = &found["properties"][part]);
+            section.name.split('.').for_each(|part| found = property(found, part));
             found["description"].as_str().unwrap_or_default().to_owned()
         } else {
             section.remark.clone()
@@ -343,6 +362,10 @@ fn every_setting_of_the_schema_is_on_the_page() {
     let (mut keys, mut missing) = (0, Vec::new());
     while let Some((path, schema)) = unseen.pop() {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            if property["items"]["properties"].is_object() {
+                unseen.push((format!("{path}.{name}"), property["items"].clone()));
+                continue;
+            }
             if property["properties"].is_object() {
                 unseen.push((format!("{path}.{name}"), property.clone()));
                 continue;

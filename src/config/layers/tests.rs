@@ -1,5 +1,7 @@
 //! Settings loaded as an operator's would be: layers, messages, secrets.
 
+mod lists;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
