@@ -10,6 +10,7 @@ use crate::db::{self, discreet};
 use crate::source::columns;
 use crate::source::crm::ConnectedCrm;
 use crate::source::mysql;
+use crate::source::mysql_engine::{self, UnversionedTable};
 use crate::source::settled::{self, TransactionSight};
 use crate::source::source_db::SourceDb;
 
@@ -37,7 +38,26 @@ pub(super) async fn of_source(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckIte
         }
         Err(error) => return Err(error.into()),
     });
+    if let SourceDb::Mysql(pool) = &crm.db {
+        items.extend(of_unversioned_tables(&mysql_engine::unversioned_tables(pool, &crm.source).await?));
+    }
     Ok(items)
+}
+
+/// Tables whose engine has no snapshots and locks a table as a whole.
+fn of_unversioned_tables(tables: &[UnversionedTable]) -> Option<CheckItem> {
+    if tables.is_empty() {
+        return None;
+    }
+    let list: Vec<String> = tables.iter().map(|table| format!("{} ({})", table.name, table.engine)).collect();
+    let text = format!(
+        "tables of an engine without snapshots are read: {}. While a poll reads such a table, the server makes the CRM wait that \
+         wants to change its rows, and changes during the reading are found by the next poll or full compare",
+        list.join(", ")
+    );
+    let cures = tables.iter().map(|table| format!("alter table {} engine = InnoDB", table.name)).collect::<Vec<_>>();
+    let cure = format!("let the owner of the CRM's database run, if the CRM allows it: {}", cures.join("; "));
+    Some(CheckItem::warn("source", "engine", text).cure(cure))
 }
 
 /// Rights of the role beyond reading.
@@ -149,6 +169,18 @@ async fn of_open_transactions(crm: &ConnectedCrm, role: &str, now: DateTime<Utc>
             format!("the source reads a foreign table, and open transactions on its server cannot be seen, {alone}"),
         )
         .cure("set lookback above the longest transaction there, or read from that server"),
+        TransactionSight::Replicated => CheckItem::warn(
+            "rights",
+            NAME,
+            format!(
+                "this server also takes over changes from other servers (a replica that may be written to, or a node of a \
+                 cluster), where open transactions cannot be seen, {alone}"
+            ),
+        )
+        .cure(
+            "read from the server that the CRM writes to, or set lookback above the longest transaction; where the CRM writes \
+             to this server alone, nothing",
+        ),
         TransactionSight::Untracked => CheckItem::warn(
             "rights",
             NAME,
@@ -178,8 +210,8 @@ async fn of_open_transactions(crm: &ConnectedCrm, role: &str, now: DateTime<Utc>
         let text = format!(
             "a transaction has been open since {since}: until it ends, every poll reads again what has changed since then"
         );
-        let cure = "find it in pg_stat_activity (xact_start) or pg_prepared_xacts, on MySQL in information_schema.innodb_trx, and \
-                    end it";
+        let cure = "find it in pg_stat_activity (xact_start) or pg_prepared_xacts, on MySQL in information_schema.innodb_trx and \
+                    processlist, and end it";
         items.push(CheckItem::warn("rights", NAME, text).cure(cure));
     }
     Ok(items)

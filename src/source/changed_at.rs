@@ -127,8 +127,9 @@ pub async fn prepare(
     match prepared.map_err(discreet::of_source) {
         Ok(kind) => {
             let expression = match kind {
+                // By bytes: the server's collations of texts take `2026-03-01` and `2026-03-01 ` for the same.
                 Some(StampKind::Text) if dialect == SourceDialect::Mysql => {
-                    format!("cast({expression} as char) collate utf8mb4_bin")
+                    dialect.by_bytes(&format!("cast({expression} as char)"))
                 }
                 Some(StampKind::Text) => format!("({expression})::text collate \"C\""),
                 _ => expression,

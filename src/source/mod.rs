@@ -13,6 +13,7 @@ pub mod dialect;
 pub mod guest;
 pub mod mysql;
 pub(crate) mod mysql_catalog;
+pub mod mysql_engine;
 pub(crate) mod mysql_settled;
 pub mod read;
 pub mod settled;

@@ -2,16 +2,22 @@
 //! program's own and ends with its connection. Statements go as text, so that none stays prepared and every value comes as the
 //! server's own text.
 
+use std::io;
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow};
-use sqlx::{ConnectOptions as _, Connection as _, Executor, MySqlConnection, MySqlPool, Row as _};
+use sqlx::pool::PoolConnection;
+use sqlx::{ConnectOptions as _, Connection as _, Executor, MySql, MySqlConnection, MySqlPool, Row as _};
 
 use crate::db::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, discreet, trusted};
 
 /// The longest time that the server waits while the poll works on rows that it has sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// The longest time in which all rows are read by one statement.
+const READING_LIMIT: Duration = Duration::from_secs(86_400);
+/// How long the attempt may take that finds out why the pool has no connection.
+const LAST_ATTEMPT: Duration = Duration::from_secs(5);
 /// A connection that was not used for so long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -69,8 +75,15 @@ pub async fn connect(
     tokio::time::timeout(ACQUIRE_TIMEOUT, connected).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
-/// Removes the limit on the time of a statement, for a reading that measures the server's silence itself.
-pub(crate) const UNLIMITED: &str = "set session lock_wait_timeout = @@lock_wait_timeout /*!80000 , max_execution_time = 0 */ /*M! , max_statement_time = 0 */";
+/// The limit on the time of a statement that reads rows. The reading measures the server's silence itself, and ends the statement
+/// after too long a one; where it cannot, the server does.
+pub(crate) fn reading_limit() -> String {
+    let (millis, seconds) = (READING_LIMIT.as_millis(), READING_LIMIT.as_secs());
+    format!(
+        "set session lock_wait_timeout = @@lock_wait_timeout /*!80000 , max_execution_time = {millis} */ \
+         /*M! , max_statement_time = {seconds} */"
+    )
+}
 
 /// The driver's own changes to `sql_mode` are off: the operator's SQL means what it means in the customer's other programs.
 /// No statement is logged: the customer's conditions may quote personal data.
@@ -97,13 +110,37 @@ fn settings(access: MysqlAccess, statement_timeout: Duration) -> String {
     )
 }
 
+/// A session of the pool. The pool retries until its time is over and then reports only that; one more attempt reports the real
+/// failure.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn acquire(pool: &MySqlPool) -> Result<PoolConnection<MySql>, sqlx::Error> {
+    match pool.acquire().await {
+        Err(sqlx::Error::PoolTimedOut) => Err(failure(pool).await),
+        acquired => acquired,
+    }
+}
+
+async fn failure(pool: &MySqlPool) -> sqlx::Error {
+    let why = match tokio::time::timeout(LAST_ATTEMPT, pool.connect_options().connect()).await {
+        Ok(Err(error)) => return error,
+        Ok(Ok(connection)) => {
+            let _ = tokio::time::timeout(LAST_ATTEMPT, connection.close()).await;
+            "all connections of conversica-sync are in use"
+        }
+        Err(_) => "it does not answer",
+    };
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why))
+}
+
 /// The rows of a statement, as the server's texts.
 ///
 /// # Errors
 /// The database's, in words without data.
 pub async fn texts(pool: &MySqlPool, sql: String) -> Result<Vec<Vec<Option<String>>>, sqlx::Error> {
-    let rows = sqlx::raw_sql(trusted(sql)).fetch_all(pool).await.map_err(discreet::of_source)?;
-    rows.iter().map(texts_of).collect()
+    let mut connection = acquire(pool).await.map_err(discreet::of_source)?;
+    texts_within(&mut connection, sql).await.map_err(discreet::of_source)
 }
 
 /// The same over a connection.
@@ -118,7 +155,8 @@ pub(crate) async fn texts_within(
     rows.iter().map(texts_of).collect()
 }
 
-fn texts_of(row: &MySqlRow) -> Result<Vec<Option<String>>, sqlx::Error> {
+/// The columns of a row.
+pub(crate) fn texts_of(row: &MySqlRow) -> Result<Vec<Option<String>>, sqlx::Error> {
     let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     (0..row.len()).map(|column| Ok(text(row.try_get_unchecked(column)?))).collect()
 }

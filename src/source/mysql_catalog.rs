@@ -72,7 +72,9 @@ fn is_whole(name: &str) -> bool {
 async fn typed_columns(pool: &MySqlPool, sql: &str) -> Result<Vec<(String, String)>, sqlx::Error> {
     let null_row = format!("from (select 1 as one) as one left join (\n{sql}\nlimit 0) as t on true");
     let statement = trusted(format!("select t.* {null_row}"));
-    let row = sqlx::raw_sql(statement).fetch_one(pool).await.map_err(discreet::of_source)?;
+    let mut connection = mysql::acquire(pool).await.map_err(discreet::of_source)?;
+    let row = sqlx::raw_sql(statement).fetch_one(&mut *connection).await.map_err(discreet::of_source)?;
+    drop(connection);
     let typed = |column: &MySqlColumn| (column.name().to_owned(), column.type_info().name().to_owned());
     let mut columns: Vec<(String, String)> = row.columns().iter().map(typed).collect();
     // The driver takes texts with a binary collation (`utf8mb4_bin`) for bytes.

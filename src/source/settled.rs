@@ -14,7 +14,7 @@ use crate::db::{self, discreet};
 use crate::rules::settled::SettledMoment;
 use crate::source::columns;
 use crate::source::guest::SourcePool;
-use crate::source::mysql_settled::{self, OpenTransactions};
+use crate::source::mysql_settled::{self, OpenTransactions, WriterPlace};
 use crate::source::source_db::SourceDb;
 
 /// The longest time between the two statements of one check.
@@ -34,6 +34,9 @@ pub enum TransactionSight {
     Subscriber,
     /// Rows come from another server, whose transactions are not visible here.
     Foreign,
+    /// The server's own transactions are visible. It also takes over those of other servers: a writable replica of MySQL or
+    /// MariaDB, or a node of a cluster.
+    Replicated,
     /// The database does not tell; SQLite has one writer, which no other writer overtakes.
     Nobodys,
 }
@@ -112,13 +115,16 @@ async fn look_mysql(
     now: DateTime<Utc>,
 ) -> Result<SettledLook, sqlx::Error> {
     let (settled, sight) = match mysql_settled::ask(pool).await {
-        Ok(OpenTransactions { at, is_replica: true, .. }) => (
-            SettledMoment { before: instant(at).min(now), ..SettledMoment::at(instant(at)) },
-            TransactionSight::Standby,
-        ),
-        Ok(OpenTransactions { at, oldest, is_replica: false }) => {
-            let sessions = (at, oldest, false, true, false);
-            (settle(sessions, (None, None), earlier, now), TransactionSight::Everybodys)
+        Ok(OpenTransactions { at, oldest, writers }) => {
+            let own = settle((at, oldest, false, true, false), (None, None), earlier, now);
+            match writers {
+                WriterPlace::Here => (own, TransactionSight::Everybodys),
+                WriterPlace::Several => (own, TransactionSight::Replicated),
+                WriterPlace::Primary => {
+                    let at = instant(at);
+                    (SettledMoment { before: at.min(now), ..SettledMoment::at(at) }, TransactionSight::Standby)
+                }
+            }
         }
         Err(error) if db::is_outage(&error) => return Err(error),
         Err(_) => (SettledMoment::at(now), TransactionSight::OwnOnly),
@@ -214,8 +220,8 @@ pub fn warn_of_long(settled: &SettledMoment, said: &mut Option<DateTime<Utc>>) {
     if said.replace(since) != Some(since) {
         warn!(
             since = %since.format("%F %T UTC"),
-            cure = "find it in pg_stat_activity (xact_start) or pg_prepared_xacts, on MySQL in information_schema.innodb_trx, and \
-                    end it",
+            cure = "find it in pg_stat_activity (xact_start) or pg_prepared_xacts, on MySQL in information_schema.innodb_trx and \
+                    processlist, and end it",
             "a transaction in the CRM's database has been open for more than an hour: until it ends, every poll reads again \
              what has changed since it began"
         );

@@ -175,6 +175,74 @@ async fn a_transaction_that_commits_late_is_not_skipped() {
     assert_eq!((next.changed, scene.kind().await.as_str()), (1, "incremental"), "what was stamped before is found");
 }
 
+/// InnoDB begins the transaction of such a statement after the wait, and its `now()` is the moment before.
+#[tokio::test]
+async fn a_statement_that_waits_for_a_lock_on_the_table_is_not_skipped() {
+    let scene = MariaScene::new(&STAMPED.replace("KIND", "timestamp(6) null"), SHORT).await;
+    scene.crm.sql(
+        "insert into leads values (1, 'Old', now(6) - interval 1 hour), (2, 'Old', now(6) - interval 1 hour); \
+         create table other (id int primary key)",
+    );
+    scene.poll().await;
+    let mut locking = scene.crm.session();
+    locking.sql("lock tables other write, leads read");
+    let crm = scene.crm.clone();
+    // It writes to a locked table as well, so that it waits, and stays open after that.
+    let waiting = std::thread::spawn(move || {
+        let mut late = crm.session();
+        late.sql(
+            "start transaction; update leads, other set leads.town = 'Late', leads.changed = now(6) where leads.id = 1",
+        );
+        late
+    });
+    let waits = "select count(*) from information_schema.processlist where state like 'Waiting%lock' and info like 'update leads%'";
+    wait_until("the statement to wait", SOON, || scene.crm.sql(waits) == "1");
+    pass(&scene.crm, 3);
+    let crm = open(&scene.crm.place(), SHORT, "city = 'town'").await;
+    let now = Utc::now();
+    let outlook = crm.outlook(None, now).await.expect("the server answers");
+    let held_back = (now - outlook.settled.before).num_milliseconds();
+    assert!((3_000..60_000).contains(&held_back), "{held_back} ms");
+    locking.sql("unlock tables");
+    drop(waiting.join().expect("the statement ends"));
+}
+
+#[tokio::test]
+async fn a_table_that_another_one_replaces_while_the_poll_waits_for_its_lock_is_read_whole() {
+    let crm = mariadb().database();
+    crm.sql(
+        "create table leads (id int primary key, town text); insert into leads values (1, 'A'), (2, 'B'); \
+         create table fresh like leads",
+    );
+    let source = open(&crm.place(), "table = 'leads'\nkey = 'id'", "city = 'town'").await;
+    let fitting = source.fitting().await.expect("it fits");
+    let mut locking = crm.session();
+    locking.sql("lock tables leads write, fresh write");
+    let mut batches = PreparedReading::new(&source, &fitting, ReadScope::All).start(&source.db);
+    let waits = "select count(*) from information_schema.processlist where state like 'Waiting%lock' and info like 'select%leads%'";
+    wait_until("the poll to wait", SOON, || crm.sql(waits) == "1");
+    locking.sql("insert into fresh select * from leads; insert into fresh values (3, 'C'); unlock tables");
+    // The rename may come before the poll or after it: both see every row.
+    crm.sql("rename table leads to old, fresh to leads");
+    let mut rows = 0;
+    while let Some(batch) = batches.next().await.expect("it goes on") {
+        rows += batch.len();
+    }
+    assert!([2, 3].contains(&rows), "{rows} rows");
+}
+
+#[tokio::test]
+async fn texts_of_a_day_alone_count_as_changed_on_that_day() {
+    let scene = MariaScene::new(&STAMPED.replace("KIND", "varchar(40)"), SOURCE).await;
+    scene.crm.sql(
+        "insert into leads values (1, 'Old', date_format(utc_timestamp(), '%Y-%m-%d %H:%i:%s')), (2, 'Old', '2026-01-01')",
+    );
+    scene.poll().await;
+    scene.crm.sql("update leads set town = 'Else', changed = date_format(utc_timestamp() - interval 1 minute, '%Y-%m-%d') where id = 2");
+    let next = scene.poll().await;
+    assert_eq!((next.changed, scene.kind().await.as_str()), (1, "incremental"));
+}
+
 #[tokio::test]
 async fn open_transactions_are_seen_with_the_right_to() {
     let crm = mariadb().database();
@@ -212,4 +280,22 @@ async fn a_statement_that_runs_away_is_cut_off() {
     let running = "select count(*) from information_schema.processlist where info like '%seq_1_to_1000000%' and id <> connection_id()";
     wait_until("the server to end the statement", SOON, || crm.sql(running) == "0");
     assert_eq!(source.db.fetch_number("select 1".to_owned()).await.expect("the server answers"), 1);
+}
+
+#[tokio::test]
+async fn a_statement_is_ended_though_the_server_lets_no_further_session_in() {
+    let crm = mariadb().database();
+    crm.sql("create table leads (id int primary key)");
+    let url = crm.user_with(&format!("grant select on {}.* to", crm.name));
+    let user = url.trim_start_matches("mysql://").split(':').next().expect("a user").to_owned();
+    let source = "query = 'select a.seq as id from seq_1_to_1000000 a, seq_1_to_1000000 b where a.seq + b.seq < -1'\nkey = 'id'\n\
+                  statement_timeout = '1s'";
+    crm.sql(&format!("grant usage on *.* to {user}@'127.0.0.1' with max_user_connections 2"));
+    let source = open(&Place::at(Engine::Postgres, url), source, "").await;
+    let fitting = source.fitting().await.expect("it fits");
+    let error = PreparedReading::new(&source, &fitting, ReadScope::All).start(&source.db).next().await;
+    assert!(db::is_outage(&error.expect_err("it is cut off")));
+    let running =
+        "select count(*) from information_schema.processlist where info like '%b.seq < -1%' and id <> connection_id()";
+    wait_until("the server to end the statement", SOON, || crm.sql(running) == "0");
 }

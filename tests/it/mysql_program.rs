@@ -86,6 +86,22 @@ fn check_says_what_the_user_may_see_and_do() {
 }
 
 #[test]
+fn check_names_the_tables_that_are_locked_while_they_are_read() {
+    let (crm, endpoint) = (mariadb().database(), StandIn::accepting());
+    let mut scene = scene_of(&crm, &endpoint, "grant select, process on *.* to");
+    crm.sql(
+        "create table phones (lead_id int, phone text) engine = MyISAM; insert into phones values (1, '1'), (2, '2'); \
+         create table phones_old (id int) engine = MyISAM; create view people as select l.* from leads l join phones p on p.lead_id = l.id",
+    );
+    let text = scene.run(&["check"]).to_string();
+    assert!(!text.contains("engine without snapshots"), "{text}");
+    scene.set_text("source", "table", "people");
+    let text = scene.run(&["check"]).to_string();
+    assert!(text.contains("phones (MyISAM)") && text.contains("alter table phones engine = InnoDB"), "{text}");
+    assert!(!text.contains("phones_old"), "{text}");
+}
+
+#[test]
 fn sessions_of_the_program_may_not_write() {
     let (crm, endpoint) = (mariadb().database(), StandIn::accepting());
     let mut scene = scene_of(&crm, &endpoint, "grant all on *.* to");

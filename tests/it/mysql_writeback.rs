@@ -1,6 +1,10 @@
 //! The write-back to a MariaDB CRM: our own tables, the operator's statements, failures, and what `check` says.
 
+use conversica_sync::receive::writeback::WritebackError;
+use conversica_sync::source::writeback::failure::FailureReach;
 use serde_json::json;
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::support::desk::Desk;
 use crate::support::heard::Heard;
@@ -86,6 +90,25 @@ fn a_user_without_the_right_to_create_tables_is_told_so_and_nothing_is_lost() {
     let trouble = desk.try_step().expect_err("the table cannot be made").to_string();
     assert!(trouble.contains("creating the table `conversica_leads`"), "{trouble}");
     assert_eq!(desk.queue(), (1, 0));
+}
+
+/// MySQL has the same SQLSTATE for it as for a mistyped statement.
+#[test]
+fn a_user_with_too_many_sessions_is_waited_for() {
+    let crm = crm();
+    let url = crm.user("select, insert, update, create");
+    let user = url.trim_start_matches("mysql://").split(':').next().expect("a user");
+    crm.sql(&format!("grant usage on *.* to {user}@'127.0.0.1' with max_user_connections 1"));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let options: MySqlConnectOptions = url.parse().expect("a URL");
+    let other = runtime.block_on(options.connect()).expect("the server answers");
+    let mut desk = Desk::beside(&url, TABLES);
+    desk.hear(&[Heard::message("1", "sent", "a")]);
+    let Err(WritebackError::Crm(failure)) = desk.try_step() else { panic!("the user has no session left") };
+    assert_eq!(failure.reach, FailureReach::Away, "{failure}");
+    runtime.block_on(other.close()).expect("it ends");
+    desk.settle();
+    assert_eq!(desk.queue(), (0, 0));
 }
 
 /// Leads with a counter that every event of theirs raises.

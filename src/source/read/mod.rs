@@ -5,6 +5,7 @@
 //! [`crate::rules::line`] has the rows.
 
 mod mysql;
+mod mysql_silence;
 mod mysql_text;
 pub mod number;
 mod postgres;

@@ -1,9 +1,7 @@
 //! Reads a MySQL or MariaDB server from one snapshot, over a session of its own, row by row as the server sends them.
 
-use std::time::Duration;
-
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use sqlx::mysql::{MySqlConnectOptions, MySqlRow};
+use sqlx::mysql::MySqlRow;
 use sqlx::{Connection as _, Executor, MySqlConnection, MySqlPool, Row as _};
 use tokio::sync::oneshot;
 
@@ -13,14 +11,21 @@ use crate::rules::cursor::ZoneMix;
 use crate::rules::line::RowBatch;
 use crate::rules::read_scope::ReadScope;
 use crate::source::mysql;
+use crate::source::read::mysql_silence::{GOOD_BYE, ServerSilence};
 use crate::source::read::mysql_text::{CellText, newest_stamp};
-use crate::source::read::silence::answered_within;
 use crate::source::read::statement::RowOrdering;
 use crate::source::read::{BATCH_ROWS, BatchSender, OpenedReading, PreparedReading};
 
-/// All reads of the transaction see the moment of this statement. A table that is altered or emptied by another session after
-/// that cannot be read any more (errors 1412 and 1146); the next poll reads it.
-const SNAPSHOT: &str = "start transaction with consistent snapshot, read only";
+/// The transaction. Its first read takes the snapshot, which all later ones see, and [`lock_tables`] comes before it: another
+/// session may keep a table locked for long and put another one in its place (`rename table`, as the tools for online changes
+/// do), and in a snapshot from before the wait that one would lack rows.
+const BEGIN: &str = "start transaction read only";
+
+/// Takes the locks that any `select` takes, which block no reader and no writer, and reads no row, so that it takes no snapshot.
+/// A table cannot be altered or replaced from here to the end of the transaction.
+fn lock_tables(from: &str) -> String {
+    format!("select 1 from {from} limit 0")
+}
 
 impl PreparedReading {
     pub(crate) async fn read_mysql(
@@ -32,7 +37,7 @@ impl PreparedReading {
         let options = pool.connect_options();
         let patience = self.source.statement_timeout;
         let mut connection = mysql::connect(&options, patience).await?;
-        let result = self.read_mysql_snapshot(&mut connection, &options, sender, opened).await;
+        let result = self.read_mysql_snapshot(&mut connection, pool, sender, opened).await;
         // The session ends with its connection. A server that has fallen silent does not answer a clean close.
         let _ = match result {
             Ok(()) if !sender.is_closed() => tokio::time::timeout(GOOD_BYE, connection.close()).await,
@@ -44,14 +49,15 @@ impl PreparedReading {
     async fn read_mysql_snapshot(
         &self,
         connection: &mut MySqlConnection,
-        options: &MySqlConnectOptions,
+        pool: &MySqlPool,
         sender: &BatchSender,
         opened: oneshot::Sender<OpenedReading>,
     ) -> Result<(), sqlx::Error> {
         let id = one_text(connection, "select connection_id()".to_owned()).await?.unwrap_or_default();
-        let silence = ServerSilence { options, id, patience: self.source.statement_timeout };
-        connection.execute(sqlx::raw_sql(mysql::UNLIMITED)).await?;
-        silence.broken(connection.execute(sqlx::raw_sql(SNAPSHOT))).await?;
+        let silence = ServerSilence { pool: pool.clone(), id, patience: self.source.statement_timeout };
+        connection.execute(sqlx::raw_sql(trusted(mysql::reading_limit()))).await?;
+        connection.execute(sqlx::raw_sql(BEGIN)).await?;
+        silence.broken(connection.execute(sqlx::raw_sql(trusted(lock_tables(&self.statements.from))))).await?;
         let ordering = silence.broken(self.mysql_ordering(connection)).await?;
         let mut newest = None;
         let kind = self.statements.changed_at.as_ref().and_then(|changed_at| changed_at.kind);
@@ -119,36 +125,3 @@ async fn one_text(connection: &mut MySqlConnection, sql: String) -> Result<Optio
     let rows = mysql::texts_within(connection, sql).await?;
     Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
 }
-
-/// Measures how long the server is silent.
-struct ServerSilence<'a> {
-    options: &'a MySqlConnectOptions,
-    /// The number of the session.
-    id: String,
-    patience: Duration,
-}
-
-impl ServerSilence<'_> {
-    /// The answer; or, after too long a silence, the server's error once it is asked to end the statement.
-    async fn broken<T>(&self, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-        let mut answer = std::pin::pin!(answer);
-        if let Some(answer) = answered_within(answer.as_mut(), self.patience).await {
-            return answer;
-        }
-        let ended = tokio::time::timeout(GOOD_BYE, self.end_statement()).await;
-        match tokio::time::timeout(GOOD_BYE, answer).await {
-            Ok(answer) if matches!(ended, Ok(Ok(()))) => answer,
-            Ok(_) | Err(_) => Err(sqlx::Error::PoolTimedOut),
-        }
-    }
-
-    /// A user may end its own statements.
-    async fn end_statement(&self) -> Result<(), sqlx::Error> {
-        let mut connection = mysql::connect(self.options, GOOD_BYE).await?;
-        connection.execute(sqlx::raw_sql(trusted(format!("kill query {}", self.id)))).await?;
-        connection.close().await
-    }
-}
-
-/// How long a silent server may take to end a statement.
-const GOOD_BYE: Duration = Duration::from_secs(5);

@@ -39,8 +39,10 @@ impl WriteFailure {
 
     /// For a step that involves no event.
     pub fn unfit(doing: impl Into<String>, error: sqlx::Error) -> Self {
+        // MySQL's own code is an SQLSTATE, which is the same for a full disk and for a mistyped table.
+        let error = discreet::of_writeback(error);
         let reach = if db::is_outage(&error) { FailureReach::Away } else { FailureReach::Unfit };
-        Self { reach, doing: doing.into(), error: discreet::of_writeback(error) }
+        Self { reach, doing: doing.into(), error }
     }
 
     /// For a table that we do not create, because a subscriber without it would stop.
