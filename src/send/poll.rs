@@ -27,20 +27,8 @@ use crate::store::control::{self, CompareAsked};
 pub async fn poll(context: PollContext<'_>, reach: PollReach) -> anyhow::Result<PollOutcome> {
     let PollContext { crm, state, settings, tally, now } = context;
     let started = Instant::now();
-    let resumed = bulk_decision::resume(state, now).await?;
-    if resumed > 0 {
-        info!(
-            decisions = resumed,
-            "a decision about many leads was carried out to its end; the process that began it had ended"
-        );
-    }
-    // Before the source is read: a person is suppressed also while the source is away.
-    review_suppressed(context).await?;
     let mut extent = ReadExtent::Full;
-    let result = match &crm.log {
-        Some(log) => drain::drain(context, log, reach, &mut extent).await,
-        None => read_and_write(context, reach, None, &mut extent).await.map(|(polled, _)| polled),
-    };
+    let result = poll_source(context, reach, &mut extent).await;
     let polled = result.as_ref().ok().cloned().unwrap_or_default();
     let duration = started.elapsed();
     let before = control::read::<LastPoll>(state).await?;
@@ -91,4 +79,26 @@ pub async fn poll(context: PollContext<'_>, reach: PollReach) -> anyhow::Result<
         control::write(state, &CompareAsked { at: now }, now).await?;
     }
     result
+}
+
+/// What is left to do from before, then the source. `extent` tells what was read of it, also if this fails.
+async fn poll_source(
+    context: PollContext<'_>,
+    reach: PollReach,
+    extent: &mut ReadExtent,
+) -> anyhow::Result<PollOutcome> {
+    let PollContext { crm, state, now, .. } = context;
+    let resumed = bulk_decision::resume(state, now).await?;
+    if resumed > 0 {
+        info!(
+            decisions = resumed,
+            "a decision about many leads was carried out to its end; the process that began it had ended"
+        );
+    }
+    // Before the source is read: a person is suppressed also while the source is away.
+    review_suppressed(context).await?;
+    match &crm.log {
+        Some(log) => drain::drain(context, log, reach, extent).await,
+        None => read_and_write(context, reach, None, extent).await.map(|(polled, _)| polled),
+    }
 }

@@ -96,6 +96,7 @@ mod instance;
 mod instances;
 mod interleaving;
 mod journal;
+mod killed_decision;
 mod late_answer;
 mod lead_life;
 mod lead_story;
