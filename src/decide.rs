@@ -74,7 +74,7 @@ pub async fn refuse_more_tests(
     }
     Err(SetupError::new(
         format!("the Test Lead Token is set, and all of its {} leads have been used", conversica.test_lead_limit),
-        "raise [conversica] test_lead_limit, or remove test_lead_token to send in earnest; with --reason, what is held for \
+        "raise [conversica] test_lead_limit, or remove test_lead_token to send real leads; with --reason, what is held for \
          another reason can be approved",
     )
     .into())
@@ -109,7 +109,7 @@ pub async fn resend(
                 "the Test Lead Token is set, and all of its {} leads have been used",
                 settings.conversica.test_lead_limit
             ),
-            "raise [conversica] test_lead_limit, or remove test_lead_token to send in earnest",
+            "raise [conversica] test_lead_limit, or remove test_lead_token to send real leads",
         )
         .into());
     }

@@ -199,7 +199,7 @@ pub fn resend_groups(groups: &[ResendGroup]) -> Vec<String> {
     groups.iter().map(line).collect()
 }
 
-/// Whom a resend contacts.
+/// The people that a resend contacts.
 pub fn resend_people(all: i64, assumed: i64) -> String {
     let known = people(all - assumed);
     match assumed {

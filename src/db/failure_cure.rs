@@ -20,7 +20,7 @@ const LOCKED: &str =
 const POOLER: &str = "if a connection pooler is in front of the database, look at its log and settings (user list, databases, \
                       pool_mode, protocol), or give the server's own address in [source] url";
 
-/// A MySQL error number as a code stands behind this, so that no code of another engine looks alike.
+/// The prefix of a MySQL error number that serves as a code, so that no code of another engine looks alike.
 pub(crate) const MYSQL: &str = "MySQL ";
 /// MySQL: another session kept a lock for too long.
 pub(crate) const MYSQL_LOCK_WAIT: &str = "MySQL 1205";
@@ -115,7 +115,7 @@ fn cure_postgres(code: &str) -> FailureCure {
         "53300" => cure(
             Wait,
             Connection,
-            "raise max_connections of the server, or the connection limit of the role or database, or end sessions nobody uses; \
+            "raise max_connections of the server, or the connection limit of the role or database, or end unused sessions; \
              it is tried again by itself",
         ),
         "08P01" => cure(Wait, Connection, POOLER),

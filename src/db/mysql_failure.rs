@@ -83,7 +83,7 @@ pub(crate) fn cure_mysql(number: u16) -> FailureCure {
         1040 | 1203 | 1226 => cure(
             Wait,
             Connection,
-            "raise max_connections of the server, or the limit of the user, or end sessions nobody uses; it is tried again by itself",
+            "raise max_connections of the server, or the limit of the user, or end unused sessions; it is tried again by itself",
         ),
         1053 | 1927 => cure(Wait, Connection, "nothing while the server starts or stops: it is tried again by itself"),
         1021 | 1114 => {

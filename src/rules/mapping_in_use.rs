@@ -2,7 +2,7 @@
 //! Pure.
 //!
 //! Instances with different mappings would undo each other's sends. The one that came last polls. One whose mapping was replaced
-//! stands back while an instance with the newer mapping is present, also after a restart. Where no other instance is, going back
+//! does not poll while an instance with the newer mapping is present, also after a restart. Where no other instance is, going back
 //! to an earlier mapping is an ordinary change.
 
 use std::time::{Duration, Instant};

@@ -23,7 +23,7 @@ pub struct PersonWord {
 }
 
 impl PersonWord {
-    /// Heard from Conversica: what its ledger of consent comes to.
+    /// Heard from Conversica: the withdrawals that hold in its ledger of consent.
     pub fn heard(lead: &LeadId, standing: Option<&WithdrawnConsent>, content: Option<&str>) -> Self {
         let is_withdrawn = |channel: &ConsentChannel| standing.is_some_and(|standing| standing.get(*channel).is_some());
         Self {
@@ -39,7 +39,7 @@ impl PersonWord {
         let channel = |key: &LeadKey| match key {
             LeadKey::OptOut => Some(ConsentChannel::Email),
             LeadKey::SmsOptOut => Some(ConsentChannel::Sms),
-            // Ends the messages to one lead, and is nobody's opt-out.
+            // Ends the messages to one lead, and is no opt-out of the person.
             _ => None,
         };
         Self {
@@ -50,7 +50,7 @@ impl PersonWord {
         }
     }
 
-    /// The addresses and numbers that the word withdraws. An opt-out concerns nobody else of the same domain.
+    /// The addresses and numbers that the word withdraws. An opt-out concerns no other person of the same domain.
     pub fn withdrawn_points(&self) -> Vec<ContactPoint> {
         if self.withdrawn.is_empty() {
             return Vec::new();
@@ -90,7 +90,7 @@ mod tests {
         let both = PersonWord::of_row(&lead(), &[LeadKey::OptOut, LeadKey::SmsOptOut], Some(BODY));
         assert_eq!(texts(&both), ["a@work.example", "ann@example.com", "+15558675309"]);
         let stop = PersonWord::of_row(&lead(), &[LeadKey::StopMessaging], Some(BODY));
-        assert_eq!(texts(&stop), [""; 0], "a stop of one lead is nobody's opt-out");
+        assert_eq!(texts(&stop), [""; 0], "a stop of one lead is no opt-out of the person");
         assert_eq!(texts(&PersonWord::of_row(&lead(), &[LeadKey::OptOut], None)), [""; 0]);
     }
 

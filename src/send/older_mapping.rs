@@ -1,5 +1,5 @@
 //! An instance whose `[lead]` was replaced by a newer one does not poll while an instance with the newer one is present: see
-//! [`crate::rules::mapping_in_use`]. This file finds out who is present, and says why this instance stands back.
+//! [`crate::rules::mapping_in_use`]. This file finds out which instances are present, and logs why this one does not poll.
 
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,7 @@ impl OlderMapping {
         (self.standing_back == Some(StandBackReason::NewerWasPresent)).then_some(RESTART_TIME / 10)
     }
 
-    /// Says once why this instance stands back, and that it does so no longer.
+    /// Logs once that this instance does not poll, and why; and later that it polls again.
     fn note(&mut self, turn: MappingTurn, in_use: Option<&MappingInUse>) {
         let before = self.standing_back;
         let MappingTurn::StandBack(reason) = turn else {

@@ -43,7 +43,7 @@ pub async fn record_people(
     people_ledger::record(state, &words, now).await
 }
 
-/// The opt-outs that a row says; `None` where it is in doubt whether it says any. An earlier opt-out then stands.
+/// The opt-outs that a row says; `None` where it is in doubt whether it says any. An earlier opt-out then stays in force.
 fn withdrawn_by_row(mapped: &MappedRow) -> Option<Vec<LeadKey>> {
     match &mapped.desired {
         Ok(body) => Some(withdrawn_by_content(body)),

@@ -115,7 +115,7 @@ pub(crate) async fn read_and_write(
             Ok(Some(item)) => item,
             Ok(None) => break,
             Err(error) => {
-                // The next poll goes on from here. A busy standby cancels whoever reads for long, so each attempt has to get further.
+                // The next poll goes on from here. A busy standby cancels a long read, so each attempt has to get further.
                 if is_crm_outage(&error)
                     && let Some(mark) = progress.reached(&merge)
                     && writes.rest().await?

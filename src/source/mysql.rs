@@ -96,7 +96,7 @@ pub(crate) fn options(url: &str) -> Result<MySqlConnectOptions, sqlx::Error> {
 fn settings(access: MysqlAccess, statement_timeout: Duration) -> String {
     let (access, strict) = match access {
         MysqlAccess::ReadOnly => ("read only", ""),
-        // A value that does not fit is refused, and never cut without a word.
+        // A value that does not fit is refused, and never cut silently.
         MysqlAccess::ReadWrite => ("read write", "set session sql_mode = concat(@@sql_mode, ',STRICT_ALL_TABLES'); "),
     };
     let (locks, write) = (LOCK_TIMEOUT.as_secs(), WRITE_TIMEOUT.as_secs());

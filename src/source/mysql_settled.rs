@@ -53,8 +53,8 @@ const SNAPSHOT: &str = "start transaction with consistent snapshot, read only";
 
 /// The seconds since the oldest transaction began, and whether the list has the transaction of this session, which is newer than
 /// [`SESSIONS`]: then no older transaction is missing. The clock is read in the time zone of the server, in which InnoDB gives
-/// the starts of transactions, in whole seconds. At the end of summer time an hour repeats: a start that an hour more would
-/// explain as well is taken for the earlier one.
+/// the starts of transactions, in whole seconds. At the end of summer time an hour repeats: a start that may lie in either
+/// hour counts as the earlier one.
 const TRANSACTIONS: &str = "select max(if(is_own or is_read_only, null, \
      ago + if(convert_tz(utc_timestamp() - interval (ago + 3600) second, '+00:00', 'SYSTEM') = started, 3600, 0))), \
      coalesce(max(is_own), 0) \
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_start_is_taken_from_the_beginning_of_its_second() {
         assert_eq!(started(1_000_000_900_000, 5), 999_995_000_000);
-        assert_eq!(started(1_000_000_900_000, -600), 997_000_000_000, "the clock was put back");
+        assert_eq!(started(1_000_000_900_000, -600), 997_000_000_000, "the clock was set back");
         assert_eq!(began_to_wait(1_000_000_900_000, 5), 999_994_900_000);
     }
 

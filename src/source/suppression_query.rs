@@ -33,7 +33,7 @@ impl SuppressionValues {
         let db = db.clone();
         let reader = tokio::spawn(async move {
             let end = send_values(&db, text, &sender).await.map(|()| Vec::new());
-            // The receiver may be gone: then nobody asks for the end.
+            // The receiver may be gone: then the end interests no one.
             let _ = sender.send(end.map_err(discreet::of_source)).await;
         });
         Self { batches, _reader: AbortOnDropHandle::new(reader) }

@@ -38,7 +38,7 @@ impl ClaimedRecords {
         self.0.remove(lead);
     }
 
-    /// Locks the records of these leads. Records that nobody has changed since their claims are taken from memory. Leads that the
+    /// Locks the records of these leads. Records without a change since their claims are taken from memory. Leads that the
     /// state does not have are left out.
     pub(crate) async fn lock(
         &self,

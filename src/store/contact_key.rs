@@ -1,4 +1,4 @@
-//! The key by which addresses, numbers and domains are hashed. It is made once for each state. A list of hashes reveals nobody;
+//! The key by which addresses, numbers and domains are hashed. It is made once for each state. A list of hashes reveals no address;
 //! with the whole state one can check whether a known address is on it, which is its purpose.
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -49,7 +49,7 @@ impl ContactKey {
     }
 }
 
-/// The key; `None` while nobody is suppressed.
+/// The key; `None` while no person is suppressed.
 pub async fn find_key(reader: &mut impl StateReader) -> Result<Option<ContactKey>, sqlx::Error> {
     let rows: Vec<(String, i64)> = reader.read_all(KEY.into()).await?;
     rows.first().map(|(body, has_domains)| ContactKey::parse(body, *has_domains == 1)).transpose()

@@ -41,7 +41,7 @@ struct FoundEntry {
     is_removed: bool,
 }
 
-/// How a content stands to the entries.
+/// Which entries concern a content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListedPerson {
     /// The entries that count.
@@ -91,7 +91,7 @@ pub async fn find_listed(
     Ok(listed)
 }
 
-/// As [`find_listed`], for entries that count; a query of the key more. Empty while nobody is suppressed.
+/// As [`find_listed`], for entries that count; a query of the key more. Empty while no person is suppressed.
 pub async fn find_grounds(
     reader: &mut impl StateReader,
     scope: SuppressionScope,

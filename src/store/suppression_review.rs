@@ -50,7 +50,7 @@ impl AppliedSuppression {
         let is_same_list = applied.list == new.list && applied.scope == new.scope;
         let pause = if applied.took_ms < SHORT_MS { 0 } else { applied.took_ms.saturating_mul(PAUSE) };
         let waits = now < applied.at + TimeDelta::milliseconds(pause);
-        // A clock that was put back makes nobody wait.
+        // A clock that was set back delays no review.
         let waits = waits && applied.at <= now;
         Ok((!is_same_list || applied.people != new.people && !waits).then_some(new))
     }
@@ -128,7 +128,7 @@ fn page_statement(after: Option<&LeadId>) -> StateStatement {
 /// A running review.
 struct LeadReview<'a> {
     db: &'a StateDb,
-    /// `None` while nobody is suppressed: then suppressed leads are released.
+    /// `None` while no person is suppressed: then suppressed leads are released.
     key: Option<ContactKey>,
     scope: SuppressionScope,
     now: DateTime<Utc>,

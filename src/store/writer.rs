@@ -43,7 +43,7 @@ impl PresenceLocks {
         Self { mapping: i32::from_be_bytes([a, b, c, d]) }
     }
 
-    /// Takes both locks, shared. The one of the mapping first: whoever is seen as present is also seen with its mapping.
+    /// Takes both locks, shared. The one of the mapping first: an instance that is seen as present is also seen with its mapping.
     async fn take(self, session: &mut PgConnection) -> Result<(), sqlx::Error> {
         let sql = "select pg_advisory_lock_shared($1, $2)";
         sqlx::query(sql).bind(MAPPING).bind(self.mapping).execute(&mut *session).await?;

@@ -145,14 +145,14 @@ pub fn conversation(person: &ScriptPerson, plot: ScriptPlot, start: DateTime<Utc
             script.says(&format!("Great, {first}! {rep} will call you tomorrow after 3 pm."));
         }
         ScriptPlot::ActionRequired => {
-            script.hears("Could somebody send me a quote for the extended warranty first?");
+            script.hears("Could you send me a quote for the extended warranty first?");
             let heard = script.date();
             script.update(json!({"lastResponseDate": heard}), "Messaging", "Received Response");
             let asked = script.date();
             script.status(json!({"actionRequired": true, "actionRequiredDate": asked}), "Further Action");
         }
         ScriptPlot::AtRisk => {
-            script.hears("I have asked twice now, and nobody called me back. I am about to buy elsewhere.");
+            script.hears("I have asked twice now, and no one called me back. I am about to buy elsewhere.");
             let heard = script.date();
             script.update(json!({"lastResponseDate": heard}), "Messaging", "Received Response");
             let at_risk = script.date();
