@@ -127,26 +127,37 @@ pub(crate) async fn mark(
     Ok(fresh)
 }
 
+/// As [`prepare_statements`], on a connection of the pool.
+///
+/// # Errors
+/// [`WriteFailure`] for a statement that the server does not understand.
+pub(crate) async fn prepare_alone(
+    pool: &MySqlPool,
+    statements: &EventStatements,
+) -> Result<ReadyStatements, WriteFailure> {
+    let mut connection = pool.acquire().await.map_err(|error| WriteFailure::unfit("connecting", error))?;
+    prepare_statements(&mut connection, statements).await
+}
+
 /// Asks the server whether it understands the operator's statements, and runs none.
 ///
 /// # Errors
 /// [`WriteFailure`] for a statement that it does not understand.
 pub(crate) async fn prepare_statements(
-    pool: &MySqlPool,
+    connection: &mut MySqlConnection,
     statements: &EventStatements,
 ) -> Result<ReadyStatements, WriteFailure> {
     let mut ready = ReadyStatements::default();
-    let connecting = |error| WriteFailure::unfit("connecting", error);
-    let mut connection = pool.acquire().await.map_err(connecting)?;
     for (kind, ready) in PostKind::ALL.into_iter().zip(&mut ready) {
         for named in statements.of(kind) {
             let sql = named.with(|_| "?".to_owned());
-            let prepared = (&mut *connection).prepare(trusted(sql.clone())).await;
+            let prepared = connection.prepare(trusted(sql.clone())).await;
             prepared.map_err(|error| WriteFailure::unfit(preparing(kind, None), error))?;
             ready.push(PreparedStatement::of_places(sql, named.places()));
         }
     }
-    connection.clear_cached_statements().await.map_err(connecting)?;
+    let cleared = connection.clear_cached_statements().await;
+    cleared.map_err(|error| WriteFailure::unfit("connecting", error))?;
     Ok(ready)
 }
 

@@ -1,28 +1,29 @@
 //! Writes to the CRM's database: checks that everything fits, then writes events, all of them or none, each once even if a write
 //! is repeated.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
-use serde_json::{Value, json};
-use sqlx::{Connection as _, MySqlConnection, MySqlPool, PgConnection, SqliteConnection};
+use serde_json::Value;
+use sqlx::MySqlPool;
 
 use crate::config::{ServiceSettings, WritebackMode};
-use crate::db::{self, trusted};
+use crate::db;
 use crate::error::SetupError;
 use crate::rules::heard_event::WaitingEvent;
-use crate::source::source_db::{SourceDb, on_source};
+use crate::source::source_db::SourceDb;
 use crate::source::writeback::ddl::{self, MARKER, WritebackDesign, WritebackTable};
 use crate::source::writeback::failure::{FailureReach, WriteFailure};
 use crate::source::writeback::mysql::{self, MissingTables};
-use crate::source::writeback::statements::{self, EventStatements, ReadyStatements};
-use crate::source::writeback::tables::{TableRows, format_instant};
+use crate::source::writeback::session::{TransactionEnd, WriterConnection, WriterTransaction};
+use crate::source::writeback::statements::{EventStatements, ReadyStatements};
+use crate::source::writeback::tables::TableRows;
 use crate::store::instance::InstanceId;
 use crate::store::turn::{TurnLease, TurnName};
+
+mod event_run;
 
 pub struct CrmWriter {
     db: SourceDb,
@@ -50,16 +51,6 @@ pub struct WrittenEvents {
     pub failed: Vec<(i64, String)>,
     /// How many events had statements that touched no row.
     untouched: usize,
-}
-
-/// The longest time for closing a failed connection; its content no longer matters.
-const CLOSING: Duration = Duration::from_secs(2);
-
-/// Whether the transaction's changes are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TransactionEnd {
-    Keep,
-    UndoAll,
 }
 
 impl CrmWriter {
@@ -130,120 +121,98 @@ impl CrmWriter {
         written
     }
 
-    async fn prepare(&self, then: TransactionEnd) -> Result<(Vec<String>, ReadyStatements), WriteFailure> {
-        let unfit = |doing: &str| {
-            let doing = doing.to_owned();
-            move |error| WriteFailure::unfit(doing, error)
-        };
-        let design = &self.design;
-        macro_rules! prepare {
-            ($pool:ident, $prepare:ident) => {{
-                let mut connection = $pool.acquire().await.map_err(unfit("connecting"))?;
-                // A failed connection is still in a transaction.
-                connection.close_on_drop();
-                let begin = self.db.begin_write();
-                let mut transaction = connection.begin_with(begin).await.map_err(unfit("connecting"))?;
-                let mut missing = Vec::new();
-                for table in &design.tables {
-                    let find = unfit("looking for the tables");
-                    let name = self.findable(table);
-                    let there = sqlx::query_scalar(self.find()).bind(name).persistent(false);
-                    let there: bool = there.fetch_one(&mut *transaction).await.map_err(find)?;
-                    if !there {
-                        missing.push(table.name.to_owned());
-                        for sql in design.create(table) {
-                            let create = unfit(&format!("creating the table {}", design.quoted(table.name)));
-                            let create_it = sqlx::query(trusted(sql)).persistent(false);
-                            create_it.execute(&mut *transaction).await.map_err(create)?;
-                        }
-                        let find = unfit("looking for publications");
-                        let name = self.findable(table);
-                        let published: Option<String> = sqlx::query_scalar(self.publications())
-                            .bind(name)
-                            .persistent(false)
-                            .fetch_one(&mut *transaction)
-                            .await
-                            .map_err(find)?;
-                        if let Some(names) = published {
-                            return Err(WriteFailure::published(&design.quoted(table.name), &names));
-                        }
-                    }
-                }
-                for (table, sql) in self.probes() {
-                    let probe = unfit(&format!("writing to the table {}", design.quoted(table)));
-                    let no_rows = sqlx::query(trusted(sql)).bind("[]").persistent(false);
-                    no_rows.execute(&mut *transaction).await.map_err(probe)?;
-                }
-                let ready = match &self.mode {
-                    WriterMode::Tables => ReadyStatements::default(),
-                    WriterMode::Sql(statements) => statements.$prepare(&mut transaction).await?,
-                };
-                match then {
-                    TransactionEnd::Keep => transaction.commit().await,
-                    TransactionEnd::UndoAll => transaction.rollback().await,
-                }
-                .map_err(unfit("creating the tables"))?;
-                connection.return_to_pool().await;
-                Ok((missing, ready))
-            }};
+    async fn prepare(&self, end: TransactionEnd) -> Result<(Vec<String>, ReadyStatements), WriteFailure> {
+        if let SourceDb::Mysql(pool) = &self.db {
+            return self.prepare_mysql(pool, end).await;
         }
-        match &self.db {
-            SourceDb::Sqlite(pool) => prepare!(pool, prepare_sqlite),
-            SourceDb::Postgres(pool) => prepare!(pool, prepare_postgres),
-            SourceDb::Mysql(pool) => self.prepare_mysql(pool, then).await,
+        let connecting = |error| WriteFailure::unfit("connecting", error);
+        let mut connection = WriterConnection::acquire(&self.db).await.map_err(connecting)?;
+        connection.close_on_drop();
+        let mut transaction = connection.begin(&self.db).await.map_err(connecting)?;
+        let missing = self.create_tables(&mut transaction).await?;
+        for (table, sql) in self.probes() {
+            let probe = format!("writing to the table {}", self.design.quoted(table));
+            let probed = transaction.execute_with(sql, "[]".to_owned()).await;
+            probed.map_err(|error| WriteFailure::unfit(probe, error))?;
+        }
+        let ready = self.prepare_statements(&mut transaction).await?;
+        transaction.end(end).await.map_err(|error| WriteFailure::unfit("creating the tables", error))?;
+        connection.return_to_pool().await;
+        Ok((missing, ready))
+    }
+
+    /// Creates the missing tables. Returns their names.
+    async fn create_tables(&self, transaction: &mut WriterTransaction<'_>) -> Result<Vec<String>, WriteFailure> {
+        let design = &self.design;
+        let mut missing = Vec::new();
+        for table in &design.tables {
+            let name = self.findable(table);
+            let found = transaction.fetch_texts(self.find(), name.clone()).await;
+            if !found.map_err(|error| WriteFailure::unfit("looking for the tables", error))?.is_empty() {
+                continue;
+            }
+            missing.push(table.name.to_owned());
+            for sql in design.create(table) {
+                let doing = || format!("creating the table {}", design.quoted(table.name));
+                transaction.execute(sql).await.map_err(|error| WriteFailure::unfit(doing(), error))?;
+            }
+            let Some(publications) = self.publications() else { continue };
+            let published = transaction.fetch_texts(publications, name).await;
+            let published = published.map_err(|error| WriteFailure::unfit("looking for publications", error))?;
+            if let Some(names) = published.first() {
+                return Err(WriteFailure::published(&design.quoted(table.name), names));
+            }
+        }
+        Ok(missing)
+    }
+
+    async fn prepare_statements(
+        &self,
+        transaction: &mut WriterTransaction<'_>,
+    ) -> Result<ReadyStatements, WriteFailure> {
+        match &self.mode {
+            WriterMode::Tables => Ok(ReadyStatements::default()),
+            WriterMode::Sql(statements) => transaction.prepare(statements).await,
         }
     }
 
+    /// MySQL cannot create and undo a table in one transaction.
     async fn prepare_mysql(
         &self,
         pool: &MySqlPool,
-        then: TransactionEnd,
+        end: TransactionEnd,
     ) -> Result<(Vec<String>, ReadyStatements), WriteFailure> {
-        let tables = match then {
+        let tables = match end {
             TransactionEnd::Keep => MissingTables::Make,
             TransactionEnd::UndoAll => MissingTables::Tell,
         };
         let missing = mysql::prepare_tables(pool, &self.design, self.probes(), tables).await?;
         let ready = match &self.mode {
             WriterMode::Tables => ReadyStatements::default(),
-            WriterMode::Sql(statements) => mysql::prepare_statements(pool, statements).await?,
+            WriterMode::Sql(statements) => mysql::prepare_alone(pool, statements).await?,
         };
         Ok((missing, ready))
     }
 
-    async fn mark_sqlite(&self, session: &mut SqliteConnection, marks: String) -> Result<Vec<String>, sqlx::Error> {
-        let mark = sqlx::query_scalar(trusted(self.design.mark())).bind(marks).persistent(false);
-        mark.fetch_all(session).await
-    }
-
-    async fn mark_postgres(&self, session: &mut PgConnection, marks: String) -> Result<Vec<String>, sqlx::Error> {
-        let mark = sqlx::query_scalar(trusted(self.design.mark())).bind(marks).persistent(false);
-        mark.fetch_all(session).await
-    }
-
-    async fn mark_mysql(&self, session: &mut MySqlConnection, marks: String) -> Result<Vec<String>, sqlx::Error> {
-        mysql::mark(session, &self.design, &marks).await
-    }
-
-    /// Whether a table, or a view in its place, exists.
+    /// Finds a table, or a view in its place. MySQL's are found by [`mysql::prepare_tables`].
     fn find(&self) -> &'static str {
         match self.db {
-            SourceDb::Sqlite(_) => {
-                "select count(*) > 0 from sqlite_master where type in ('table', 'view') and name = $1"
+            SourceDb::Sqlite(_) | SourceDb::Mysql(_) => {
+                "select name from sqlite_master where type in ('table', 'view') and name = $1"
             }
-            SourceDb::Postgres(_) => "select to_regclass($1) is not null",
-            SourceDb::Mysql(_) => "select false",
+            SourceDb::Postgres(_) => "select 'found' where to_regclass($1) is not null",
         }
     }
 
-    /// Which publications would publish a newly created table to subscribers that do not have it.
-    fn publications(&self) -> &'static str {
+    /// Which publications would publish a newly created table to subscribers that do not have it. PostgreSQL alone has any.
+    fn publications(&self) -> Option<&'static str> {
         match self.db {
-            SourceDb::Sqlite(_) | SourceDb::Mysql(_) => "select nullif($1, $1)",
-            SourceDb::Postgres(_) => {
+            SourceDb::Sqlite(_) | SourceDb::Mysql(_) => None,
+            SourceDb::Postgres(_) => Some(
                 "select string_agg(quote_ident(pubname), ', ' order by pubname) from pg_catalog.pg_publication_tables \
-                 where to_regclass(quote_ident(schemaname) || '.' || quote_ident(tablename)) = to_regclass($1)"
-            }
+                 where to_regclass(quote_ident(schemaname) || '.' || quote_ident(tablename)) = to_regclass($1) \
+                 having count(*) > 0",
+            ),
         }
     }
 
@@ -309,131 +278,24 @@ impl CrmWriter {
 
     async fn put(&self, rows: TableRows) -> Result<(), WriteFailure> {
         self.progress.fetch_add(1, Ordering::Relaxed);
+        let writing = |error| WriteFailure::of("writing to the tables", error);
+        let mut connection = WriterConnection::acquire(&self.db).await.map_err(writing)?;
+        let put = self.put_rows(&mut connection, rows).await;
+        if put.is_err() {
+            connection.close().await;
+        }
+        put.map_err(writing)
+    }
+
+    async fn put_rows(&self, connection: &mut WriterConnection, rows: TableRows) -> Result<(), sqlx::Error> {
         let tables =
             [(ddl::leads(), rows.leads), (ddl::messages(), rows.messages), (ddl::chat_leads(), rows.chat_leads)];
-        let writing = |error| WriteFailure::of("writing to the tables", error);
-        on_source!(&self.db, pool => {
-            let mut connection = pool.acquire().await.map_err(writing)?;
-            let put = async {
-                let mut transaction = connection.begin_with(self.db.begin_write()).await?;
-                for (table, rows) in tables.into_iter().filter(|(_, rows)| !rows.is_empty()) {
-                    let sql = trusted(self.design.write(&table));
-                    let put = sqlx::query(sql).bind(Value::Array(rows).to_string()).persistent(false);
-                    put.execute(&mut *transaction).await?;
-                }
-                transaction.commit().await
-            };
-            let put = put.await;
-            if put.is_err() {
-                let _ = tokio::time::timeout(CLOSING, connection.close()).await;
-            }
-            put.map_err(writing)
-        })
-    }
-
-    /// Runs each event in a savepoint of its own, with its marker in the same transaction.
-    async fn run_statements(
-        &self,
-        ready: &ReadyStatements,
-        events: &[WaitingEvent],
-        now: DateTime<Utc>,
-    ) -> Result<WrittenEvents, WriteFailure> {
-        let writing = |error| WriteFailure::of("writing", error);
-        macro_rules! run {
-            ($pool:ident, $query:ident, $mark:ident) => {{
-                let mut connection = $pool.acquire().await.map_err(writing)?;
-                let run = async {
-                    let mut written = WrittenEvents::default();
-                    let mut transaction = connection.begin_with(self.db.begin_write()).await.map_err(writing)?;
-                    let marks = json!(events.iter().map(|event| mark(event, now)).collect::<Vec<_>>()).to_string();
-                    let fresh = self.$mark(&mut transaction, marks).await.map_err(writing)?;
-                    let fresh: HashSet<String> = fresh.into_iter().collect();
-                    let mut blocked: HashSet<&str> = HashSet::new();
-                    let mut refused: Vec<&str> = Vec::new();
-                    for event in events {
-                        self.progress.fetch_add(1, Ordering::Relaxed);
-                        if !fresh.contains(&event.key) {
-                            written.done.push(event.seq);
-                            continue;
-                        }
-                        if blocked.contains(event.lane.as_str()) {
-                            refused.push(&event.key);
-                            continue;
-                        }
-                        let statements = &ready[event.kind as usize];
-                        let values = if statements.is_empty() { None } else { statements::values(event) };
-                        let Some(values) = values else {
-                            written.done.push(event.seq);
-                            continue;
-                        };
-                        let mut savepoint = transaction.begin().await.map_err(writing)?;
-                        let mut touched = Ok(0);
-                        for statement in statements {
-                            match statement.$query(&values).persistent(false).execute(&mut *savepoint).await {
-                                Ok(result) => touched = touched.map(|rows| rows + result.rows_affected()),
-                                Err(error) => {
-                                    touched = Err(WriteFailure::of(running(event), error));
-                                    break;
-                                }
-                            }
-                        }
-                        match touched {
-                            Ok(rows) => {
-                                savepoint.commit().await.map_err(writing)?;
-                                written.untouched += usize::from(rows == 0);
-                                written.done.push(event.seq);
-                            }
-                            Err(failure) if failure.reach != FailureReach::Event => return Err(failure),
-                            Err(failure) => {
-                                written.failed.push((event.seq, failure.to_string()));
-                                // A trigger of the CRM may have rolled back the whole transaction: then nothing is written.
-                                if savepoint.rollback().await.is_err() {
-                                    let failed = written.failed.pop().into_iter().collect();
-                                    return Ok((
-                                        WrittenEvents { failed, ..WrittenEvents::default() },
-                                        ConnectionHealth(false),
-                                    ));
-                                }
-                                blocked.insert(&event.lane);
-                                refused.push(&event.key);
-                            }
-                        }
-                    }
-                    if !refused.is_empty() {
-                        let unmark = sqlx::query(trusted(self.design.unmark())).bind(json!(refused).to_string());
-                        unmark.persistent(false).execute(&mut *transaction).await.map_err(writing)?;
-                    }
-                    transaction.commit().await.map_err(writing)?;
-                    Ok((written, ConnectionHealth(true)))
-                };
-                let run = run.await;
-                if !matches!(run, Ok((_, ConnectionHealth(true)))) {
-                    let _ = tokio::time::timeout(CLOSING, connection.close()).await;
-                }
-                run.map(|(written, _)| written)
-            }};
+        let mut transaction = connection.begin(&self.db).await?;
+        for (table, rows) in tables.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+            transaction.execute_with(self.design.write(&table), Value::Array(rows).to_string()).await?;
         }
-        let written = match &self.db {
-            SourceDb::Sqlite(pool) => run!(pool, query_sqlite, mark_sqlite),
-            SourceDb::Postgres(pool) => run!(pool, query_postgres, mark_postgres),
-            SourceDb::Mysql(pool) => run!(pool, query_mysql, mark_mysql),
-        }?;
-        if written.untouched > 0 {
-            tracing::debug!(events = written.untouched, "statements of [writeback] touched no row");
-        }
-        Ok(written)
+        transaction.commit().await
     }
-}
-
-/// Whether a connection is usable after a transaction.
-struct ConnectionHealth(bool);
-
-fn running(event: &WaitingEvent) -> String {
-    format!("running [writeback] {}", event.kind.name())
-}
-
-fn mark(event: &WaitingEvent, now: DateTime<Utc>) -> Value {
-    json!({"event_key": event.key, "written_at": format_instant(now)})
 }
 
 /// The events of each lane, in their order.
