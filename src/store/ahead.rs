@@ -9,6 +9,7 @@ use crate::horizon::{self, TOLERANCE};
 use crate::rules::poll_record::LastPoll;
 use crate::store::control::{self, CompareAsked, ControlFact, ControlFacts, ResumedAt, UnaskedLosses, UnaskedSends};
 use crate::store::lead::locking;
+use crate::store::lead_status::UNSETTLED;
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
 use crate::store::{due, micros, operator_pause};
@@ -131,7 +132,7 @@ pub async fn correct_facts(db: &StateDb, facts: ControlFacts, now: DateTime<Utc>
     for (column, status) in [("held_at", ""), ("gone_at", " and status = 'held'")] {
         let correct = format!(
             "with ahead (ahead_id, ahead_client_id) as (select id, client_id from lead \
-             where status <> 'in_sync' and {column} > $1{status}{}) \
+             where {UNSETTLED} and {column} > $1{status}{}) \
              update lead set {column} = $2, version = version + 1 from ahead where lead.id = ahead_id and lead.client_id = ahead_client_id",
             locking(db)
         );

@@ -13,6 +13,7 @@ use crate::rules::lead_event::LeadEvent;
 use crate::rules::lead_record::LeadRecord;
 use crate::store::control::{CompareAsked, ControlFact};
 use crate::store::decision::{self, DecisionAction, DecisionMaker};
+use crate::store::lead_status::UNSETTLED;
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
 use crate::store::{lead_record, micros};
@@ -54,8 +55,8 @@ pub async fn mark_restored(db: &StateDb, who: &DecisionMaker, now: DateTime<Utc>
         (serde_json::to_string(&RestoredState { at: now })?, serde_json::to_string(&CompareAsked { at: now })?);
     let waiting = || {
         let mut waiting = lead_record::choose();
-        waiting.push(
-            "status <> 'in_sync' and urgent = 0 and (hold_reason is null and status in ('pending', 'in_flight', 'retrying') \
+        waiting.push(UNSETTLED).push(
+            " and urgent = 0 and (hold_reason is null and status in ('pending', 'in_flight', 'retrying') \
              or hold_reason = 'staged' and gone_at is null)",
         );
         waiting

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::conversica::lead::{IdOrder, LeadId, RowHash};
+use crate::store::lead_status::UNSETTLED;
 use crate::store::micros;
 use crate::store::packed::ComparedLead;
 use crate::store::packed::{self, PackedLeads};
@@ -139,10 +140,10 @@ const fn order_columns(order: IdOrder) -> &'static str {
 
 /// Invalid leads with these words in their reasons, at most `limit`.
 pub async fn invalid_because(db: &StateDb, words: &str, limit: i64) -> Result<Vec<LeadId>, sqlx::Error> {
-    let invalid = StateStatement::new(
-        "select id, client_id from lead where status = 'invalid' and status <> 'in_sync' and invalid_reasons like $1 \
-         order by id, client_id limit $2",
-    );
+    let invalid = StateStatement::new(format!(
+        "select id, client_id from lead where status = 'invalid' and {UNSETTLED} and invalid_reasons like $1 \
+         order by id, client_id limit $2"
+    ));
     let leads: Vec<(String, String)> = db.fetch_all(invalid.bind(format!("%{words}%")).bind(limit)).await?;
     Ok(leads.into_iter().map(|(id, client_id)| LeadId { id, client_id }).collect())
 }

@@ -22,6 +22,7 @@ use crate::store::claimed_records::ClaimedRecords;
 use crate::store::due::ClaimArm;
 use crate::store::late::LateEntry;
 use crate::store::lead_record::{self, ChangedLead};
+use crate::store::lead_status::UNSETTLED;
 use crate::store::state_db::StateDb;
 use crate::store::statement::{StateStatement, StateTransaction};
 use crate::store::{
@@ -206,7 +207,7 @@ async fn claim(
     }
     if alone {
         let (in_flight,): (i64,) = transaction
-            .fetch_one("select count(*) from lead where status = 'in_flight' and status <> 'in_sync'")
+            .fetch_one(format!("select count(*) from lead where status = 'in_flight' and {UNSETTLED}"))
             .await?;
         if in_flight > 0 {
             return Ok(Vec::new());

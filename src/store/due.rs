@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use crate::rules::admission::{ClaimFilter, NewPeopleCap};
 use crate::rules::lead_event::{ClaimCounting, LeadEvent};
 use crate::store::control::{self, TestLeadSent};
+use crate::store::lead_status::UNSETTLED;
 use crate::store::operator_pause::{self, PAUSED_BEFORE};
 use crate::store::possible_opt_out::NOT_HELD;
 use crate::store::state_db::StateDb;
@@ -24,6 +25,7 @@ pub(crate) const KNOWN: &str = "urgent = 0 and first_contact_at is not null and 
 /// Leads never sent from here: as far as is known, their first request is a first contact. The text must match the condition of
 /// its index.
 pub(crate) const NEW: &str = "urgent = 0 and (first_contact_at is null or assumed_at is not null)";
+/// Both contain [`UNSETTLED`], which a constant cannot include by its name.
 const TESTED: &str = "status <> 'in_sync' and urgent = 0 and test_lead_at is not null";
 const UNTESTED: &str = "status <> 'in_sync' and urgent = 0 and test_lead_at is null";
 
@@ -208,7 +210,7 @@ pub async fn longest_wait(db: &StateDb, now: DateTime<Utc>) -> Result<LongestWai
         let waits = format!("{condition}{NOT_HELD}{}", unless_paused(db, condition));
         let sql = format!(
             "{PAUSED_BEFORE}$1) select min(due_at) from lead where status in ('pending', 'retrying') and {waits} union all \
-             select min(first_failed_at) from lead where status = 'retrying' and status <> 'in_sync' and {waits}"
+             select min(first_failed_at) from lead where status = 'retrying' and {UNSETTLED} and {waits}"
         );
         let found: Vec<(Option<i64>,)> = db.fetch_all(StateStatement::new(sql).bind(micros(now))).await?;
         let since = if is_new { &mut longest.new } else { &mut longest.known };
@@ -220,17 +222,16 @@ pub async fn longest_wait(db: &StateDb, now: DateTime<Utc>) -> Result<LongestWai
 /// The backlog as `(waiting, in_flight)`: leads that are due now or later, and leads in flight. It leaves out leads held by a
 /// possible opt-out.
 pub async fn backlog(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
-    let sql =
-        format!("select count(*) from lead where status in ('pending', 'retrying') and status <> 'in_sync'{NOT_HELD}");
+    let sql = format!("select count(*) from lead where status in ('pending', 'retrying') and {UNSETTLED}{NOT_HELD}");
     let (waiting,) = db.fetch_one(sql).await?;
     let (in_flight,) =
-        db.fetch_one("select count(*) from lead where status = 'in_flight' and status <> 'in_sync'").await?;
+        db.fetch_one(format!("select count(*) from lead where status = 'in_flight' and {UNSETTLED}")).await?;
     Ok((waiting, in_flight))
 }
 
 /// How many people wait for their first contact without a try so far. A cap may delay them.
 pub async fn count_untried_people(db: &StateDb) -> Result<i64, sqlx::Error> {
-    let sql = format!("select count(*) from lead where status = 'pending' and status <> 'in_sync' and {NEW}");
+    let sql = format!("select count(*) from lead where status = 'pending' and {UNSETTLED} and {NEW}");
     let (people,) = db.fetch_one(sql).await?;
     Ok(people)
 }
@@ -245,4 +246,14 @@ pub async fn oldest(db: &StateDb, now: DateTime<Utc>) -> Result<Option<DateTime<
     );
     let (at,): (Option<i64>,) = db.fetch_one(StateStatement::new(sql).bind(micros(now))).await?;
     Ok(at.map(instant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_claim_of_test_leads_asks_has_the_condition_of_the_index() {
+        assert!(TESTED.starts_with(UNSETTLED) && UNTESTED.starts_with(UNSETTLED), "{TESTED}, {UNTESTED}");
+    }
 }

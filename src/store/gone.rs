@@ -11,6 +11,7 @@ use crate::conversica::lead::LeadId;
 use crate::rules::lead_event::LeadEvent;
 use crate::rules::lead_record::LeadRecord;
 use crate::store::lead_record::{self, ChangedLead};
+use crate::store::lead_status::UNSETTLED;
 use crate::store::micros;
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
@@ -80,7 +81,7 @@ pub async fn left(db: &StateDb, most: u64) -> Result<u64, sqlx::Error> {
 pub async fn let_go(db: &StateDb, since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let choice = || {
         let mut missing = lead_record::choose();
-        missing.push("status = 'held' and status <> 'in_sync' and gone_at >= ");
+        missing.push(UNSETTLED).push(" and status = 'held' and gone_at >= ");
         missing.push_bind(since.map_or(i64::MIN, micros));
         missing
     };

@@ -10,6 +10,7 @@ use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_event::LeadEvent;
 use crate::store::bulk_decision::{self, NewDecision};
 use crate::store::decision::{DecisionAction, DecisionMaker};
+use crate::store::lead_status::UNSETTLED;
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
 use crate::store::{instant, lead_record, micros};
@@ -116,7 +117,7 @@ pub enum ReleaseOutcome {
 /// content may be in flight, or the row may be gone.
 fn push_held(statement: &mut StateStatement, selection: &HeldSelection, until: Option<DateTime<Utc>>) {
     // The poll that has staged a lead decides about it.
-    statement.push("hold_reason <> 'staged' and status <> 'invalid' and status <> 'in_sync'");
+    statement.push("hold_reason <> 'staged' and status <> 'invalid' and ").push(UNSETTLED);
     if let Some(until) = until {
         statement.push(" and held_at <= ").push_bind(micros(until));
     }
@@ -178,18 +179,17 @@ pub async fn any(db: &StateDb, reason: Option<HoldReason>) -> Result<bool, sqlx:
 
 /// The number of leads that wait for approval.
 pub async fn count(db: &StateDb) -> Result<i64, sqlx::Error> {
-    let (count,) = db
-        .fetch_one(
-            "select count(*) from lead where status = 'held' and status <> 'in_sync' and hold_reason <> 'staged'",
-        )
-        .await?;
+    let sql = format!("select count(*) from lead where status = 'held' and {UNSETTLED} and hold_reason <> 'staged'");
+    let (count,) = db.fetch_one(sql).await?;
     Ok(count)
 }
 
 /// The reason and the beginning of the longest hold; `None` if no lead is held for a reason.
 pub async fn longest_held(db: &StateDb) -> Result<Option<(String, DateTime<Utc>)>, sqlx::Error> {
-    let sql = "select hold_reason, changed_at from lead where status = 'held' and status <> 'in_sync' and hold_reason <> 'staged' \
-               order by changed_at limit 1";
+    let sql = format!(
+        "select hold_reason, changed_at from lead where status = 'held' and {UNSETTLED} and hold_reason <> 'staged' \
+         order by changed_at limit 1"
+    );
     let first: Option<(String, i64)> = db.fetch_optional(sql).await?;
     Ok(first.map(|(reason, changed_at)| (reason, instant(changed_at))))
 }
@@ -310,7 +310,7 @@ pub async fn standing(db: &StateDb) -> Result<Option<StandingHold>, sqlx::Error>
 pub async fn rename(db: &StateDb, reason: HoldReason, to: HoldReason, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let choice = || {
         let mut meant = lead_record::choose();
-        meant.push("status <> 'in_sync' and gone_at is null and hold_reason = ").push_bind(reason.name());
+        meant.push(UNSETTLED).push(" and gone_at is null and hold_reason = ").push_bind(reason.name());
         meant
     };
     lead_record::apply_to_all(db, choice, now, |_| Some(LeadEvent::HoldRenamed(to))).await

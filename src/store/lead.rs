@@ -10,7 +10,7 @@ use crate::rules::lead_change::{KnownLead, LeadChange};
 use crate::rules::lead_event::LeadEvent;
 use crate::rules::lead_record::LeadRecord;
 use crate::store::lead_record::{self, fingerprint, reason_named};
-use crate::store::lead_status::{IS_ASSUMED, SHOWN_STATUS, status_named};
+use crate::store::lead_status::{IS_ASSUMED, SHOWN_STATUS, UNSETTLED, status_named};
 use crate::store::state_db::StateDb;
 use crate::store::statement::{StateStatement, StateTransaction};
 use crate::store::tombstone::{self, ErasedPeople};
@@ -211,8 +211,8 @@ pub async fn counts(db: &StateDb) -> Result<BTreeMap<LeadStatus, i64>, sqlx::Err
     let mut counts: BTreeMap<LeadStatus, i64> = LeadStatus::ALL.into_iter().map(|status| (status, 0)).collect();
     // One statement reads one moment, so that the numbers add up.
     let sql = format!(
-        "select status, count(*) from lead where status <> 'in_sync' group by status \
-         union all select 'in_sync', (select count(*) from lead) - (select count(*) from lead where status <> 'in_sync') - \
+        "select status, count(*) from lead where {UNSETTLED} group by status \
+         union all select 'in_sync', (select count(*) from lead) - (select count(*) from lead where {UNSETTLED}) - \
          (select count(*) from lead where {IS_ASSUMED}) \
          union all select 'assumed', count(*) from lead where {IS_ASSUMED}"
     );
@@ -225,11 +225,11 @@ pub async fn counts(db: &StateDb) -> Result<BTreeMap<LeadStatus, i64>, sqlx::Err
 
 /// How many leads Conversica rejected, and how many are exhausted.
 pub async fn failed(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
-    db.fetch_one(
-        "select (select count(*) from lead where status = 'rejected' and status <> 'in_sync'), \
-         (select count(*) from lead where status = 'exhausted' and status <> 'in_sync')",
-    )
-    .await
+    let sql = format!(
+        "select (select count(*) from lead where status = 'rejected' and {UNSETTLED}), \
+         (select count(*) from lead where status = 'exhausted' and {UNSETTLED})"
+    );
+    db.fetch_one(sql).await
 }
 
 /// The content that Conversica accepted last, for a page of leads; `plan` compares with it. Without an acceptance it is the

@@ -13,14 +13,17 @@ pub(crate) const SHOWN_STATUS: &str =
 /// In SQL, over `lead`: shown as assumed. The text must match the condition of index `lead_assumed`.
 pub(crate) const IS_ASSUMED: &str = "status = 'in_sync' and assumed_at is not null";
 
+/// In SQL, over `lead`: everything but the many leads that need nothing. It is the condition of index `lead_unsettled`, word for
+/// word: a statement without it reads the whole table, whatever else it asks of `status`.
+pub(crate) const UNSETTLED: &str = "status <> 'in_sync'";
+
 impl LeadStatus {
     /// In SQL: the rows of `lead` that are shown with this status, found by an index if there is one.
     pub(crate) fn condition(self) -> String {
         match self {
             LeadStatus::InSync => "status || '' = 'in_sync' and assumed_at is null".to_owned(),
             LeadStatus::Assumed => IS_ASSUMED.to_owned(),
-            // "status <> 'in_sync'" is written out, to match the condition of the index.
-            other => format!("status = '{}' and status <> 'in_sync'", other.name()),
+            other => format!("status = '{}' and {UNSETTLED}", other.name()),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::rules::lead_record::LeadRecord;
 use crate::rules::retry::NextStep;
 use crate::store::claimed_records::ClaimedRecords;
 use crate::store::lead::locking;
+use crate::store::lead_status::UNSETTLED;
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
 use crate::store::{delivery, lead_record, micros, outcome};
@@ -20,10 +21,10 @@ use crate::store::{delivery, lead_record, micros, outcome};
 /// Whether any claim with an expired lease has to be recovered.
 pub async fn any_expired(db: &StateDb, settings: &DeliverySettings, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
     let latest = horizon::latest(longest_lease(settings), now);
-    let expired = StateStatement::new(
-        "select cast(1 as bigint) from lead where status = 'in_flight' and status <> 'in_sync' \
-         and (lease_until <= $1 or lease_until > $2) limit 1",
-    );
+    let expired = StateStatement::new(format!(
+        "select cast(1 as bigint) from lead where status = 'in_flight' and {UNSETTLED} \
+         and (lease_until <= $1 or lease_until > $2) limit 1"
+    ));
     let found: Option<(i64,)> = db.fetch_optional(expired.bind(micros(now)).bind(micros(latest))).await?;
     Ok(found.is_some())
 }
@@ -42,7 +43,7 @@ async fn shorten_leases(db: &StateDb, settings: &DeliverySettings, now: DateTime
     let (latest, left) = (horizon::latest(longest_lease(settings), now), settings.timeout * 2 + TOLERANCE);
     let sql = format!(
         "with ahead (ahead_id, ahead_client_id) as (select id, client_id from lead \
-         where status = 'in_flight' and status <> 'in_sync' and lease_until > $1{}) \
+         where status = 'in_flight' and {UNSETTLED} and lease_until > $1{}) \
          update lead set lease_until = $2, version = version + 1 from ahead where lead.id = ahead_id and lead.client_id = ahead_client_id",
         locking(db)
     );
@@ -104,7 +105,7 @@ async fn recover_some(
     };
     let mut transaction = db.begin().await?;
     let mut find = lead_record::choose();
-    find.push("status = 'in_flight' and status <> 'in_sync' and lease_until <= ").push_bind(before);
+    find.push(UNSETTLED).push(" and status = 'in_flight' and lease_until <= ").push_bind(before);
     find.push(" order by id, client_id limit ").push_bind(ORPHANS_AT_ONCE);
     // If several instances recover at once, one gets each claim.
     find.push(transaction.skip_locked());

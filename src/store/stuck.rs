@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::rules::lead_status::LeadStatus;
 use crate::store::bulk_decision::{self, NewDecision};
 use crate::store::decision::{DecisionAction, DecisionMaker};
+use crate::store::lead_status::UNSETTLED;
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
 
@@ -24,7 +25,7 @@ pub async fn list_other_ids(db: &StateDb, statuses: &[LeadStatus], ids: &[String
 
 /// A condition for leads of these statuses, and of these ids if any are given.
 fn push_stuck<'s>(statement: &mut StateStatement, statuses: impl Iterator<Item = &'s str>, ids: Option<&[String]>) {
-    statement.push("status <> 'in_sync' and status in (").push_list(statuses).push(")");
+    statement.push(UNSETTLED).push(" and status in (").push_list(statuses).push(")");
     if let Some(ids) = ids {
         statement.push(" and id in (").push_list(ids).push(")");
     }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::rules::mapping::opt_out::{COUNTS_AS_OPT_OUT, MAY_BE_OPT_OUT, UNMAPPED_COUNTS, UNMAPPED_MAY_BE};
+use crate::store::lead_status::UNSETTLED;
 use crate::store::state_db::StateDb;
 
 /// The numbers of such leads.
@@ -19,7 +20,7 @@ pub async fn count(db: &StateDb) -> Result<UnclearOptOuts, sqlx::Error> {
     let sql = format!(
         "select cast(coalesce(sum(case when {counts} then 1 else 0 end), 0) as bigint), \
          cast(coalesce(sum(case when ({may_be}) and not ({counts}) then 1 else 0 end), 0) as bigint) from lead \
-         where status = 'invalid' and status <> 'in_sync' and first_contact_at is not null",
+         where status = 'invalid' and {UNSETTLED} and first_contact_at is not null",
         counts = holds([COUNTS_AS_OPT_OUT, UNMAPPED_COUNTS]),
         may_be = holds([MAY_BE_OPT_OUT, UNMAPPED_MAY_BE]),
     );

@@ -365,3 +365,38 @@ fn no_statement_decides_about_a_lead() {
         }
     }
 }
+
+/// Macros of our own, each with what a function or a generic type cannot do in its place.
+const MACROS: [(&str, &str); 4] = [
+    ("on_source", "one expression for pools of three types"),
+    ("column", "takes the name of a field"),
+    ("argument_from", "the same conversion for several types"),
+    ("lead_keys", "one list makes an enum and its tables"),
+];
+
+#[test]
+fn a_macro_holds_no_code_that_a_function_can_hold() {
+    let mut findings = Vec::new();
+    for (path, text) in rust_files().iter().filter(|(path, _)| path.starts_with("src/")) {
+        for (index, line) in text.lines().enumerate() {
+            let Some(name) = line.trim_start().strip_prefix("macro_rules! ") else { continue };
+            let may = MACROS.iter().any(|(known, _)| name.trim_end_matches(" {") == *known);
+            // One that is indented is defined within a function, and holds what was its body.
+            if !may || line.starts_with(' ') {
+                findings.push(format!("{path}:{}: {name}", index + 1));
+            }
+        }
+    }
+    no_findings("a macro stands in MACROS with its reason", findings);
+}
+
+/// The condition of the index over unfinished leads has a name.
+#[test]
+fn the_condition_of_the_index_is_written_once() {
+    let may = ["src/store/lead_status.rs", "src/store/due.rs", "src/store/compare.rs"];
+    let condition = concat!("status <> ", "'in_sync'");
+    let sources =
+        rust_files().into_iter().filter(|(path, _)| path.starts_with("src/") && !may.contains(&path.as_str()));
+    let others = sources.filter(|(_, text)| text.contains(condition));
+    no_findings("lead_status::UNSETTLED instead", others.map(|(path, _)| path));
+}
