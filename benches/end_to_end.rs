@@ -10,71 +10,31 @@
 //! arrive, or arrived twice. PostgreSQL is a throw-away server with `fsync=on`, for CRM and state alike.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use common::support::postgres::Cluster;
+use common::{
+    DatabaseUrls, Engines, LEAD_COLUMNS, LEAD_MAPPING, LEAD_ROWS, PROGRAM, RunningProcess, WatchedProcess, fill,
+    program, watch, write_config,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use support::postgres::Cluster;
 
-#[path = "../tests/it/support"]
-#[allow(dead_code, reason = "made for the tests, which need more of it")]
-mod support {
-    pub mod postgres;
-    pub mod signal;
-    pub mod wait;
-}
+#[allow(dead_code, reason = "made for all benchmarks and for the tests, which need more of it")]
+mod common;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_conversica-sync");
 const ACCOUNT: &str = "sandbox";
-/// How often the benchmark reads a running program's memory. `VmHWM` is a peak: only growth in the last moments can be
-/// missed.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
-
-/// One statement for both engines. The names are made up; the widths are those of a CRM.
-const CRM: &str = "
-    create table leads (id bigint primary key, first_name text, last_name text, email text, phone text, mobile text,
-        source text, status bigint, owner_name text, owner_email text, street text, city text, state text, zip text,
-        do_not_contact bigint, created_at text, vehicle_year bigint, make text, model text);
-    insert into leads
-    with recursive n (i) as (select 1 union all select i + 1 from n where i < {leads})
-    select i, 'First' || (i % 997), 'Family-' || (i % 7919), 'person' || i || '@example.com', '555-01' || (i % 10000),
-        '555-77' || (i % 9999), case i % 3 when 0 then 'Big Events' when 1 then 'Web Form' else 'Walk-In' end, 1 + i % 4,
-        'Owner Number ' || (i % 50), 'owner' || (i % 50) || '@dealer.example', (i % 900) || ' Long Meadow Road',
-        'Springfield', 'IL', '62701', 0, '2026-01-02 03:04:05', 1990 + i % 36, 'Maker' || (i % 40), 'Model' || (i % 300)
-    from n";
-
 const CONFIG: &str = r#"
 [source]
 url = "{crm}"
 table = "leads"
 key = "id"
-[lead]
-conversationId = { value = "Inbound Leads" }
-firstName = "first_name"
-lastName = "last_name"
-email = "email"
-homePhone = "phone"
-cellPhone = "mobile"
-leadSource = "source"
-leadStatus = { column = "status", map = { "1" = "New", "2" = "Working", "3" = "Sold", "4" = "Lost" } }
-repName = "owner_name"
-repEmail = "owner_email"
-address = "street"
-city = "city"
-state = "state"
-zip = "zip"
-optOut = "do_not_contact"
-date = "created_at"
-year = "vehicle_year"
-make = "make"
-model = "model"
 [conversica]
 endpoint = "{endpoint}"
 username = "sandbox"
@@ -111,13 +71,6 @@ struct Args {
     endpoint: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Engines {
-    Sqlite,
-    Postgres,
-    Both,
-}
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -140,7 +93,7 @@ async fn main() -> anyhow::Result<()> {
     if args.engine != Engines::Sqlite {
         let cluster = Cluster::durable();
         let crm = cluster.database();
-        crm.sql(&CRM.replace("{leads}", &args.leads.to_string()));
+        crm.sql(&crm_statements(args.leads));
         for _ in 1..=args.rounds {
             let state = cluster.database().url;
             bench_round("postgres", &args, &sandbox, directory.path(), DatabaseUrls { crm: &crm.url, state: &state })
@@ -150,19 +103,18 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Statements for both engines.
+fn crm_statements(leads: u64) -> String {
+    let values = [("{key}", "bigint"), ("{leads}", &leads.to_string()), ("{more}", "")];
+    fill(&format!("create table leads ({LEAD_COLUMNS}); insert into leads {LEAD_ROWS}"), &values)
+}
+
 async fn make_sqlite_crm(file: &Path, leads: u64) -> anyhow::Result<()> {
     use sqlx::Connection;
     let mut crm = sqlx::SqliteConnection::connect(&format!("sqlite://{}?mode=rwc", file.display())).await?;
-    let sql = sqlx::AssertSqlSafe(CRM.replace("{leads}", &leads.to_string()));
+    let sql = sqlx::AssertSqlSafe(crm_statements(leads));
     sqlx::raw_sql(sql).execute(&mut crm).await.context("making the CRM")?;
     Ok(crm.close().await?)
-}
-
-/// The databases of one round.
-#[derive(Clone, Copy)]
-struct DatabaseUrls<'a> {
-    crm: &'a str,
-    state: &'a str,
 }
 
 async fn bench_round(
@@ -173,29 +125,23 @@ async fn bench_round(
     DatabaseUrls { crm, state }: DatabaseUrls<'_>,
 ) -> anyhow::Result<()> {
     let config = directory.join("bench.toml");
-    let values = [
-        ("{crm}", crm),
-        ("{state}", state),
-        ("{endpoint}", &sandbox.endpoint),
-        ("{in_flight}", &args.in_flight.to_string()),
-    ];
-    let text = values.iter().fold(CONFIG.to_owned(), |text, (place, value)| text.replace(place, value));
-    std::fs::write(&config, text)?;
-    // The file holds a password, and the program complains when other users can read it.
-    std::fs::set_permissions(&config, PermissionsExt::from_mode(0o600))?;
+    let in_flight = args.in_flight.to_string();
+    let values =
+        [("{crm}", crm), ("{state}", state), ("{endpoint}", &sandbox.endpoint), ("{in_flight}", in_flight.as_str())];
+    write_config(&config, &format!("{CONFIG}{LEAD_MAPPING}"), &values)?;
 
     sandbox.forget().await?;
-    let sent = once(&config).await?;
+    let sent = once(&config)?;
     sandbox.expect_each_lead_once(args).await.with_context(|| format!("conversica-sync on {engine}"))?;
     let bodies = directory.join("bodies.json");
     std::fs::write(&bodies, sandbox.text("leads").await?)?;
-    let idle = once(&config).await?;
+    let idle = once(&config)?;
     sandbox.expect_each_lead_once(args).await.with_context(|| format!("the second pass on {engine}"))?;
 
     sandbox.forget().await?;
     let mut bare = Command::new(std::env::current_exe()?);
     bare.arg("--bare").arg(&bodies).args(["--endpoint", &sandbox.endpoint]);
-    let bare = watch(bare.args(["--in-flight", &args.in_flight.to_string()])).await?;
+    let bare = watch(bare.args(["--in-flight", &in_flight]))?;
     sandbox.expect_each_lead_once(args).await.context("the bare loop")?;
     let bare_seconds: f64 = bare.stdout.trim().parse().context("the bare loop says how long it took")?;
 
@@ -213,43 +159,13 @@ async fn bench_round(
     Ok(())
 }
 
-async fn once(config: &Path) -> anyhow::Result<Watched> {
-    let mut command = Command::new(PROGRAM);
-    // Keeps the environment of the user's own installation out of the measurement.
-    let variables = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONVERSICA_"));
-    variables.for_each(|(name, _)| _ = command.env_remove(name));
-    watch(command.arg("--config").arg(config).args(["once", "--json"])).await
+fn once(config: &Path) -> anyhow::Result<WatchedProcess> {
+    watch(program(config).args(["once", "--json"]))
 }
 
-/// The output of a process, its run time, and its peak memory.
-struct Watched {
-    stdout: String,
-    seconds: f64,
-    peak_mib: f64,
-}
-
-async fn watch(command: &mut Command) -> anyhow::Result<Watched> {
-    let started = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let mut peak_kib = 0.0;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-        peak_kib = peak.and_then(|kib| kib.parse().ok()).unwrap_or(peak_kib);
-        tokio::time::sleep(LOOK_EVERY).await;
-    };
-    let seconds = started.elapsed().as_secs_f64();
-    let stdout = std::io::read_to_string(child.stdout.take().expect("the output is piped"))?;
-    ensure!(status.success(), "{command:?} failed ({status}): {stdout}");
-    Ok(Watched { stdout, seconds, peak_mib: peak_kib / 1024.0 })
-}
-
-/// The sandbox in its own process, stopped on drop.
+/// The sandbox in its own process.
 struct Sandbox {
-    process: Child,
+    _process: RunningProcess,
     endpoint: String,
     address: String,
     http: reqwest::Client,
@@ -276,7 +192,7 @@ impl Sandbox {
             line.trim().strip_prefix("sandbox listening on ").context("the sandbox says where it listens")?;
         let address = endpoint.strip_suffix("json/").context("an endpoint ends in json/")?.to_owned();
         let http = reqwest::Client::builder().no_proxy().build()?;
-        Ok(Self { process, endpoint: endpoint.to_owned(), address, http })
+        Ok(Self { _process: RunningProcess(process), endpoint: endpoint.to_owned(), address, http })
     }
 
     async fn forget(&self) -> anyhow::Result<()> {
@@ -298,13 +214,6 @@ impl Sandbox {
         let in_flight = args.in_flight as u64;
         ensure!(max_in_flight <= in_flight && max_in_flight_per_lead == 1, "too much at once: {counts:?}");
         Ok(())
-    }
-}
-
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

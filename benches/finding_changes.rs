@@ -14,27 +14,21 @@
 //! time, divided by the number of polls, is the cost of an incremental poll; on PostgreSQL the server's share is printed
 //! apart. Needs `sqlite3`; PostgreSQL is a throw-away server, for CRM and state alike.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use clap::{Parser, ValueEnum};
-use support::postgres::{Cluster, Database};
+use clap::Parser;
+use common::support::postgres::{Cluster, Database};
+use common::{
+    Engines, LEAD_COLUMNS, LEAD_MAPPING, LEAD_ROWS, RunningProcess, fill, median, pause, program, watch, watch_silent,
+    write_config,
+};
 
-#[path = "../tests/it/support"]
-#[allow(dead_code, reason = "made for the tests, which need more of it")]
-mod support {
-    pub mod postgres;
-    pub mod signal;
-    pub mod wait;
-}
+#[allow(dead_code, reason = "made for all benchmarks and for the tests, which need more of it")]
+mod common;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_conversica-sync");
-/// How often the benchmark reads a running program's memory. `VmHWM` is a peak: only growth in the last moments can be
-/// missed.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long the benchmark counts polls.
 const POLLING: Duration = Duration::from_secs(20);
 /// The kernel counts processor time in hundredths of a second (`USER_HZ`, fixed on Linux).
@@ -43,21 +37,8 @@ const TICKS: f64 = 100.0;
 const COLUMNS: &str = "id, first_name, last_name, email, phone, mobile, source, status, owner_name, owner_email, street, \
                        city, state, zip, do_not_contact, created_at, vehicle_year, make, model";
 
-/// Statements for both engines. The names are made up; the column widths are those of a CRM. Each row's change stamp is a
-/// second after the one before, so the look-back of five minutes reads 300 rows again.
-const CRM: &str = "
-    create table leads (id {key} primary key, first_name text, last_name text, email text, phone text, mobile text,
-        source text, status bigint, owner_name text, owner_email text, street text, city text, state text, zip text,
-        do_not_contact bigint, created_at text, vehicle_year bigint, make text, model text, updated_at bigint);
-    insert into leads
-    with recursive n (i) as (select 1 union all select i + 1 from n where i < {leads})
-    select i, 'First' || (i % 997), 'Family-' || (i % 7919), 'person' || i || '@example.com', '555-01' || (i % 10000),
-        '555-77' || (i % 9999), case i % 3 when 0 then 'Big Events' when 1 then 'Web Form' else 'Walk-In' end, 1 + i % 4,
-        'Owner Number ' || (i % 50), 'owner' || (i % 50) || '@dealer.example', (i % 900) || ' Long Meadow Road',
-        'Springfield', 'IL', '62701', 0, '2026-01-02 03:04:05', 1990 + i % 36, 'Maker' || (i % 40), 'Model' || (i % 300),
-        1767225600 + i
-    from n;
-    create index leads_updated_at on leads (updated_at);";
+/// Each row's change stamp is a second after the one before, so the look-back of five minutes reads 300 rows again.
+const STAMPS: &str = ",\n        1767225600 + i";
 
 const CONFIG: &str = r#"
 [source]
@@ -66,26 +47,6 @@ table = "leads"
 key = "id"
 changed_at = "updated_at"
 poll_interval = "{poll_interval}"
-[lead]
-conversationId = { value = "Inbound Leads" }
-firstName = "first_name"
-lastName = "last_name"
-email = "email"
-homePhone = "phone"
-cellPhone = "mobile"
-leadSource = "source"
-leadStatus = { column = "status", map = { "1" = "New", "2" = "Working", "3" = "Sold", "4" = "Lost" } }
-repName = "owner_name"
-repEmail = "owner_email"
-address = "street"
-city = "city"
-state = "state"
-zip = "zip"
-optOut = "do_not_contact"
-date = "created_at"
-year = "vehicle_year"
-make = "make"
-model = "model"
 [conversica]
 endpoint = "http://127.0.0.1:9/json/"
 username = "bench"
@@ -111,13 +72,6 @@ struct Args {
     /// Cargo passes this flag to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Engines {
-    Sqlite,
-    Postgres,
-    Both,
 }
 
 /// Where the leads are, and how the database's own shell reads them.
@@ -150,7 +104,12 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn statements(key: &str, leads: u64) -> String {
-    CRM.replace("{key}", key).replace("{leads}", &leads.to_string())
+    let leads = leads.to_string();
+    let table = fill(LEAD_COLUMNS, &[("{key}", key), ("{more}", ", updated_at bigint")]);
+    let rows = fill(LEAD_ROWS, &[("{leads}", &leads), ("{more}", STAMPS)]);
+    format!(
+        "create table leads ({table}); insert into leads {rows}; create index leads_updated_at on leads (updated_at);"
+    )
 }
 
 impl Crm {
@@ -217,7 +176,7 @@ fn bench(
     for _ in 0..args.rounds {
         let compare = watch(program(&config).args(["once", "--full"]))?;
         ensure!(compare.stdout.contains(&format!("Read {leads} rows: 0 new, 0 changed")), "{}", compare.stdout);
-        let shell = watch(&mut crm.shell())?;
+        let shell = watch_silent(&mut crm.shell())?;
         let ratio = compare.seconds / shell.seconds;
         println!(
             "{engine:<9} {leads:>9}  {:>9.2} {:>8.2} {ratio:>6.2} {:>9.1}",
@@ -245,56 +204,10 @@ fn bench(
     Ok(())
 }
 
-fn median(mut ratios: Vec<f64>) -> f64 {
-    ratios.sort_by(f64::total_cmp);
-    ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 fn configure(config: &Path, crm: &Crm, poll_interval: &str) -> anyhow::Result<()> {
     let (source, state) = crm.urls();
     let values = [("{crm}", source.as_str()), ("{state}", &state), ("{poll_interval}", poll_interval)];
-    std::fs::write(config, values.iter().fold(CONFIG.to_owned(), |text, (place, value)| text.replace(place, value)))?;
-    // The file holds a password, and the program complains when other users can read it.
-    Ok(std::fs::set_permissions(config, PermissionsExt::from_mode(0o600))?)
-}
-
-fn program(config: &Path) -> Command {
-    let mut command = Command::new(PROGRAM);
-    // Keeps the environment of the user's own installation out of the measurement.
-    let variables = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONVERSICA_"));
-    variables.for_each(|(name, _)| _ = command.env_remove(name));
-    command.arg("--config").arg(config);
-    command
-}
-
-/// The output of a process, its run time, and its peak memory. Long output is counted, not kept.
-struct Watched {
-    stdout: String,
-    seconds: f64,
-    peak_mib: f64,
-}
-
-fn watch(command: &mut Command) -> anyhow::Result<Watched> {
-    let started = Instant::now();
-    let output = tempfile::NamedTempFile::new()?;
-    // The output of the shells is not needed.
-    let is_shell = command.get_program() != PROGRAM;
-    let stdout = if is_shell { Stdio::null() } else { output.reopen()?.into() };
-    let mut child = command.stdin(Stdio::null()).stdout(stdout).spawn()?;
-    let mut peak_kib = 0.0;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-        peak_kib = peak.and_then(|kib| kib.parse().ok()).unwrap_or(peak_kib);
-        pause(LOOK_EVERY);
-    };
-    let seconds = started.elapsed().as_secs_f64();
-    let stdout = std::fs::read_to_string(output.path())?;
-    ensure!(status.success(), "{command:?} failed ({status}): {stdout}");
-    Ok(Watched { stdout, seconds, peak_mib: peak_kib / 1024.0 })
+    write_config(config, &format!("{CONFIG}{LEAD_MAPPING}"), &values)
 }
 
 /// Runs a daemon undisturbed; returns its number of polls, its seconds of processor time, and those of the server.
@@ -306,7 +219,7 @@ fn polling(
 ) -> anyhow::Result<(u64, f64, f64)> {
     configure(config, crm, poll_interval)?;
     let mut command = program(config);
-    let mut daemon = Daemon(command.arg("run").stderr(Stdio::null()).stdout(Stdio::null()).spawn()?);
+    let mut daemon = RunningProcess(command.arg("run").stderr(Stdio::null()).stdout(Stdio::null()).spawn()?);
     pause(Duration::from_secs(5));
     let server = || cluster.map_or(0.0, server_seconds);
     let (before, server_before) = (process_seconds(daemon.0.id()), server());
@@ -317,20 +230,6 @@ fn polling(
     let status: serde_json::Value = serde_json::from_slice(&status.stdout)?;
     let poll = status["last_poll"]["duration_ms"].as_f64().context("a poll has a duration")?;
     Ok(((POLLING.as_secs_f64() * 1000.0 / (100.0 + poll)) as u64, after - before, server_after - server_before))
-}
-
-#[expect(clippy::disallowed_methods, reason = "nothing else runs in this process")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
-}
-
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// User and system time, the 14th and 15th field of `/proc/PID/stat`. The second field is a name in parentheses.

@@ -9,9 +9,8 @@
 //! median of the rounds' ratios. Plain HTTP on this machine; every post is about another lead.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
@@ -19,22 +18,16 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::routing::post;
 use base64::Engine as _;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use common::support::postgres::Cluster;
+use common::{Engines, RunningProcess, median, program, write_config};
 use sqlx::{Connection, SqliteConnection};
-use support::postgres::Cluster;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-#[path = "../tests/it/support"]
-#[allow(dead_code, reason = "made for the tests, which need more of it")]
-mod support {
-    pub mod postgres;
-    pub mod signal;
-    pub mod wait;
-}
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_conversica-sync");
+#[allow(dead_code, reason = "made for all benchmarks and for the tests, which need more of it")]
+mod common;
 
 const CONFIG: &str = r#"
 [source]
@@ -83,13 +76,6 @@ struct Args {
     bench: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Engines {
-    Sqlite,
-    Postgres,
-    Both,
-}
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -120,9 +106,9 @@ async fn bare() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A server in its own process; killed on drop.
+/// A server in its own process.
 struct Server {
-    process: Child,
+    _process: RunningProcess,
     address: String,
 }
 
@@ -141,14 +127,7 @@ impl Server {
         };
         // A full pipe would block the server.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Ok(Self { process, address })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        Ok(Self { _process: RunningProcess(process), address })
     }
 }
 
@@ -160,10 +139,9 @@ async fn compare(engine: &str, args: &Args, directory: &Path, state: &str) -> an
     sqlx::query(table).execute(&mut session).await?;
     session.close().await?;
     let file = directory.join("conversica-sync.toml");
-    std::fs::write(&file, CONFIG.replace("{crm}", &crm).replace("{state}", state))?;
-    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600))?;
+    write_config(&file, CONFIG, &[("{crm}", &crm), ("{state}", state)])?;
     let bare = Server::start(Command::new(std::env::current_exe()?).arg("--bare").stdout(Stdio::piped()))?;
-    let daemon = Server::start(Command::new(PROGRAM).arg("--config").arg(&file).arg("run").stderr(Stdio::piped()))?;
+    let daemon = Server::start(program(&file).arg("run").stderr(Stdio::piped()))?;
 
     println!("{engine}: {} posts a round, {} connections", args.posts, args.connections);
     let mut first = 0;
@@ -183,8 +161,7 @@ async fn compare(engine: &str, args: &Args, directory: &Path, state: &str) -> an
         );
         ratios.push(stored / nothing);
     }
-    ratios.sort_by(f64::total_cmp);
-    println!("  median ratio {:.2}", ratios[ratios.len() / 2]);
+    println!("  median ratio {:.2}", median(ratios));
     Ok(())
 }
 

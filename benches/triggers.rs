@@ -8,28 +8,22 @@
 //! and the benchmark measures the time from the return of the commit to the arrival of the request at an endpoint in this
 //! process; polls are ten minutes apart. CRM and state are on the same engine, and PostgreSQL runs with `fsync=on`.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use axum::extract::State;
 use axum::routing::post;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use common::support::postgres::Cluster;
+use common::{DatabaseUrls, Engines, RunningProcess, fill, program, write_config};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
-use support::postgres::Cluster;
 use tokio::sync::mpsc;
 
-#[path = "../tests/it/support"]
-#[allow(dead_code, reason = "made for the tests, which need more of it")]
-mod support {
-    pub mod postgres;
-    pub mod signal;
-    pub mod wait;
-}
+#[allow(dead_code, reason = "made for all benchmarks and for the tests, which need more of it")]
+mod common;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_conversica-sync");
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One statement for both engines. The widths are those of a CRM.
@@ -91,13 +85,6 @@ struct Args {
     bench: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Engines {
-    Sqlite,
-    Postgres,
-    Both,
-}
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -137,13 +124,6 @@ impl Crm {
     }
 }
 
-/// The databases of one round.
-#[derive(Clone, Copy)]
-struct DatabaseUrls<'a> {
-    crm: &'a str,
-    state: &'a str,
-}
-
 async fn bench(
     engine: &str,
     args: &Args,
@@ -156,12 +136,7 @@ async fn bench(
     let config = |table: &str| -> anyhow::Result<PathBuf> {
         let file = directory.join(format!("{engine}-{table}.toml"));
         let values = [("{crm}", crm_url), ("{state}", state_url), ("{endpoint}", &endpoint), ("{table}", table)];
-        std::fs::write(
-            &file,
-            values.iter().fold(CONFIG.to_owned(), |text, (place, value)| text.replace(place, value)),
-        )?;
-        // The file holds a password, and the program complains when other users can read it.
-        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600))?;
+        write_config(&file, CONFIG, &values)?;
         Ok(file)
     };
     cost(engine, args, &mut crm, &config("bulk")?).await?;
@@ -174,19 +149,8 @@ fn triggers(config: &Path, what: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn program(config: &Path) -> Command {
-    let mut command = Command::new(PROGRAM);
-    // Keeps the environment of the user's own installation out of the measurement.
-    let variables = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONVERSICA_"));
-    variables.for_each(|(name, _)| _ = command.env_remove(name));
-    command.arg("--config").arg(config).stdin(Stdio::null());
-    command
-}
-
 fn rows(table: &str, first: u64, last: u64) -> String {
-    [("{table}", table), ("{first}", &first.to_string()), ("{last}", &last.to_string())]
-        .iter()
-        .fold(ROWS.to_owned(), |text, (place, value)| text.replace(place, value))
+    fill(ROWS, &[("{table}", table), ("{first}", &first.to_string()), ("{last}", &last.to_string())])
 }
 
 async fn cost(engine: &str, args: &Args, crm: &mut Crm, config: &Path) -> anyhow::Result<()> {
@@ -238,7 +202,7 @@ async fn latency(
     crm.run(&TABLE.replace("{table}", "leads")).await?;
     crm.run(&rows("leads", 1, LEADS)).await?;
     triggers(config, "install")?;
-    let _daemon = Daemon(program(config).arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    let _daemon = RunningProcess(program(config).arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     for _ in 0..LEADS {
         arrived(&mut arrivals).await?;
     }
@@ -280,13 +244,4 @@ async fn serve(arrivals: mpsc::UnboundedSender<Instant>) -> anyhow::Result<Strin
 fn percentile(mut times: Vec<Duration>, percent: usize) -> Duration {
     times.sort();
     times[(times.len() - 1) * percent / 100]
-}
-
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
