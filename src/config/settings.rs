@@ -144,6 +144,10 @@ pub struct ConversicaSettings {
     pub api_version: String,
     /// Whether a lead without `conversationId` is invalid.
     pub require_conversation_id: bool,
+    /// The conversations that exist: a lead of another one is held. Empty: all names are accepted.
+    pub conversations: Vec<String>,
+    /// The names of Conversica's users: a lead with another `repName` is held. Empty: all names are accepted.
+    pub reps: Vec<String>,
     /// Whether Conversica writes text messages: then `cellPhone` and `smsOptIn` or `smsOptOut` are required.
     pub sms: bool,
     /// Marks every lead as a test by replacing its `lastName`.
@@ -223,6 +227,10 @@ pub struct SafetySettings {
     pub new_leads_per_hour: u32,
     /// The same, a day.
     pub new_leads_per_day: u32,
+    /// A first contact of a lead whose `date` is older than this is held; 0s = off.
+    #[serde(with = "duration")]
+    #[schemars(with = "duration::DurationText")]
+    pub new_lead_older_than: Duration,
     /// What a changed `conversationId` of a known person means.
     pub conversation_changes: ConversationChanges,
     /// A full compare that finds a smaller share of the known leads marks none of them gone, and holds; 0 to 1, 0 = off.

@@ -169,6 +169,7 @@ fn delivery(delivery: &DeliverySettings, report: &mut ValidationReport<'_>) {
 }
 
 fn safety(safety: &SafetySettings, report: &mut ValidationReport<'_>) {
+    report.duration("safety.new_lead_older_than", safety.new_lead_older_than, "0s", "36500d");
     if !(0.0..=1.0).contains(&safety.source_shrinks_below) {
         report.problem(
             "safety.source_shrinks_below",

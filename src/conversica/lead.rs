@@ -173,16 +173,6 @@ pub fn with_withdrawn(body: &str, withdrawn: &[LeadKey]) -> Option<String> {
     Some(Value::Object(new).to_string())
 }
 
-/// The Lead object's `conversationId`, if it has one. It starts a series of messages.
-pub fn conversation_id(body: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct ConversationKey {
-        #[serde(rename = "conversationId")]
-        id: Option<String>,
-    }
-    serde_json::from_str::<ConversationKey>(body).ok()?.id
-}
-
 /// 128 bits of SHA-256: enough that two different leads never look alike, short enough to keep for every lead.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentFingerprint(pub [u8; 16]);
@@ -261,11 +251,5 @@ mod tests {
         assert_eq!(with_withdrawn(body, &[]).unwrap(), body, "canonical already");
         assert!(withdraws_consent(body, &stopped));
         assert_eq!(with_withdrawn("no JSON", &[]), None);
-    }
-
-    #[test]
-    fn the_conversation_is_read_from_the_lead_object() {
-        assert_eq!(conversation_id(r#"{"id":"1","conversationId":"A \"B\""}"#).as_deref(), Some("A \"B\""));
-        assert_eq!(conversation_id(r#"{"id":"1","firstName":"conversationId"}"#), None);
     }
 }

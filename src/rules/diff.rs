@@ -1,9 +1,9 @@
 //! Compares a mapped row with what the state knows about its lead. Pure.
 
-use crate::config::ConversationChanges;
-use crate::conversica::lead::{LeadId, RowHash, conversation_id, with_withdrawn, withdraws_consent};
+use crate::conversica::lead::{LeadId, RowHash, with_withdrawn, withdraws_consent};
+use crate::rules::content_hold::ContentHoldPolicy;
 use crate::rules::hold_reason::HoldReason;
-use crate::rules::lead_change::{KnownLead, LeadChange};
+use crate::rules::lead_change::{ChangeKind, KnownLead, LeadChange};
 use crate::rules::lead_status::LeadStatus;
 use crate::rules::mapping::MappedRow;
 
@@ -20,38 +20,20 @@ pub enum RowDifference {
     Changed(LeadChange, ChangeKind),
 }
 
-/// The effect of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChangeKind {
-    /// Conversica has never received this lead.
-    Create,
-    Update,
-    /// An update that withdraws consent.
-    Stop,
-    /// Conversica has this content already: nothing is sent.
-    Reverted,
-    Invalid,
-    /// The person has opted out elsewhere, and is not introduced.
-    Suppressed,
-}
-
-impl ChangeKind {
-    /// Whether this change makes the deliverer send a request.
-    pub const fn sends(self) -> bool {
-        matches!(self, ChangeKind::Create | ChangeKind::Update | ChangeKind::Stop)
-    }
-}
-
-/// Whether [`compare`] needs the delivered content: a possible withdrawal of consent depends on it, and so does a change of the
-/// conversation that may need approval.
-pub fn needs_delivered(mapped: &MappedRow, known: Option<&KnownLead>, changes: ConversationChanges) -> bool {
+/// Whether [`compare`] needs the delivered content: a possible withdrawal of consent depends on it, and so may a hold.
+pub fn needs_delivered(mapped: &MappedRow, known: Option<&KnownLead>, policy: &ContentHoldPolicy) -> bool {
     let Some(known) = known.filter(|known| known.may_be_contacted()) else { return false };
     match &mapped.desired {
-        Ok(_) if known.desired_hash == mapped.fingerprint() && !known.gone => false,
-        Ok(body) => withdraws_consent("", body) || changes == ConversationChanges::Hold && !is_delivered(mapped, known),
+        Ok(_) if known.desired_hash == mapped.fingerprint() && !known.gone && !is_held_for_content(known) => false,
+        Ok(body) => withdraws_consent("", body) || policy.needs_delivered() && !is_delivered(mapped, known),
         // Even if the state agrees about the row: its lead may have been in flight when the state was written.
         Err(_) => !mapped.withdrawn.is_empty(),
     }
+}
+
+/// The lead waits for a reason that a change of the settings can end.
+fn is_held_for_content(known: &KnownLead) -> bool {
+    known.status == LeadStatus::Held && known.hold_reason.is_some_and(HoldReason::is_of_content)
 }
 
 fn is_delivered(mapped: &MappedRow, known: &KnownLead) -> bool {
@@ -63,14 +45,18 @@ pub fn compare(
     mapped: MappedRow,
     known: Option<&KnownLead>,
     delivered: Option<&str>,
-    changes: ConversationChanges,
+    policy: &ContentHoldPolicy,
 ) -> RowDifference {
     let mapped = rescue_withdrawal(mapped, known, delivered);
     let desired_hash = mapped.fingerprint();
     let contacted = known.is_some_and(KnownLead::may_be_contacted);
     let suppressed = !mapped.grounds.is_empty() && mapped.desired.is_ok() && !contacted;
+    let kind = kind_of_change(&mapped, known, delivered);
+    let hold_reason = mapped.desired.as_ref().ok().and_then(|body| policy.reason(body, kind, delivered));
     let is_the_same = |known: &&KnownLead| {
-        known.desired_hash == desired_hash && suppressed == (known.status == LeadStatus::Suppressed)
+        known.desired_hash == desired_hash
+            && suppressed == (known.status == LeadStatus::Suppressed)
+            && (!is_held_for_content(known) || known.gone || known.hold_reason == hold_reason)
     };
     if let Some(known) = known.filter(is_the_same) {
         if !known.gone {
@@ -85,32 +71,28 @@ pub fn compare(
             return RowDifference::Returned;
         }
     }
-    let kind = if mapped.desired.is_err() {
-        ChangeKind::Invalid
-    } else if suppressed {
-        ChangeKind::Suppressed
-    } else if known.is_some_and(|known| is_delivered(&mapped, known)) {
-        ChangeKind::Reverted
-    } else if !contacted {
-        ChangeKind::Create
-    } else if mapped.desired.as_ref().is_ok_and(|body| withdraws_consent(certain(known, delivered), body)) {
-        ChangeKind::Stop
-    } else {
-        ChangeKind::Update
-    };
-    let another_conversation = kind == ChangeKind::Update
-        && changes == ConversationChanges::Hold
-        && mapped.desired.as_ref().is_ok_and(|body| conversation_id(body) != delivered.and_then(conversation_id));
     let change = LeadChange {
         lead: mapped.lead,
         desired_hash,
         desired: mapped.desired,
-        hold_reason: another_conversation.then_some(HoldReason::ConversationChanged),
+        hold_reason,
         urgent: kind == ChangeKind::Stop,
         suppressed,
         row_hash: mapped.row_hash,
     };
     RowDifference::Changed(change, kind)
+}
+
+fn kind_of_change(mapped: &MappedRow, known: Option<&KnownLead>, delivered: Option<&str>) -> ChangeKind {
+    let contacted = known.is_some_and(KnownLead::may_be_contacted);
+    match &mapped.desired {
+        Err(_) => ChangeKind::Invalid,
+        Ok(_) if !mapped.grounds.is_empty() && !contacted => ChangeKind::Suppressed,
+        Ok(_) if known.is_some_and(|known| is_delivered(mapped, known)) => ChangeKind::Reverted,
+        Ok(_) if !contacted => ChangeKind::Create,
+        Ok(body) if withdraws_consent(certain(known, delivered), body) => ChangeKind::Stop,
+        Ok(_) => ChangeKind::Update,
+    }
 }
 
 /// The content that Conversica has for certain. After an ambiguous outcome none is certain, so a withdrawal counts as new.
@@ -134,8 +116,8 @@ pub fn rescue_withdrawal(mapped: MappedRow, known: Option<&KnownLead>, delivered
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ConversationChanges::{self, Hold, Send};
     use crate::conversica::lead::{ContentFingerprint, LeadKey};
-    use ConversationChanges::{Hold, Send};
     use proptest::prelude::*;
 
     fn mapped(body: Result<&str, &str>) -> MappedRow {
@@ -165,6 +147,10 @@ mod tests {
         }
     }
 
+    fn by(changes: ConversationChanges) -> ContentHoldPolicy {
+        ContentHoldPolicy::of_conversations(changes)
+    }
+
     fn kind_of(difference: RowDifference) -> Option<ChangeKind> {
         match difference {
             RowDifference::Changed(_, kind) => Some(kind),
@@ -174,18 +160,18 @@ mod tests {
 
     #[test]
     fn a_row_never_seen_is_a_create() {
-        assert_eq!(kind_of(compare(mapped(Ok("a")), None, None, Send)), Some(ChangeKind::Create));
+        assert_eq!(kind_of(compare(mapped(Ok("a")), None, None, &by(Send))), Some(ChangeKind::Create));
     }
 
     #[test]
     fn a_row_that_says_the_same_is_no_difference() {
-        assert_eq!(compare(mapped(Ok("a")), Some(&known("a", Some("a"))), None, Send), RowDifference::None);
+        assert_eq!(compare(mapped(Ok("a")), Some(&known("a", Some("a"))), None, &by(Send)), RowDifference::None);
     }
 
     #[test]
     fn a_change_and_its_reversal_before_it_was_sent_send_nothing() {
         assert_eq!(
-            kind_of(compare(mapped(Ok("a")), Some(&known("b", Some("a"))), None, Send)),
+            kind_of(compare(mapped(Ok("a")), Some(&known("b", Some("a"))), None, &by(Send))),
             Some(ChangeKind::Reverted)
         );
     }
@@ -193,11 +179,15 @@ mod tests {
     #[test]
     fn consent_withdrawn_by_a_person_conversica_knows_is_urgent_once() {
         let (given, out, moved) = (r#"{"id":"1"}"#, r#"{"id":"1","optOut":true}"#, r#"{"id":"2","optOut":true}"#);
-        let urgent =
-            |row: &str, known: Option<&KnownLead>, delivered| match compare(mapped(Ok(row)), known, delivered, Send) {
-                RowDifference::Changed(change, kind) => (kind, change.urgent),
-                other => panic!("{other:?}"),
-            };
+        let urgent = |row: &str, known: Option<&KnownLead>, delivered| match compare(
+            mapped(Ok(row)),
+            known,
+            delivered,
+            &by(Send),
+        ) {
+            RowDifference::Changed(change, kind) => (kind, change.urgent),
+            other => panic!("{other:?}"),
+        };
         assert_eq!(urgent(out, Some(&known(given, Some(given))), Some(given)), (ChangeKind::Stop, true));
         assert_eq!(urgent(moved, Some(&known(out, Some(out))), Some(out)), (ChangeKind::Update, false), "said before");
         assert_eq!(urgent(out, None, None), (ChangeKind::Create, false), "the person was never contacted");
@@ -219,13 +209,13 @@ mod tests {
             mapped(Ok(row)),
             known,
             delivered,
-            changes,
+            &by(changes),
         ) {
             RowDifference::Changed(change, _) => change.hold_reason,
             other => panic!("{other:?}"),
         };
         let holds = Some(HoldReason::ConversationChanged);
-        assert!(needs_delivered(&mapped(Ok(b)), Some(&known(a, Some(a))), Hold));
+        assert!(needs_delivered(&mapped(Ok(b)), Some(&known(a, Some(a))), &by(Hold)));
         assert_eq!(reason(b, Some(&known(a, Some(a))), Some(a), Hold), holds);
         assert_eq!(reason(b, Some(&known(a, Some(a))), Some(a), Send), None);
         assert_eq!(reason(renamed, Some(&known(a, Some(a))), Some(a), Hold), None, "the same conversation");
@@ -237,13 +227,46 @@ mod tests {
     }
 
     #[test]
+    fn a_hold_for_a_name_ends_when_the_name_or_the_list_changes_and_not_before() {
+        let (row, other) = (r#"{"id":"1","repName":"Jo"}"#, r#"{"id":"1","repName":"Jo","city":"Ulm"}"#);
+        let (lists_jo, lists_ann) = (ContentHoldPolicy::of_reps(&["Jo"]), ContentHoldPolicy::of_reps(&["Ann"]));
+        let reason = |row: &str, known: Option<&KnownLead>, policy: &ContentHoldPolicy| match compare(
+            mapped(Ok(row)),
+            known,
+            None,
+            policy,
+        ) {
+            RowDifference::Changed(change, kind) => Some((change.hold_reason, kind)),
+            RowDifference::None | RowDifference::Reread(..) | RowDifference::Returned => None,
+        };
+        let unknown = Some(HoldReason::UnknownRep);
+        assert_eq!(reason(row, None, &lists_ann), Some((unknown, ChangeKind::Create)));
+        let mut held = known(row, None);
+        (held.status, held.hold_reason) = (LeadStatus::Held, unknown);
+        assert_eq!(reason(row, Some(&held), &lists_ann), None, "nothing has changed");
+        assert_eq!(reason(row, Some(&held), &lists_jo), Some((None, ChangeKind::Create)));
+        assert_eq!(reason(other, Some(&held), &lists_ann), Some((unknown, ChangeKind::Create)));
+        held.hold_reason = Some(HoldReason::FirstRun);
+        assert_eq!(reason(row, Some(&held), &lists_jo), None, "the operator decides about a first run");
+        let mut approved = known(row, None);
+        approved.status = LeadStatus::Pending;
+        assert_eq!(reason(row, Some(&approved), &lists_ann), None);
+        let sent = known(row, Some(row));
+        assert!(needs_delivered(&mapped(Ok(other)), Some(&sent), &lists_ann));
+        let difference = compare(mapped(Ok(other)), Some(&sent), Some(row), &lists_ann);
+        assert!(
+            matches!(difference, RowDifference::Changed(change, ChangeKind::Update) if change.hold_reason.is_none())
+        );
+    }
+
+    #[test]
     fn consent_withdrawn_by_a_row_that_makes_no_lead_any_more_is_sent_with_the_last_content() {
         let given = r#"{"apiVersion":"7.2","id":"1","firstName":"Ann","optOut":false}"#;
         let mut row = mapped(Err("email: is required, but blank"));
         row.withdrawn = vec![LeadKey::OptOut];
         let before = known(given, Some(given));
-        assert!(needs_delivered(&row, Some(&before), Send));
-        let RowDifference::Changed(change, kind) = compare(row.clone(), Some(&before), Some(given), Send) else {
+        assert!(needs_delivered(&row, Some(&before), &by(Send)));
+        let RowDifference::Changed(change, kind) = compare(row.clone(), Some(&before), Some(given), &by(Send)) else {
             panic!()
         };
         let expected = r#"{"apiVersion":"7.2","id":"1","firstName":"Ann","optOut":true}"#;
@@ -251,14 +274,14 @@ mod tests {
         let mut waiting = known(expected, Some(given));
         waiting.status = LeadStatus::Pending;
         assert_eq!(
-            compare(row.clone(), Some(&waiting), Some(given), Send),
+            compare(row.clone(), Some(&waiting), Some(given), &by(Send)),
             RowDifference::None,
             "until it has arrived"
         );
         let arrived = known(expected, Some(expected));
-        assert_eq!(kind_of(compare(row.clone(), Some(&arrived), Some(expected), Send)), Some(ChangeKind::Invalid));
+        assert_eq!(kind_of(compare(row.clone(), Some(&arrived), Some(expected), &by(Send))), Some(ChangeKind::Invalid));
         assert_eq!(
-            kind_of(compare(row, None, None, Send)),
+            kind_of(compare(row, None, None, &by(Send))),
             Some(ChangeKind::Invalid),
             "the person was never contacted"
         );
@@ -268,12 +291,16 @@ mod tests {
     fn a_row_that_comes_back_unchanged_has_returned() {
         let mut gone = known("a", Some("a"));
         (gone.status, gone.gone) = (LeadStatus::Gone, true);
-        assert_eq!(compare(mapped(Ok("a")), Some(&gone), None, Send), RowDifference::Returned);
+        assert_eq!(compare(mapped(Ok("a")), Some(&gone), None, &by(Send)), RowDifference::Returned);
         let mut never_sent = known("a", None);
         (never_sent.status, never_sent.gone) = (LeadStatus::Gone, true);
-        assert_eq!(kind_of(compare(mapped(Ok("a")), Some(&never_sent), None, Send)), Some(ChangeKind::Create));
+        assert_eq!(kind_of(compare(mapped(Ok("a")), Some(&never_sent), None, &by(Send))), Some(ChangeKind::Create));
         never_sent.status = LeadStatus::Held;
-        assert_eq!(compare(mapped(Ok("a")), Some(&never_sent), None, Send), RowDifference::Returned, "held as it was");
+        assert_eq!(
+            compare(mapped(Ok("a")), Some(&never_sent), None, &by(Send)),
+            RowDifference::Returned,
+            "held as it was"
+        );
     }
 
     proptest! {
@@ -282,7 +309,7 @@ mod tests {
             let first = mapped(if valid { Ok(&body) } else { Err(&body) });
             let mut seen = known("", None);
             seen.desired_hash = first.fingerprint();
-            prop_assert_eq!(compare(first, Some(&seen), None, Send), RowDifference::None);
+            prop_assert_eq!(compare(first, Some(&seen), None, &by(Send)), RowDifference::None);
         }
     }
 }

@@ -231,6 +231,7 @@ mod tests {
             approve_above,
             new_leads_per_hour: 0,
             new_leads_per_day: 0,
+            new_lead_older_than: Duration::ZERO,
             conversation_changes: ConversationChanges::Send,
             source_shrinks_below: 0.5,
         }

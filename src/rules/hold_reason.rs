@@ -16,6 +16,12 @@ pub enum HoldReason {
     Restored,
     /// A person has many leads sent again.
     Resend,
+    /// `conversica.conversations` does not list the lead's conversation.
+    UnknownConversation,
+    /// `conversica.reps` does not list the lead's rep.
+    UnknownRep,
+    /// A first contact of a lead whose `date` is older than `safety.new_lead_older_than`.
+    StaleLead,
     /// Found by a poll that has not judged its sends yet.
     Staged,
 }
@@ -30,7 +36,7 @@ impl HoldReason {
         HoldReason::Restored,
     ];
 
-    pub const ALL: [HoldReason; 10] = [
+    pub const ALL: [HoldReason; 13] = [
         HoldReason::FirstRun,
         HoldReason::TooManyChanges,
         HoldReason::MappingChanged,
@@ -40,6 +46,9 @@ impl HoldReason {
         HoldReason::TestLeadLimit,
         HoldReason::Restored,
         HoldReason::Resend,
+        HoldReason::UnknownConversation,
+        HoldReason::UnknownRep,
+        HoldReason::StaleLead,
         HoldReason::Staged,
     ];
 
@@ -55,7 +64,27 @@ impl HoldReason {
             HoldReason::TestLeadLimit => "test_lead_limit",
             HoldReason::Restored => "restored",
             HoldReason::Resend => "resend",
+            HoldReason::UnknownConversation => "unknown_conversation",
+            HoldReason::UnknownRep => "unknown_rep",
+            HoldReason::StaleLead => "stale_lead",
             HoldReason::Staged => "staged",
+        }
+    }
+
+    /// Whether the content of the lead alone decides about this hold, with the settings: it ends when they say otherwise.
+    pub const fn is_of_content(self) -> bool {
+        match self {
+            HoldReason::UnknownConversation | HoldReason::UnknownRep | HoldReason::StaleLead => true,
+            HoldReason::FirstRun
+            | HoldReason::TooManyChanges
+            | HoldReason::MappingChanged
+            | HoldReason::ConversationChanged
+            | HoldReason::Ambiguous
+            | HoldReason::SourceShrank
+            | HoldReason::TestLeadLimit
+            | HoldReason::Restored
+            | HoldReason::Resend
+            | HoldReason::Staged => false,
         }
     }
 
@@ -89,6 +118,18 @@ impl HoldReason {
             }
             HoldReason::Resend => {
                 "more leads than approve_above were to be sent again: `approve` sends them, `baseline` leaves things as they are"
+            }
+            HoldReason::UnknownConversation => {
+                "[conversica] conversations does not list their conversation: fix the row, or add the name if Conversica has it, and \
+                 this ends by itself; `approve` sends them as they are"
+            }
+            HoldReason::UnknownRep => {
+                "[conversica] reps does not list their rep: fix the row, or add the name if Conversica has such a user, and this ends \
+                 by itself; `approve` sends them as they are"
+            }
+            HoldReason::StaleLead => {
+                "their `date` is older than [safety] new_lead_older_than: `approve` contacts these people all the same, `baseline` \
+                 leaves them alone"
             }
             HoldReason::MappingChanged => {
                 "`approve` sends all of them as [lead] has it now: an update to a person that Conversica knows, a first message to \

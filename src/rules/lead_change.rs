@@ -46,6 +46,28 @@ impl KnownLead {
     }
 }
 
+/// The effect of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// Conversica has never received this lead.
+    Create,
+    Update,
+    /// An update that withdraws consent.
+    Stop,
+    /// Conversica has this content already: nothing is sent.
+    Reverted,
+    Invalid,
+    /// The person has opted out elsewhere, and is not introduced.
+    Suppressed,
+}
+
+impl ChangeKind {
+    /// Whether this change makes the deliverer send a request.
+    pub const fn sends(self) -> bool {
+        matches!(self, ChangeKind::Create | ChangeKind::Update | ChangeKind::Stop)
+    }
+}
+
 /// A row to write: a lead whose content differs from the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeadChange {

@@ -8,6 +8,7 @@ mod sendable;
 mod telephone;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -16,6 +17,7 @@ use secrecy::ExposeSecret;
 use crate::config::{FieldRule, ServiceSettings, WhenNull};
 use crate::conversica::consent::{ConsentOverride, WithdrawnConsent};
 use crate::conversica::lead::{CONSENT, ContentFingerprint, LeadId, LeadKey, RowHash, WITHDRAWALS};
+use crate::rules::content_hold::ExpectedNames;
 use crate::rules::mapping::opt_out::{
     OptOutValue, UNMAPPED_COUNTS, UNMAPPED_MAY_BE, names_opt_out, read_opt_out, read_unmapped,
 };
@@ -49,6 +51,9 @@ pub struct LeadMapping {
     /// Only part of the fingerprint.
     #[expect(dead_code, reason = "read by way of Debug, in the fingerprint")]
     reading: u32,
+    /// Only part of the fingerprint: other names or another age judge every row anew.
+    #[expect(dead_code, reason = "read by way of Debug, in the fingerprint")]
+    held_by: (ExpectedNames, Duration),
     columns: Vec<String>,
     fields: Vec<MappedField>,
     api_version: String,
@@ -128,6 +133,7 @@ impl LeadMapping {
     pub fn new(settings: &ServiceSettings) -> Self {
         let mut mapping = LeadMapping {
             reading: READING,
+            held_by: (ExpectedNames::new(settings), settings.safety.new_lead_older_than),
             columns: Vec::new(),
             fields: Vec::new(),
             api_version: settings.conversica.api_version.clone(),

@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod breaker;
 pub mod contact;
+pub mod content_hold;
 pub mod cursor;
 pub mod diff;
 pub mod drift;

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use crate::config::{ConversationChanges, OnDelete, ServiceSettings};
+use crate::config::{FirstRun, OnDelete, ServiceSettings};
 use crate::conversica::consent::ConsentOverride;
 use crate::conversica::lead::{IdOrder, LeadId, LeadKey, withdraws_consent};
 use crate::conversica::token::{self, TokenVeil};
 use crate::rules::admission::ClaimFilter;
+use crate::rules::content_hold::ContentHoldPolicy;
 use crate::rules::diff::{self, RowDifference};
 use crate::rules::guard::{self, ExpectedCount, MissingLeadPolicy, MissingVerdict, PollHistory, SendPolicy};
 use crate::rules::hold_reason::HoldReason;
@@ -45,6 +46,7 @@ pub async fn plan(
     let PollContext { crm, state, settings, tally, now } = context;
     let fitting = crm.fitting().await?;
     let mut planning = PlanBuilder::new(settings, tested::leads(state).await?);
+    planning.contents = contents(state, settings, now).await?;
     planning.doubted = doubted_keys(crm, state).await?;
     // Before the first row is read: the plan has not shown leads that are held later.
     let held = held::look(state, &held::HeldSelection::default()).await?;
@@ -129,7 +131,7 @@ fn is_settled(mapped: &MappedRow, known: Option<&KnownLead>) -> bool {
 /// A plan under construction.
 struct PlanBuilder {
     totals: PlanTotals,
-    conversations: ConversationChanges,
+    contents: ContentHoldPolicy,
     /// Opt-out keys whose odd values wait for the operator.
     doubted: BTreeSet<LeadKey>,
     counts: PlanCounts,
@@ -154,7 +156,7 @@ impl PlanBuilder {
     fn new(settings: &ServiceSettings, tested: HashSet<LeadId>) -> Self {
         Self {
             totals: PlanTotals::default(),
-            conversations: settings.safety.conversation_changes,
+            contents: ContentHoldPolicy::none(),
             doubted: BTreeSet::new(),
             counts: PlanCounts::default(),
             addresses: AddressBook::default(),
@@ -222,11 +224,14 @@ impl PlanBuilder {
             let mapped = diff::rescue_withdrawal(mapped, known.as_ref(), delivered);
             let mut stops = false;
             let mut holds = None;
-            match diff::compare(mapped.clone(), known.as_ref(), delivered, self.conversations) {
+            let mut is_released = false;
+            match diff::compare(mapped.clone(), known.as_ref(), delivered, &self.contents) {
                 RowDifference::Changed(change, kind) => {
                     self.new_sends += u64::from(kind.sends() && !change.urgent && change.hold_reason.is_none());
                     stops = change.urgent;
                     holds = change.hold_reason;
+                    let held_for = known.as_ref().and_then(|known| known.hold_reason);
+                    is_released = holds.is_none() && held_for.is_some_and(HoldReason::is_of_content);
                 }
                 RowDifference::None | RowDifference::Reread(..) | RowDifference::Returned => {
                     let reason =
@@ -241,6 +246,9 @@ impl PlanBuilder {
             asides.extend(mapped.grounds.iter().map(SuppressionGround::in_words));
             asides.extend(mapped.notes.iter().cloned());
             let mut planned = planned(mapped, known.as_ref(), stops, &old);
+            if is_released {
+                planned.lead.reasons.retain(|reason| !reason.starts_with("held: "));
+            }
             planned.lead.reasons.extend(asides);
             if let Some(reason) = holds {
                 planned.lead.reasons.push(format!("held as soon as a pass sees it: {}", reason.name()));
@@ -389,6 +397,17 @@ async fn hold(
         SendPolicy::Hold(_) | SendPolicy::UpTo { .. } | SendPolicy::Send | SendPolicy::Baseline => None,
     };
     Ok((reason, baseline))
+}
+
+/// Which contents a pass would hold; a first run that is a baseline holds none.
+async fn contents(
+    state: &StateDb,
+    settings: &ServiceSettings,
+    now: DateTime<Utc>,
+) -> anyhow::Result<ContentHoldPolicy> {
+    let is_baseline =
+        settings.safety.first_run == Some(FirstRun::Baseline) && control::read::<FirstRunDone>(state).await?.is_none();
+    Ok(if is_baseline { ContentHoldPolicy::none() } else { ContentHoldPolicy::new(settings, now) })
 }
 
 /// Opt-out keys whose odd values the next poll does not send, whatever their number.

@@ -192,7 +192,7 @@ pub(crate) async fn decide_first_run(
             "baseline"
         }
         // There were no sends to decide about.
-        None if !history.first_run_done && !held::any(state, Some(HoldReason::FirstRun)).await? => "send",
+        None if !history.first_run_done && !held::any(state, None).await? => "send",
         None => return Ok(()),
     };
     Ok(control::write(state, &FirstRunDone { by: by.to_owned() }, now).await?)

@@ -9,10 +9,11 @@ use chrono::{DateTime, Utc};
 
 use crate::config::ServiceSettings;
 use crate::conversica::lead::{LeadId, RowHash};
-use crate::rules::diff::{self, ChangeKind, RowDifference};
+use crate::rules::content_hold::ContentHoldPolicy;
+use crate::rules::diff::{self, RowDifference};
 use crate::rules::guard::{ExpectedCount, MissingLeadPolicy, MissingVerdict, SendPolicy};
 use crate::rules::hold_reason::HoldReason;
-use crate::rules::lead_change::{KnownLead, LeadChange};
+use crate::rules::lead_change::{ChangeKind, KnownLead, LeadChange};
 use crate::rules::mapping::MappedRow;
 use crate::send::fence::PollerFence;
 use crate::send::merge::MergeItem;
@@ -34,6 +35,8 @@ pub(crate) struct PollWriter<'a> {
     started: Instant,
     admission: SendPolicy,
     losses: MissingLeadPolicy,
+    /// Which contents are held.
+    contents: ContentHoldPolicy,
     found: ExpectedCount,
     ready: Vec<LeadChange>,
     /// Rows whose comparison needs the delivered content.
@@ -68,6 +71,10 @@ impl<'a> PollWriter<'a> {
         words: i64,
     ) -> Self {
         let PollContext { state, settings, now, .. } = context;
+        let contents = match admission {
+            SendPolicy::Baseline => ContentHoldPolicy::none(),
+            SendPolicy::Send | SendPolicy::Hold(_) | SendPolicy::UpTo { .. } => ContentHoldPolicy::new(settings, now),
+        };
         Self {
             state,
             fence,
@@ -76,6 +83,7 @@ impl<'a> PollWriter<'a> {
             started: Instant::now(),
             admission,
             losses,
+            contents,
             found: ExpectedCount::default(),
             ready: Vec::new(),
             doubtful: Vec::new(),
@@ -129,15 +137,14 @@ impl<'a> PollWriter<'a> {
 
     /// Handles one result of the merge.
     pub(crate) async fn take(&mut self, item: MergeItem) -> anyhow::Result<()> {
-        let conversations = self.settings.safety.conversation_changes;
         match item {
             MergeItem::Quiet => Ok(()),
             MergeItem::Missing(known) => self.missing(known).await,
-            MergeItem::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref(), conversations) => {
+            MergeItem::Row(mapped, known) if diff::needs_delivered(&mapped, known.as_ref(), &self.contents) => {
                 self.doubtful(*mapped, known).await
             }
             MergeItem::Row(mapped, known) => {
-                let difference = diff::compare(*mapped, known.as_ref(), None, conversations);
+                let difference = diff::compare(*mapped, known.as_ref(), None, &self.contents);
                 self.different(difference, known).await
             }
         }
@@ -159,15 +166,14 @@ impl<'a> PollWriter<'a> {
         let delivered = lead::delivered(self.state, &leads).await?;
         for (mapped, known) in doubtful {
             let delivered = delivered.get(&mapped.lead).map(String::as_str);
-            let conversations = self.settings.safety.conversation_changes;
             if !mapped.odd.is_empty() {
-                let difference = diff::compare(mapped.clone(), known.as_ref(), delivered, conversations);
+                let difference = diff::compare(mapped.clone(), known.as_ref(), delivered, &self.contents);
                 if matches!(difference, RowDifference::Changed(_, ChangeKind::Stop)) {
                     self.keep_odd(mapped, known, delivered).await?;
                     continue;
                 }
             }
-            let difference = diff::compare(mapped, known.as_ref(), delivered, conversations);
+            let difference = diff::compare(mapped, known.as_ref(), delivered, &self.contents);
             self.different(difference, known).await?;
         }
         Ok(())

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use crate::support::hearing::{apply_all, store};
 use crate::support::lead_row::{at, finished, id, record, row, tester, unknown_is};
-use conversica_sync::config::{ConversationChanges, OnAmbiguous};
+use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::consent::{HeardWord, WithdrawnConsent, WordSource, words};
 use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::content_hold::ContentHoldPolicy;
 use conversica_sync::rules::diff::{self, RowDifference};
 use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::lead_change::{KnownLead, LeadChange};
@@ -215,7 +216,7 @@ impl Play {
     async fn write(&mut self, holds: bool) {
         let Some((mapped, known, delivered, words)) = self.looked.take() else { return };
         let now = at(self.seconds);
-        match diff::compare(mapped, known.as_ref(), delivered.as_deref(), ConversationChanges::Send) {
+        match diff::compare(mapped, known.as_ref(), delivered.as_deref(), &ContentHoldPolicy::none()) {
             RowDifference::None => {}
             RowDifference::Reread(lead, hash) => ledger::remember(&self.db, &[(lead, hash)], words).await.unwrap(),
             RowDifference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),

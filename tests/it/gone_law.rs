@@ -6,9 +6,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::support::lead_row::{at, finished, id, record, tester, unknown_is};
-use conversica_sync::config::{ConversationChanges, OnAmbiguous, OnDelete};
+use conversica_sync::config::{OnAmbiguous, OnDelete};
 use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::content_hold::ContentHoldPolicy;
 use conversica_sync::rules::diff::{self, RowDifference};
 use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::lead_change::KnownLead;
@@ -97,7 +98,7 @@ impl Play {
                 }) {
                     return;
                 }
-                match diff::compare(mapped, known.as_ref(), None, ConversationChanges::Send) {
+                match diff::compare(mapped, known.as_ref(), None, &ContentHoldPolicy::none()) {
                     RowDifference::None => {}
                     RowDifference::Reread(lead, hash) => compare::remember(&self.db, &[(lead, hash)]).await.unwrap(),
                     RowDifference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),

@@ -7,9 +7,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::support::lead_row::{LeadRow, at, finished, id, record, row, tester, unknown_is};
-use conversica_sync::config::{ConversationChanges, OnAmbiguous};
+use conversica_sync::config::OnAmbiguous;
 use conversica_sync::conversica::lead::{ContentFingerprint, RowHash};
 use conversica_sync::conversica::outcome::OutcomeClass;
+use conversica_sync::rules::content_hold::ContentHoldPolicy;
 use conversica_sync::rules::diff::{self, RowDifference};
 use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::lead_claim::LeadClaim;
@@ -185,7 +186,7 @@ impl Play {
             return;
         }
         let delivered = lead::delivered(&self.db, &[id("1")]).await.unwrap().pop_first().map(|(_, body)| body);
-        match diff::compare(mapped, known.as_ref(), delivered.as_deref(), ConversationChanges::Send) {
+        match diff::compare(mapped, known.as_ref(), delivered.as_deref(), &ContentHoldPolicy::none()) {
             RowDifference::None => {}
             RowDifference::Reread(lead, hash) => compare::remember(&self.db, &[(lead, hash)]).await.unwrap(),
             RowDifference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),

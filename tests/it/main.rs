@@ -49,6 +49,7 @@ mod connections;
 mod consent;
 mod consent_heard;
 mod consent_law;
+mod content_hold;
 mod conversation;
 mod crash;
 mod daemon;

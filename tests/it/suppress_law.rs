@@ -11,10 +11,10 @@ use proptest::test_runner::TestRunner;
 use crate::support::engine::{Engine, on_both_engines};
 use crate::support::hearing::update;
 use crate::support::lead_row::{LEASE, at, finished, id, record, resend, row, tester};
-use conversica_sync::config::ConversationChanges;
 use conversica_sync::conversica::lead::RowHash;
 use conversica_sync::conversica::outcome::OutcomeClass;
 use conversica_sync::rules::contact::ContactPoint;
+use conversica_sync::rules::content_hold::ContentHoldPolicy;
 use conversica_sync::rules::diff::{self, RowDifference};
 use conversica_sync::rules::lead_change::KnownLead;
 use conversica_sync::rules::lead_claim::LeadClaim;
@@ -299,7 +299,7 @@ impl Play {
     async fn write(&mut self, place: usize, holds: bool) {
         let Some((mapped, known, delivered)) = self.looked.remove(&place) else { return };
         let now = at(self.seconds);
-        match diff::compare(mapped, known.as_ref(), delivered.as_deref(), ConversationChanges::Send) {
+        match diff::compare(mapped, known.as_ref(), delivered.as_deref(), &ContentHoldPolicy::none()) {
             RowDifference::None => {}
             RowDifference::Reread(lead, hash) => compare::remember(&self.db, &[(lead, hash)]).await.unwrap(),
             RowDifference::Returned => lead::mark_returned(&self.db, known.as_slice(), now).await.unwrap(),

@@ -34,6 +34,7 @@ pub fn complete(settings: &mut ServiceSettings) -> Vec<CompletedKey> {
 pub(super) fn check(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
     required(settings, report);
     required_by_account(settings, report);
+    expected_names(settings, report);
     identity(settings, report);
     sms(settings, report);
     for (key, rule) in &settings.lead.published {
@@ -100,6 +101,54 @@ fn required_by_account(settings: &ServiceSettings, report: &mut ValidationReport
             "lead.required",
             format!("`lead.required` names `{name}`, which is not mapped under [lead]{question}"),
             "Map it under [lead] or [lead.custom], or remove it from the list.",
+        );
+    }
+}
+
+/// A list of names needs a key to judge, and a name that [lead] itself gives should be listed.
+fn expected_names(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
+    let lists = [
+        (LeadKey::ConversationId, "conversica.conversations", &settings.conversica.conversations),
+        (LeadKey::RepName, "conversica.reps", &settings.conversica.reps),
+    ];
+    for (key, list, names) in lists {
+        if names.is_empty() {
+            continue;
+        }
+        let Some(rule) = settings.lead.published.get(&key) else {
+            report.problem(
+                list,
+                format!("`{list}` has names, but `lead.{key}` is not mapped, so no lead has any of them"),
+                format!("Map `{key}` under [lead], or remove the list."),
+            );
+            continue;
+        };
+        let given: Vec<&String> = match rule {
+            FieldRule::Value(value) => vec![value],
+            FieldRule::Column { default, map, .. } => default.iter().chain(map.values()).collect(),
+        };
+        let is_listed = |name: &str| name.is_empty() || names.iter().any(|listed| listed.trim() == name);
+        for name in given.into_iter().map(|name| name.trim()).filter(|name| !is_listed(name)) {
+            let question = match nearest(name, names.iter().map(String::as_str)) {
+                Some(near) => format!(": did you mean `{near}`?"),
+                None => String::new(),
+            };
+            let what = format!("`lead.{key}` sends `{name}`, which `{list}` does not list{question}");
+            match rule {
+                FieldRule::Value(_) => {
+                    report.problem(&format!("lead.{key}"), what, "Correct the name, or add it to the list.");
+                }
+                FieldRule::Column { .. } => {
+                    report.warning(&format!("lead.{key}"), format!("{what} Leads with it are held"));
+                }
+            }
+        }
+    }
+    if !settings.safety.new_lead_older_than.is_zero() && !settings.lead.published.contains_key(&LeadKey::Date) {
+        report.problem(
+            "safety.new_lead_older_than",
+            "`safety.new_lead_older_than` is set, but `lead.date` is not mapped, so the age of no lead is known",
+            "Add under [lead], with your own column: date = \"created_at\"",
         );
     }
 }

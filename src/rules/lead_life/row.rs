@@ -118,12 +118,18 @@ fn withdraws_now(record: &LeadRecord, change: &LeadChange) -> bool {
         })
 }
 
-/// A hold of the old content goes on, except `conversation_changed`, which each content decides for itself. A hold of a single
+/// A hold of the old content goes on, except `conversation_changed` and the like, which each content decides for itself. A hold of a single
 /// lead goes before a hold of the whole poll, because the latter is released without a check of single leads.
 fn hold_of_new_content(old: Option<HoldReason>, new: Option<HoldReason>) -> Option<HoldReason> {
     match old {
         Some(HoldReason::Ambiguous | HoldReason::TestLeadLimit) => old,
-        Some(HoldReason::ConversationChanged) | None => new,
+        Some(
+            HoldReason::ConversationChanged
+            | HoldReason::UnknownConversation
+            | HoldReason::UnknownRep
+            | HoldReason::StaleLead,
+        )
+        | None => new,
         Some(
             HoldReason::FirstRun
             | HoldReason::TooManyChanges

@@ -46,10 +46,9 @@ impl PollWriter<'_> {
             );
         }
         self.odd.columns.doubted.extend(many);
-        let conversations = self.settings.safety.conversation_changes;
         for OddWithdrawal { mapped, known, delivered } in std::mem::take(&mut self.odd.waiting) {
             let mapped = hold_odd(mapped, &self.odd.columns.doubted);
-            let difference = diff::compare(mapped, known.as_ref(), delivered.as_deref(), conversations);
+            let difference = diff::compare(mapped, known.as_ref(), delivered.as_deref(), &self.contents);
             self.different(difference, known).await?;
         }
         Ok(())
