@@ -12,7 +12,11 @@ use tokio::process::Command;
 fn is_ours(name: &str) -> bool {
     // With systemd's variables the command could speak to systemd in our name.
     let systemd = ["CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
-    name.starts_with("CONVERSICA_SYNC__") || name == "CONVERSICA_SYNC_OWNER_URL" || systemd.contains(&name)
+    // PGPASSWORD, PGSERVICE and the like open the databases.
+    name.starts_with("CONVERSICA_SYNC__")
+        || name.starts_with("PG")
+        || name == "CONVERSICA_SYNC_OWNER_URL"
+        || systemd.contains(&name)
 }
 
 /// The command and all processes that it has started; dropping this before the command's end kills them.
@@ -67,7 +71,12 @@ mod tests {
 
     #[test]
     fn secrets_of_ours_are_kept_from_the_command() {
-        for name in ["CONVERSICA_SYNC__CONVERSICA__PASSWORD", "CONVERSICA_SYNC_OWNER_URL", "CREDENTIALS_DIRECTORY"] {
+        for name in [
+            "CONVERSICA_SYNC__CONVERSICA__PASSWORD",
+            "CONVERSICA_SYNC_OWNER_URL",
+            "CREDENTIALS_DIRECTORY",
+            "PGPASSWORD",
+        ] {
             assert!(is_ours(name), "{name}");
         }
         for name in ["PATH", "CONVERSICA_SYNC_CONFIG", "HOME"] {

@@ -19,14 +19,23 @@ pub(super) fn of_file(loaded: &LoadedConfig) -> Vec<CheckItem> {
     let place = loaded.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
     let mut items = vec![CheckItem::ok("settings", "file", format!("{place} is complete and consistent"))];
     if let Some(file) = &loaded.file {
-        items.extend(changeable(file).map(|warning| CheckItem { section: "settings", name: "permissions", ..warning }));
+        let places = [Some(file.as_path()), file.parent().filter(|parent| is_open_directory(parent))];
+        let warnings = places.into_iter().flatten().filter_map(changeable);
+        items.extend(warnings.map(|warning| CheckItem { section: "settings", name: "permissions", ..warning }));
     }
     items.extend(loaded.warnings.iter().map(|warning| CheckItem::warning("settings", "warning", warning)));
     items
 }
 
-/// A user who may write the file decides where leads are sent and which command runs.
+/// Whether every user may replace the files of a directory. In one like /tmp (with the sticky bit) each only their own.
+fn is_open_directory(directory: &Path) -> bool {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    fs::metadata(directory).is_ok_and(|metadata| metadata.permissions().mode() & 0o1000 == 0)
+}
+
+/// A user who may write the file, or replace it, decides where leads are sent and which command runs.
 fn changeable(file: &Path) -> Option<CheckItem> {
+    let file = if file.as_os_str().is_empty() { Path::new(".") } else { file };
     let mode = fs::metadata(file).ok()?.permissions().mode();
     let file = file.display();
     let text = format!("{file} can be changed by every user of this machine");
@@ -52,7 +61,7 @@ pub(super) fn of_secrets(loaded: &LoadedConfig) -> Vec<CheckItem> {
 /// A URL counts as a secret if it contains a password.
 fn is_secret(effective: &EffectiveSetting) -> bool {
     let Some(value) = effective.value.as_ref().and_then(|value| value.as_str()) else { return false };
-    match key::by_name(&effective.key).and_then(|key| key.secrecy) {
+    match key::find(&key::parts(&effective.key)).and_then(|key| key.secrecy) {
         Some(KeySecrecy::Whole) => true,
         Some(KeySecrecy::Url) => value.contains("***") || value.contains(HIDDEN),
         None => false,

@@ -55,7 +55,7 @@ fn a_refused_lead_is_found_retried_and_seen_mended_without_a_reload() {
     browser.look(WIDE);
 
     browser.open(&at("/"));
-    browser.wait_for_text("Admin token");
+    browser.wait_for_text("Admin token, or your own");
     assert_eq!(browser.eval("document.activeElement.id"), "token");
     browser.type_text(TOKEN);
     browser.click("form.stack button");

@@ -240,6 +240,20 @@ fn secrets_are_named_with_their_layer_and_their_file_and_never_shown() {
 }
 
 #[test]
+fn a_directory_in_which_everybody_may_replace_the_configuration_is_named() {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::new(&endpoint.url(), 1);
+    for (mode, named_as_open) in [(0o700, false), (0o777, true), (0o1777, false)] {
+        std::fs::set_permissions(scene.directory(), std::fs::Permissions::from_mode(mode)).expect("it is ours");
+        if named_as_open {
+            says(&scene, "settings", "permissions", "warn", &["can be changed by every user", "chmod o-w"]);
+        } else {
+            assert!(named(&scene, "settings", "permissions").is_empty(), "{mode:o}");
+        }
+    }
+}
+
+#[test]
 fn a_certificate_that_ends_soon_is_worth_a_look_and_one_that_has_ended_must_be_mended() {
     let endpoint = StandIn::accepting();
     let mut scene = Scene::new(&endpoint.url(), 1);

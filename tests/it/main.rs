@@ -122,6 +122,7 @@ mod odd_value;
 mod older_mapping;
 mod once;
 mod operator_pause;
+mod operators;
 mod outage;
 mod outcome_table;
 mod pacing;

@@ -284,13 +284,18 @@ pub async fn act(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let Some((key, form_token)) = visitor.session.clone() else { return may_not(&board, &visitor) };
+    let Some(session) = visitor.session.clone().filter(|_| visitor.may_act()) else {
+        return may_not(&board, &visitor);
+    };
     let form = QueryParameters::read(&body);
-    if !is_of_our_pages(&headers) || !same_secret(form.get("form_token"), &form_token) {
+    if !is_of_our_pages(&headers) || !same_secret(form.get("form_token"), &session.form_token) {
         return not_ours();
     }
     let Some(deed) = OperatorAction::read(&name, &form) else { return unknown(&board, &visitor) };
-    let who = DecisionMaker::new(format!("dashboard, {}", visitor.address));
+    let who = DecisionMaker::new(match &session.holder.name {
+        Some(name) => format!("{name} (dashboard, {})", visitor.address),
+        None => format!("dashboard, {}", visitor.address),
+    });
     // Runs to its end even if the client disconnects: a decision must not stop half-way.
     let task = tokio::spawn({
         let board = board.clone();
@@ -299,8 +304,8 @@ pub async fn act(
     });
     match task.await.map_err(anyhow::Error::from).flatten() {
         Ok((ActionResult::Said(said), _)) => {
-            info!(address = %visitor.address, deed = name, said, "decided at the dashboard");
-            board.sessions.say(&key, said);
+            info!(address = %visitor.address, operator = session.holder.name, deed = name, said, "decided at the dashboard");
+            board.sessions.say(&session.key, said);
             board.forget().await;
             Redirect::to(page_of_ours(form.get("back"))).into_response()
         }
@@ -349,9 +354,15 @@ async fn decided(
     done
 }
 
-/// For a visitor with the bearer token, which has no forms.
+/// For an operator who may only look, and for a visitor with a bearer token, which has no forms.
 fn may_not(board: &DashboardContext, visitor: &DashboardVisitor) -> Response {
     const WHAT: &str = "To act here, sign in.";
+    const LOOKS: &str = "You may look here, and not decide. Nothing was done.";
+    const CURE: &str = "Ask an operator who may, or let `role` be \"act\" for your name under `[[admin.operator]]` and start `run` again.";
+    if visitor.session.is_some() {
+        let frame = PageFrame::of(board, visitor, "Not done");
+        return note(StatusCode::FORBIDDEN, frame, LOOKS, CURE, Some(("Overview", "/")));
+    }
     note(StatusCode::FORBIDDEN, PageFrame::of(board, visitor, "Not done"), WHAT, "", Some(("Sign in", "/login")))
 }
 

@@ -36,7 +36,7 @@ impl DashboardContext {
     pub fn new(desk: Arc<AdminContext>, settings: Arc<ServiceSettings>, listens_on: SocketAddr) -> Self {
         Self {
             desk,
-            door: AccessPolicy::new(settings.admin.token.as_ref(), listens_on),
+            door: AccessPolicy::new(&settings.admin, listens_on),
             settings,
             cookie: format!("conversica_sync_{}", listens_on.port()),
             sessions: SessionTable::default(),

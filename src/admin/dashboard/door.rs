@@ -9,17 +9,42 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+
+use crate::config::{AdminSettings, OperatorRole};
 
 /// Headers that proxies add. A browser that connects directly sends none of them.
 const OF_PROXIES: [&str; 6] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
 
 pub struct AccessPolicy {
-    token: Option<[u8; 32]>,
+    /// The digest of each token, and whom it lets in.
+    tokens: Vec<([u8; 32], TokenHolder)>,
     on_loopback: bool,
+}
+
+/// The person behind a token or a session, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenHolder {
+    /// `None`: the admin token, or a link from the command line, which say no name.
+    pub name: Option<String>,
+    pub role: OperatorRole,
+}
+
+impl TokenHolder {
+    /// Whoever has the admin token, or a link from the command line.
+    pub fn unnamed() -> Self {
+        Self { name: None, role: OperatorRole::Act }
+    }
+
+    pub fn may_act(&self) -> bool {
+        match self.role {
+            OperatorRole::Look => false,
+            OperatorRole::Act => true,
+        }
+    }
 }
 
 /// The rights of a request without session and token.
@@ -34,21 +59,26 @@ pub enum AnonymousAccess {
 }
 
 impl AccessPolicy {
-    pub fn new(token: Option<&SecretString>, listens_on: SocketAddr) -> Self {
-        let token = token.filter(|token| !token.expose_secret().is_empty());
+    pub fn new(settings: &AdminSettings, listens_on: SocketAddr) -> Self {
+        let admin = settings.token.iter().map(|token| (token, TokenHolder::unnamed()));
+        let operators = settings.operator.iter();
+        let operators = operators.map(|one| (&one.token, TokenHolder { name: Some(one.name.clone()), role: one.role }));
+        let tokens = admin.chain(operators).filter(|(token, _)| !token.expose_secret().is_empty());
         Self {
-            token: token.map(|token| digest(token.expose_secret())),
+            tokens: tokens.map(|(token, holder)| (digest(token.expose_secret()), holder)).collect(),
             on_loopback: listens_on.ip().to_canonical().is_loopback(),
         }
     }
 
     pub fn has_token(&self) -> bool {
-        self.token.is_some()
+        !self.tokens.is_empty()
     }
 
-    /// Compares digests in constant time, so that not even the token's length leaks.
-    pub fn is_token(&self, text: &str) -> bool {
-        self.token.is_some_and(|token| digest(text).ct_eq(&token).into())
+    /// Compares digests in constant time, and with every token, so that neither a token's length nor its place leaks.
+    pub fn holder(&self, text: &str) -> Option<TokenHolder> {
+        let offered = digest(text);
+        let fitting = self.tokens.iter().filter(|(token, _)| offered.ct_eq(token).into());
+        fitting.fold(None, |first, (_, holder)| first.or_else(|| Some(holder.clone())))
     }
 
     pub fn stranger(&self, headers: &HeaderMap) -> AnonymousAccess {
@@ -119,7 +149,9 @@ pub fn is_https(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::OperatorSettings;
     use proptest::prelude::*;
+    use secrecy::SecretString;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -127,8 +159,37 @@ mod tests {
         headers
     }
 
+    fn admin(token: Option<&str>, operators: &[(&str, &str, OperatorRole)], listens_on: &str) -> AccessPolicy {
+        let listen = listens_on.parse().unwrap();
+        let operator = operators.iter().map(|(name, token, role)| OperatorSettings {
+            name: (*name).to_owned(),
+            token: SecretString::from(*token),
+            role: *role,
+        });
+        let settings = AdminSettings { listen, token: token.map(SecretString::from), operator: operator.collect() };
+        AccessPolicy::new(&settings, listen)
+    }
+
     fn door(token: Option<&str>, listens_on: &str) -> AccessPolicy {
-        AccessPolicy::new(token.map(SecretString::from).as_ref(), listens_on.parse().unwrap())
+        admin(token, &[], listens_on)
+    }
+
+    #[test]
+    fn each_operator_has_their_own_token_beside_the_admin_token() {
+        let operators = [("anna", "token of anna", OperatorRole::Act), ("ben", "token of ben", OperatorRole::Look)];
+        for token in [Some("open sesame"), None] {
+            let door = admin(token, &operators, "127.0.0.1:1");
+            assert!(door.has_token());
+            assert_eq!(door.stranger(&headers(&[("host", "localhost")])), AnonymousAccess::MustSignIn);
+            assert_eq!(door.holder("open sesame"), token.map(|_| TokenHolder::unnamed()));
+            let anna = door.holder("token of anna").unwrap();
+            assert_eq!((anna.name.as_deref(), anna.may_act()), (Some("anna"), true));
+            let ben = door.holder("token of ben").unwrap();
+            assert_eq!((ben.name.as_deref(), ben.may_act()), (Some("ben"), false));
+            for wrong in ["", "anna", "token of carl", "token of ann"] {
+                assert_eq!(door.holder(wrong), None, "{wrong}");
+            }
+        }
     }
 
     #[test]
@@ -182,12 +243,12 @@ mod tests {
     #[test]
     fn only_the_token_is_the_token() {
         let door = door(Some("open sesame"), "0.0.0.0:9464");
-        assert!(door.is_token("open sesame"));
+        assert_eq!(door.holder("open sesame"), Some(TokenHolder::unnamed()));
         for wrong in ["", "open sesam", "open sesame ", "Open sesame"] {
-            assert!(!door.is_token(wrong), "{wrong}");
+            assert_eq!(door.holder(wrong), None, "{wrong}");
         }
-        assert!(!self::door(None, "127.0.0.1:1").is_token(""));
-        assert!(!self::door(Some(""), "127.0.0.1:1").is_token(""), "a blank one is none");
+        assert_eq!(self::door(None, "127.0.0.1:1").holder(""), None);
+        assert_eq!(self::door(Some(""), "127.0.0.1:1").holder(""), None, "a blank one is none");
         assert_eq!(bearer(&headers(&[("authorization", "bearer open sesame")])), Some("open sesame"));
         assert_eq!(bearer(&headers(&[("authorization", "Basic open")])), None);
     }

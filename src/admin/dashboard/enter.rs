@@ -13,12 +13,11 @@ use axum::response::{IntoResponse, Redirect, Response};
 use secrecy::ExposeSecret;
 use tracing::{info, warn};
 
-use super::door::{is_https, is_of_our_pages, same_secret};
+use super::door::{TokenHolder, is_https, is_of_our_pages, same_secret};
 use super::frame::{PageFrame, QueryParameters, TextPiece, note, page, pieces};
-use super::session::LASTS;
-use super::visitor::{self, page_of_ours};
+use super::session::{LASTS, VisitorSession};
+use super::visitor::{self, TokenRefusal, page_of_ours};
 use crate::admin::dashboard::board::DashboardContext;
-use crate::admin::dashboard::token_guard::TokenVerdict;
 use crate::clock;
 use crate::db::discreet::in_words;
 use crate::store::state_db::StateDb;
@@ -61,12 +60,18 @@ pub async fn sign_in(
     let (form, now, address) = (QueryParameters::read(&body), Instant::now(), peer.ip().to_canonical());
     let next = form.get("next");
     match board.judge(form.get("token"), address, now) {
-        TokenVerdict::Right => {
-            info!(%address, "a user signed in to the dashboard");
-            enter(&board, &headers, page_of_ours(next), now)
+        Ok(holder) => {
+            info!(%address, operator = holder.name, "a user signed in to the dashboard");
+            enter(&board, &headers, page_of_ours(next), (holder, now))
         }
-        TokenVerdict::Wrong => login(&board, StatusCode::UNAUTHORIZED, next, Some("That is not the admin token.")),
-        TokenVerdict::NotJudged(wait) => {
+        Err(TokenRefusal::Wrong) => {
+            let problem = match board.settings.admin.operator.is_empty() {
+                true => "That is not the admin token.",
+                false => "That is neither the admin token nor an operator's.",
+            };
+            login(&board, StatusCode::UNAUTHORIZED, next, Some(problem))
+        }
+        Err(TokenRefusal::NotJudged(wait)) => {
             let problem = "Too many wrong tokens: for up to a minute none is tried. Look at [admin] token meanwhile.";
             let answer = login(&board, StatusCode::TOO_MANY_REQUESTS, next, Some(problem));
             ([(RETRY_AFTER, visitor::seconds(wait))], answer).into_response()
@@ -85,14 +90,14 @@ pub async fn by_link(
     // A preview of the link must not use it up.
     if method == Method::GET && board.redeem(asked.get("code")).await {
         info!(address = %peer.ip().to_canonical(), "a user signed in to the dashboard with a link");
-        return enter(&board, &headers, "/", Instant::now());
+        return enter(&board, &headers, "/", (TokenHolder::unnamed(), Instant::now()));
     }
     let problem = "This link was used, or is older than ten minutes. `conversica-sync dashboard` prints a new one.";
     login(&board, StatusCode::UNAUTHORIZED, "/", Some(problem))
 }
 
-fn enter(board: &DashboardContext, headers: &HeaderMap, next: &str, now: Instant) -> Response {
-    let cookie = board.sessions.begin(now);
+fn enter(board: &DashboardContext, headers: &HeaderMap, next: &str, (holder, now): (TokenHolder, Instant)) -> Response {
+    let cookie = board.sessions.begin(holder, now);
     ([(SET_COOKIE, set_cookie(board, headers, &cookie, LASTS.as_secs()))], Redirect::to(next)).into_response()
 }
 
@@ -122,7 +127,9 @@ impl DashboardContext {
 
 pub async fn sign_out(State(board): State<Arc<DashboardContext>>, headers: HeaderMap, body: Bytes) -> Response {
     let cookie = visitor::cookie(&headers, &board.cookie);
-    if let Some((key, form_token)) = cookie.and_then(|cookie| board.sessions.find(cookie, Instant::now())) {
+    if let Some(VisitorSession { key, form_token, .. }) =
+        cookie.and_then(|cookie| board.sessions.find(cookie, Instant::now()))
+    {
         if !is_of_our_pages(&headers) || !same_secret(QueryParameters::read(&body).get("form_token"), &form_token) {
             return not_ours();
         }

@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tracing::debug;
 
 use crate::admin::dashboard::board::DashboardContext;
+use crate::admin::dashboard::door::TokenHolder;
 use crate::admin::dashboard::session::DashboardVisitor;
 use crate::conversica::lead::LeadId;
 use crate::wording::roughly;
@@ -15,6 +16,8 @@ use crate::wording::roughly;
 pub struct PageFrame {
     pub title: String,
     pub signed_in: bool,
+    /// Who has signed in, where that is known, and whether they may only look.
+    pub signed_in_as: Option<String>,
     /// Whether the page shows counts only.
     pub counts_only: bool,
     /// Whether the page has a menu; a page that refuses access has none.
@@ -31,10 +34,11 @@ impl PageFrame {
         Self {
             title: title.into(),
             signed_in: session.is_some(),
+            signed_in_as: session.and_then(|session| name_and_role(&session.holder)),
             counts_only: !visitor.sees_people(),
             has_menu: true,
-            form_token: session.map(|(_, form_token)| form_token.clone()).unwrap_or_default(),
-            message: session.filter(|_| !visitor.is_live).and_then(|(key, _)| board.sessions.message(key)),
+            form_token: session.map(|session| session.form_token.clone()).unwrap_or_default(),
+            message: session.filter(|_| !visitor.is_live).and_then(|session| board.sessions.message(&session.key)),
             version: env!("CARGO_PKG_VERSION"),
         }
     }
@@ -44,6 +48,7 @@ impl PageFrame {
         Self {
             title: title.to_owned(),
             signed_in: false,
+            signed_in_as: None,
             counts_only: false,
             has_menu: false,
             form_token: String::new(),
@@ -51,6 +56,11 @@ impl PageFrame {
             version: env!("CARGO_PKG_VERSION"),
         }
     }
+}
+
+fn name_and_role(holder: &TokenHolder) -> Option<String> {
+    let name = holder.name.as_ref()?;
+    Some(if holder.may_act() { name.clone() } else { format!("{name} (may look)") })
 }
 
 /// A page as an answer.

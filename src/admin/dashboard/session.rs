@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use crate::admin::dashboard::door::TokenHolder;
+
 /// How long a session lasts.
 pub const LASTS: Duration = Duration::from_secs(12 * 3600);
 /// The most sessions; a further one ends the oldest.
@@ -22,13 +24,14 @@ struct OperatorSession {
     /// The token in every form of this session.
     form_token: String,
     ends: Instant,
+    holder: TokenHolder,
     /// A message for the next page, shown once.
     message: Option<String>,
 }
 
 impl SessionTable {
     /// Starts a session; returns the cookie's value.
-    pub fn begin(&self, now: Instant) -> String {
+    pub fn begin(&self, holder: TokenHolder, now: Instant) -> String {
         let mut sessions = self.lock();
         sessions.retain(|_, session| session.ends > now);
         if sessions.len() >= MOST
@@ -37,16 +40,17 @@ impl SessionTable {
             sessions.remove(&oldest);
         }
         let cookie = random();
-        sessions.insert(key(&cookie), OperatorSession { form_token: random(), ends: now + LASTS, message: None });
+        let session = OperatorSession { form_token: random(), ends: now + LASTS, holder, message: None };
+        sessions.insert(key(&cookie), session);
         cookie
     }
 
-    /// The session of that cookie, and the token of its forms.
-    pub fn find(&self, cookie: &str, now: Instant) -> Option<(SessionKey, String)> {
+    /// The session of that cookie.
+    pub fn find(&self, cookie: &str, now: Instant) -> Option<VisitorSession> {
         let key = key(cookie);
         let sessions = self.lock();
         let session = sessions.get(&key).filter(|session| session.ends > now)?;
-        Some((key, session.form_token.clone()))
+        Some(VisitorSession { key, form_token: session.form_token.clone(), holder: session.holder.clone() })
     }
 
     pub fn end(&self, key: &SessionKey) {
@@ -78,14 +82,22 @@ fn key(cookie: &str) -> SessionKey {
     Sha256::digest(cookie.as_bytes()).into()
 }
 
+/// The session of a signed-in visitor.
+#[derive(Debug, Clone)]
+pub struct VisitorSession {
+    pub key: SessionKey,
+    /// The token of its forms.
+    pub form_token: String,
+    pub holder: TokenHolder,
+}
+
 /// A visitor of the dashboard.
 #[derive(Debug, Clone)]
 pub struct DashboardVisitor {
     pub address: IpAddr,
-    /// The session of a signed-in visitor, and the token of its forms.
-    pub session: Option<(SessionKey, String)>,
-    /// The request carried the admin token.
-    pub has_token: bool,
+    pub session: Option<VisitorSession>,
+    /// The holder of the token that the request itself carried.
+    pub bearer: Option<TokenHolder>,
     /// An automatic refresh of an open page: it must not consume one-time messages.
     pub is_live: bool,
 }
@@ -93,12 +105,12 @@ pub struct DashboardVisitor {
 impl DashboardVisitor {
     /// Whether the visitor may act, with one of their forms.
     pub fn may_act(&self) -> bool {
-        self.session.is_some()
+        self.session.as_ref().is_some_and(|session| session.holder.may_act())
     }
 
     /// Whether pages show people to the visitor, and not only counts.
     pub fn sees_people(&self) -> bool {
-        self.session.is_some() || self.has_token
+        self.session.is_some() || self.bearer.is_some()
     }
 }
 
@@ -113,9 +125,9 @@ mod tests {
     #[test]
     fn a_session_is_found_by_its_cookie_until_it_ends() {
         let (sessions, start) = (SessionTable::default(), Instant::now());
-        let (a, b) = (sessions.begin(start), sessions.begin(start));
-        let (key, form_token) = sessions.find(&a, start).expect("it has begun");
-        assert_ne!(form_token, sessions.find(&b, start).expect("it has begun").1);
+        let (a, b) = (sessions.begin(TokenHolder::unnamed(), start), sessions.begin(TokenHolder::unnamed(), start));
+        let VisitorSession { key, form_token, .. } = sessions.find(&a, start).expect("it has begun");
+        assert_ne!(form_token, sessions.find(&b, start).expect("it has begun").form_token);
         sessions.say(&key, "done".to_owned());
         assert_eq!((sessions.message(&key).as_deref(), sessions.message(&key)), (Some("done"), None));
         assert!(sessions.find(&a, start + LASTS).is_none(), "over");
@@ -129,7 +141,7 @@ mod tests {
         let (sessions, start) = (SessionTable::default(), Instant::now());
         for n in 0..2 * MOST {
             let now = start + Duration::from_millis(n as u64);
-            let newest = sessions.begin(now);
+            let newest = sessions.begin(TokenHolder::unnamed(), now);
             assert!(sessions.find(&newest, now).is_some());
         }
         assert_eq!(sessions.lock().len(), MOST);

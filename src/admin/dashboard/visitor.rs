@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::json;
 use tracing::warn;
 
-use super::door::{self, AnonymousAccess};
+use super::door::{self, AnonymousAccess, TokenHolder};
 use super::frame::{PageFrame, note, query};
 use crate::admin::dashboard::board::DashboardContext;
 use crate::admin::dashboard::session::{DashboardVisitor, PeopleVisitor};
@@ -26,20 +26,20 @@ impl FromRequestParts<Arc<DashboardContext>> for DashboardVisitor {
         let address = peer(parts);
         let now = Instant::now();
         let is_live = parts.headers.contains_key("x-live");
-        let of = |session, has_token| Self { address, session, has_token, is_live };
+        let of = |session, bearer| Self { address, session, bearer, is_live };
         if let Some(session) = cookie(&parts.headers, &board.cookie).and_then(|cookie| board.sessions.find(cookie, now))
         {
-            return Ok(of(Some(session), false));
+            return Ok(of(Some(session), None));
         }
         let is_api = is_api(parts);
         if let Some(token) = door::bearer(&parts.headers) {
             return match board.judge(token, address, now) {
-                TokenVerdict::Right => Ok(of(None, true)),
-                verdict => Err(wrong_token(verdict)),
+                Ok(holder) => Ok(of(None, Some(holder))),
+                Err(refusal) => Err(wrong_token(refusal)),
             };
         }
         match board.door.stranger(&parts.headers) {
-            AnonymousAccess::MayCount => Ok(of(None, false)),
+            AnonymousAccess::MayCount => Ok(of(None, None)),
             AnonymousAccess::MustSignIn => Err(must_sign_in(parts, board)),
             AnonymousAccess::IsForeign if is_api => {
                 Err((StatusCode::FORBIDDEN, Json(json!({ "error": FOREIGN, "cure": FOREIGN_CURE }))).into_response())
@@ -70,7 +70,7 @@ fn must_sign_in(parts: &Parts, board: &DashboardContext) -> Response {
         return Redirect::to(&sign_in_then(parts)).into_response();
     }
     let (error, cure) = if board.door.has_token() {
-        ("the admin token is needed", "send Authorization: Bearer, with [admin] token")
+        ("a token is needed", "send Authorization: Bearer, with [admin] token or an operator's")
     } else {
         (
             "people are shown to signed-in visitors only",
@@ -86,11 +86,15 @@ const FOREIGN_CURE: &str =
     "Set `token_file` under [admin] and sign in, or sign in with the link that `conversica-sync dashboard` prints.";
 
 /// The answer to a token that does not let in. It ends the connection, so that each guess costs one.
-fn wrong_token(verdict: TokenVerdict) -> Response {
-    let TokenVerdict::NotJudged(wait) = verdict else {
-        let error = json!({ "error": "that is not the admin token", "cure": "look at [admin] token" });
-        let headers = [(WWW_AUTHENTICATE, "Bearer"), (CONNECTION, "close")];
-        return (StatusCode::UNAUTHORIZED, headers, Json(error)).into_response();
+fn wrong_token(refusal: TokenRefusal) -> Response {
+    let wait = match refusal {
+        TokenRefusal::NotJudged(wait) => wait,
+        TokenRefusal::Wrong => {
+            let cure = "look at [admin] token and [[admin.operator]]";
+            let error = json!({ "error": "that is not the admin token", "cure": cure });
+            let headers = [(WWW_AUTHENTICATE, "Bearer"), (CONNECTION, "close")];
+            return (StatusCode::UNAUTHORIZED, headers, Json(error)).into_response();
+        }
     };
     let error = json!({ "error": "too many wrong tokens", "cure": "come back later with the right one" });
     let headers = [(RETRY_AFTER, seconds(wait)), (CONNECTION, "close".to_owned())];
@@ -102,11 +106,23 @@ pub fn seconds(wait: Duration) -> String {
     wait.as_secs().max(1).to_string()
 }
 
+/// Why a token does not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenRefusal {
+    Wrong,
+    /// Too many wrong ones came before it. The time after which tokens are tried again.
+    NotJudged(Duration),
+}
+
 impl DashboardContext {
     /// Judges a token, unless too many wrong ones came before it. Says so in the log once a minute and address.
-    pub fn judge(&self, token: &str, address: IpAddr, now: Instant) -> TokenVerdict {
+    pub fn judge(&self, token: &str, address: IpAddr, now: Instant) -> Result<TokenHolder, TokenRefusal> {
         let mut guard = self.token_guard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (verdict, event) = guard.judge(address, now, || self.door.is_token(token));
+        let mut holder = None;
+        let (verdict, event) = guard.judge(address, now, || {
+            holder = self.door.holder(token);
+            holder.is_some()
+        });
         match event {
             None => {}
             Some(GuardEvent::FirstWrong) => warn!(%address, "a request carried a wrong admin token"),
@@ -117,7 +133,11 @@ impl DashboardContext {
                 warn!("too many wrong admin tokens: for up to a minute, none from an unknown address is tried");
             }
         }
-        verdict
+        match verdict {
+            TokenVerdict::Right => holder.ok_or(TokenRefusal::Wrong),
+            TokenVerdict::Wrong => Err(TokenRefusal::Wrong),
+            TokenVerdict::NotJudged(wait) => Err(TokenRefusal::NotJudged(wait)),
+        }
     }
 }
 
