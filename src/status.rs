@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::console::{SCHEMA_VERSION, printable};
 use crate::conversica::excerpt::quotes_a_person;
 use crate::conversica::outcome::OutcomeClass;
+use crate::rules::admission::BudgetUse;
 use crate::rules::guard::StandingHold;
 use crate::rules::lead_status::LeadStatus;
 use crate::rules::listed_instance::ListedInstance;
@@ -19,7 +20,7 @@ use crate::store::heard::reading;
 use crate::store::postgres::POSTGRES_SCHEMA;
 use crate::store::state_db::StateDb;
 use crate::store::unclear_opt_out::{self, UnclearOptOuts};
-use crate::store::{due, held, instance, lead, operator_pause, outcome, story};
+use crate::store::{budget, due, held, instance, lead, operator_pause, outcome, story};
 use crate::wording;
 
 #[derive(Debug, Clone, Serialize)]
@@ -45,6 +46,8 @@ pub struct StatusReport {
     pub last_poll: Option<LastPoll>,
     /// Absent until something has been delivered.
     pub pacing: Option<StoredPace>,
+    /// `[safety] new_leads_per_month`, and how much of it is used; absent without one.
+    pub new_leads_budget: Option<BudgetUse>,
     /// Since when the longest-waiting lead has waited to be sent: due, or failed and retried.
     pub oldest_waiting_since: Option<DateTime<Utc>>,
     /// Alerts that have not been delivered yet.
@@ -221,6 +224,7 @@ impl StatusReport {
             received: ReceivedCounts::of(state).await?,
             last_poll: control::read::<LastPoll>(state).await?,
             pacing: control::read::<StoredPace>(state).await?,
+            new_leads_budget: budget::read(state, now).await?,
             oldest_waiting_since: due::longest_wait(state, now).await?.of_all(),
             alerts: alert::backlog(state).await?,
             state_bytes: Some(bytes(state).await?),
@@ -244,6 +248,7 @@ impl StatusReport {
             received: ReceivedCounts::default(),
             last_poll: None,
             pacing: None,
+            new_leads_budget: None,
             oldest_waiting_since: None,
             alerts: AlertBacklog::default(),
             state_bytes: None,

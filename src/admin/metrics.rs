@@ -124,6 +124,11 @@ fn delivery(to: &mut MetricsText, report: &StatusReport, tally: &RunTally, now: 
     let capped = one(pacing.map(|pacing| later(pacing.new_people_wait_until)));
     let help = "Whether people wait for their first contact, because a cap is reached: 1 or 0.";
     to.gauge("conversica_sync_new_people_wait", help, capped);
+    let budget = report.new_leads_budget.as_ref();
+    let help = "People contacted for the first time in this month of the contract.";
+    to.gauge("conversica_sync_new_leads_budget_used", help, one(budget.map(|budget| budget.used as f64)));
+    let help = "The setting safety.new_leads_per_month.";
+    to.gauge("conversica_sync_new_leads_budget", help, one(budget.map(|budget| budget.people as f64)));
     let open = one(pacing.map(|pacing| flag(pacing.breaker == BreakerState::Open)));
     let help = "Whether Conversica fails and is only probed, one lead at a time: 1 or 0.";
     to.gauge("conversica_sync_breaker_open", help, open);

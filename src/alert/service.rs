@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
 use crate::horizon;
+use crate::rules::admission::BudgetUse;
 use crate::rules::hold_reason::advice;
 use crate::rules::operator_pause::PauseShown;
 use crate::rules::poll_record::LastPoll;
@@ -28,10 +29,12 @@ pub enum ServiceCondition {
     WritebackStopped,
     Unreadable,
     PossibleOptOut,
+    /// Most of the people that may be contacted for the first time in this month have been.
+    BudgetUsed,
 }
 
 impl ServiceCondition {
-    pub const ALL: [ServiceCondition; 10] = [
+    pub const ALL: [ServiceCondition; 11] = [
         ServiceCondition::Halted,
         ServiceCondition::Paused,
         ServiceCondition::Held,
@@ -42,6 +45,7 @@ impl ServiceCondition {
         ServiceCondition::WritebackStopped,
         ServiceCondition::Unreadable,
         ServiceCondition::PossibleOptOut,
+        ServiceCondition::BudgetUsed,
     ];
 
     /// The `kind` of the alert.
@@ -57,6 +61,7 @@ impl ServiceCondition {
             ServiceCondition::WritebackStopped => "writeback_stopped",
             ServiceCondition::Unreadable => "unreadable",
             ServiceCondition::PossibleOptOut => "possible_opt_out",
+            ServiceCondition::BudgetUsed => "new_leads_budget",
         }
     }
 
@@ -87,6 +92,10 @@ impl ServiceCondition {
             }
             ServiceCondition::PossibleOptOut => {
                 "look at `conversica-sync received --possible-opt-outs`, then `received confirm` or `received dismiss`"
+            }
+            ServiceCondition::BudgetUsed => {
+                "nothing, if that is right: further new people wait for the next month; [safety] new_leads_per_month and your contract \
+                 with Conversica say how many there may be, `conversica-sync status` how many there were"
             }
         }
     }
@@ -191,6 +200,7 @@ pub struct ServiceReading {
     pub stopped: i64,
     pub unreadable: i64,
     pub possible_opt_outs: i64,
+    pub budget: Option<BudgetUse>,
 }
 
 /// Further facts of this process.
@@ -253,9 +263,25 @@ fn one(
         ServiceCondition::WritebackStopped => count(reading.stopped),
         ServiceCondition::Unreadable => count(reading.unreadable),
         ServiceCondition::PossibleOptOut => count(reading.possible_opt_outs),
+        ServiceCondition::BudgetUsed => budget_used(reading.budget.as_ref()),
         ServiceCondition::PollFailing => polling(reading.last_poll.as_ref(), circumstances, now),
         ServiceCondition::BacklogOld => backlog(reading, circumstances, now),
     }
+}
+
+/// At four fifths of the budget; it ends with the month, or with a larger budget.
+fn budget_used(budget: Option<&BudgetUse>) -> ConditionView {
+    let Some(budget) = budget.filter(|budget| budget.is_nearly_used()) else { return ConditionView::Absent };
+    let BudgetUse { people, used, since, until } = budget;
+    let reason = format!("{used} of {people} new people; the next month begins on {}", until.format("%F at %H:%M UTC"));
+    let cure = ServiceCondition::BudgetUsed.cure().to_owned();
+    ConditionView::Stands(ConditionFact {
+        since: *since,
+        reason: Some(reason),
+        count: Some(*used),
+        new_people: None,
+        cure,
+    })
 }
 
 /// Another instance may poll where this one cannot.

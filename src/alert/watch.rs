@@ -21,7 +21,7 @@ use crate::rules::poll_record::LastPoll;
 use crate::status::ServiceStanding;
 use crate::store::heard::reading;
 use crate::store::state_db::StateDb;
-use crate::store::{alert, control, due, lead, operator_pause};
+use crate::store::{alert, budget, control, due, lead, operator_pause};
 
 /// Pause between two checks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -74,7 +74,7 @@ fn circumstances(settings: &ServiceSettings, vitals: &ProcessVitals) -> ProcessC
         began_at: vitals.began_at,
         connected: vitals.pulse.beats()[DaemonLoop::Poll as usize].1.is_some(),
         longest_wait: longest.and_then(|longest| TimeDelta::from_std(longest + more).ok()),
-        capped: safety.new_leads_per_hour > 0 || safety.new_leads_per_day > 0,
+        capped: safety.new_leads_per_hour > 0 || safety.new_leads_per_day > 0 || safety.new_leads_per_month > 0,
     }
 }
 
@@ -134,5 +134,6 @@ async fn read(state: &StateDb, now: DateTime<Utc>) -> Result<ServiceReading, sql
         stopped,
         unreadable,
         possible_opt_outs,
+        budget: budget::read(state, now).await?,
     })
 }

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::console::{printable, say};
 use crate::db;
 use crate::db::file::FileId;
+use crate::rules::admission::BudgetUse;
 use crate::rules::hold_reason::advice;
 use crate::rules::lead_status::LeadStatus;
 use crate::rules::listed_instance::ListedInstance;
@@ -21,7 +22,7 @@ use crate::store::control::{BreakerState, StoredPace};
 use crate::store::file_lock;
 use crate::store::state_db::StateDb;
 use crate::store::unclear_opt_out::UnclearOptOuts;
-use crate::wording::{WAITS_TO_BE_SENT, counted, meaning, paused};
+use crate::wording::{WAITS_TO_BE_SENT, counted, meaning, number, paused};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -113,6 +114,7 @@ pub fn text(report: &StatusReport) -> String {
         text.push_str(&paused(pause));
     }
     text.push_str(&pacing(report.pacing.as_ref(), report.halt.is_some()));
+    text.push_str(&report.new_leads_budget.as_ref().map(budget).unwrap_or_default());
     match &report.last_poll {
         None => text.push_str("Nothing has been polled yet.\n"),
         Some(poll) => {
@@ -255,6 +257,15 @@ fn received(received: &ReceivedCounts) -> String {
     text
 }
 
+fn budget(budget: &BudgetUse) -> String {
+    format!(
+        "New people this month: {} of {} ([safety] new_leads_per_month); the next month begins on {}.\n\n",
+        number(u64::try_from(budget.used).unwrap_or(0)),
+        number(u64::try_from(budget.people).unwrap_or(0)),
+        budget.until.format("%F at %H:%M UTC")
+    )
+}
+
 /// The reason why leads leave at less than full pace; blank where none does.
 fn pacing(pacing: Option<&StoredPace>, halted: bool) -> String {
     let Some(pacing) = pacing.filter(|_| !halted) else { return String::new() };
@@ -281,7 +292,7 @@ fn pacing(pacing: Option<&StoredPace>, halted: bool) -> String {
     if let Some(until) = pacing.new_people_wait_until {
         let _ = writeln!(
             text,
-            "People contacted for the first time wait for their turn ([safety] new_leads_per_hour, new_leads_per_day): the \
+            "People contacted for the first time wait for their turn ([safety] new_leads_per_hour, new_leads_per_day, new_leads_per_month): the \
              next goes at {}.",
             time(until)
         );

@@ -227,6 +227,10 @@ pub struct SafetySettings {
     pub new_leads_per_hour: u32,
     /// The same, a day.
     pub new_leads_per_day: u32,
+    /// The same, a month of the contract.
+    pub new_leads_per_month: u32,
+    /// The day of the month on which that month begins, at midnight in `source.time_zone`; 1 to 28.
+    pub month_starts_on: u32,
     /// A first contact of a lead whose `date` is older than this is held; 0s = off.
     #[serde(with = "duration")]
     #[schemars(with = "duration::DurationText")]

@@ -169,6 +169,13 @@ fn delivery(delivery: &DeliverySettings, report: &mut ValidationReport<'_>) {
 }
 
 fn safety(safety: &SafetySettings, report: &mut ValidationReport<'_>) {
+    if !(1..=28).contains(&safety.month_starts_on) {
+        report.problem(
+            "safety.month_starts_on",
+            format!("`safety.month_starts_on` is {}, which is not a day that every month has", safety.month_starts_on),
+            "Write a day from 1 to 28.",
+        );
+    }
     report.duration("safety.new_lead_older_than", safety.new_lead_older_than, "0s", "36500d");
     if !(0.0..=1.0).contains(&safety.source_shrinks_below) {
         report.problem(

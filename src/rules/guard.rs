@@ -8,7 +8,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::config::{ChangeDetection, FirstRun, OnDelete, SafetySettings, ServiceSettings};
-use crate::rules::admission::{ClaimFilter, NewPeopleCap};
+use crate::rules::admission::{CapSpan, ClaimFilter, NewPeopleCap};
+use crate::rules::billing_month::BillingMonth;
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::read_scope::ReadScope;
 
@@ -202,11 +203,16 @@ pub fn admit(settings: &ServiceSettings, test_leads: u32) -> ClaimFilter {
     if settings.conversica.test_lead_token.is_some() {
         return ClaimFilter::TestLeads(test_leads);
     }
-    let caps = [(safety.new_leads_per_hour, HOUR), (safety.new_leads_per_day, 24 * HOUR)];
+    let month = BillingMonth { starts_on: safety.month_starts_on, zone: settings.source.time_zone };
+    let caps = [
+        (safety.new_leads_per_hour, CapSpan::Sliding(HOUR)),
+        (safety.new_leads_per_day, CapSpan::Sliding(24 * HOUR)),
+        (safety.new_leads_per_month, CapSpan::Month(month)),
+    ];
     let caps: Vec<NewPeopleCap> = caps
         .into_iter()
         .filter(|(people, _)| *people > 0)
-        .map(|(people, within)| NewPeopleCap { people, within })
+        .map(|(people, span)| NewPeopleCap { people, span })
         .collect();
     if caps.is_empty() { ClaimFilter::Everybody } else { ClaimFilter::Capped(caps) }
 }
@@ -231,6 +237,8 @@ mod tests {
             approve_above,
             new_leads_per_hour: 0,
             new_leads_per_day: 0,
+            new_leads_per_month: 0,
+            month_starts_on: 1,
             new_lead_older_than: Duration::ZERO,
             conversation_changes: ConversationChanges::Send,
             source_shrinks_below: 0.5,

@@ -2,6 +2,7 @@
 //! imports a runtime, a database or an HTTP crate.
 
 pub mod admission;
+pub mod billing_month;
 pub mod breaker;
 pub mod contact;
 pub mod content_hold;

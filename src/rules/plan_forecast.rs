@@ -1,14 +1,14 @@
 //! How long it takes until all people are written to, by the configured pace and caps. Pure.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde::Serialize;
 
-use crate::rules::admission::NewPeopleCap;
+use crate::rules::admission::{CapSpan, NewPeopleCap};
 
-/// In seconds.
-const HOUR: u64 = 3600;
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// The duration of the plan, if it were sent with these settings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -17,9 +17,10 @@ pub struct PlanForecast {
     pub requests_per_second: f64,
     /// The time for all requests at that pace.
     pub seconds: u64,
-    /// `[safety] new_leads_per_hour` and `new_leads_per_day`; 0 = no cap.
+    /// `[safety] new_leads_per_hour`, `new_leads_per_day` and `new_leads_per_month`; 0 = no cap.
     pub new_leads_per_hour: u32,
     pub new_leads_per_day: u32,
+    pub new_leads_per_month: u32,
     /// With a cap: the earliest time of the last first contact.
     pub last_new_person_at: Option<DateTime<Utc>>,
 }
@@ -44,12 +45,13 @@ impl PlanForecast {
         let seconds = (requests as f64 / requests_per_second).ceil() as u64;
         let last_new_person_at =
             (!caps.is_empty() && new_people > 0).then(|| last_at(new_people, caps, introduced, now)).flatten();
-        let within = |seconds| caps.iter().find(|cap| cap.within.as_secs() == seconds).map_or(0, |cap| cap.people);
+        let people = |is: &dyn Fn(CapSpan) -> bool| caps.iter().find(|cap| is(cap.span)).map_or(0, |cap| cap.people);
         Self {
             requests_per_second,
             seconds,
-            new_leads_per_hour: within(HOUR),
-            new_leads_per_day: within(24 * HOUR),
+            new_leads_per_hour: people(&|span| span == CapSpan::Sliding(HOUR)),
+            new_leads_per_day: people(&|span| span == CapSpan::Sliding(24 * HOUR)),
+            new_leads_per_month: people(&|span| matches!(span, CapSpan::Month(_))),
             last_new_person_at,
         }
     }
@@ -58,46 +60,46 @@ impl PlanForecast {
 /// The people that one cap counts.
 struct CapWindow {
     people: u64,
-    within: i64,
+    span: CapSpan,
     /// Times and numbers of people, oldest first.
-    inside: VecDeque<(i64, u64)>,
+    inside: VecDeque<(DateTime<Utc>, u64)>,
     count: u64,
 }
 
 impl CapWindow {
-    fn room(&mut self, now: i64) -> u64 {
-        while let Some((_, people)) = self.inside.front().copied().filter(|(at, _)| at + self.within <= now) {
+    fn room(&mut self, now: DateTime<Utc>) -> u64 {
+        let counts_after = self.span.counts_after(now);
+        while let Some((_, people)) = self.inside.front().copied().filter(|(at, _)| *at <= counts_after) {
             self.inside.pop_front();
             self.count -= people;
         }
         self.people.saturating_sub(self.count)
     }
 
-    fn add(&mut self, at: i64, people: u64) {
+    fn add(&mut self, at: DateTime<Utc>, people: u64) {
         self.inside.push_back((at, people));
         self.count += people;
     }
 
     /// When the oldest people leave the window.
-    fn frees_at(&self) -> Option<i64> {
-        self.inside.front().map(|(at, _)| at + self.within)
+    fn frees_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.inside.front().map(|(at, _)| self.span.frees_at(*at, now))
     }
 }
 
-/// The last first contact, if each happens as soon as every cap allows it. `None` beyond all calendars.
+/// The last first contact, if each happens as soon as every cap allows it. `None` beyond some thousand years.
 fn last_at(
     people: u64,
     caps: &[NewPeopleCap],
     introduced: &[(DateTime<Utc>, u64)],
     now: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
-    let mut at = now.timestamp() + i64::from(now.timestamp_subsec_nanos() > 0);
+    let mut at = DateTime::from_timestamp(now.timestamp() + i64::from(now.timestamp_subsec_nanos() > 0), 0)?;
     let mut windows: Vec<CapWindow> = caps
         .iter()
         .map(|cap| {
-            let within = i64::try_from(cap.within.as_secs()).unwrap_or(i64::MAX / 4);
-            let mut window = CapWindow { people: cap.people.into(), within, inside: VecDeque::new(), count: 0 };
-            introduced.iter().for_each(|(then, people)| window.add(then.timestamp().min(at), *people));
+            let mut window = CapWindow { people: cap.people.into(), span: cap.span, inside: VecDeque::new(), count: 0 };
+            introduced.iter().for_each(|(then, people)| window.add((*then).min(at), *people));
             window
         })
         .collect();
@@ -110,26 +112,31 @@ fn last_at(
             left -= go;
         }
         if left == 0 {
-            return DateTime::from_timestamp(at, 0).map(|at| at.max(now));
+            return Some(at.max(now));
         }
         let full = windows.iter().filter(|window| window.count >= window.people);
-        at = full.filter_map(CapWindow::frees_at).max()?;
+        let next = full.filter_map(|window| window.frees_at(at)).max()?;
+        // A span that never ends, or ends beyond all calendars, makes no progress.
+        at = Some(next).filter(|next| *next > at && next.year() < LAST_YEAR)?;
     }
 }
+
+/// Far enough from the end of the calendar that no span overflows it.
+const LAST_YEAR: i32 = 200_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::billing_month::BillingMonth;
     use chrono::TimeDelta;
     use proptest::prelude::*;
-    use std::time::Duration;
 
     fn start() -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000, 0).unwrap()
     }
 
     fn cap(people: u32, seconds: u64) -> NewPeopleCap {
-        NewPeopleCap { people, within: Duration::from_secs(seconds) }
+        NewPeopleCap { people, span: CapSpan::Sliding(Duration::from_secs(seconds)) }
     }
 
     #[test]
@@ -145,6 +152,24 @@ mod tests {
     }
 
     #[test]
+    fn a_monthly_budget_begins_anew_with_the_month() {
+        // 15 January 2027.
+        let month = BillingMonth { starts_on: 20, zone: chrono_tz::UTC };
+        let monthly = [NewPeopleCap { people: 10, span: CapSpan::Month(month) }];
+        let last = |people, introduced: &[(DateTime<Utc>, u64)]| {
+            last_at(people, &monthly, introduced, start()).unwrap().to_string()
+        };
+        assert_eq!(last(10, &[]), start().to_string());
+        assert_eq!(last(11, &[]), "2027-01-20 00:00:00 UTC");
+        assert_eq!(last(31, &[]), "2027-03-20 00:00:00 UTC");
+        assert_eq!(last(1, &[(start() - TimeDelta::days(2), 10)]), "2027-01-20 00:00:00 UTC");
+        assert_eq!(last(1, &[(start() - TimeDelta::days(27), 10)]), start().to_string(), "in the month before");
+        let forecast = PlanForecast::of(PlannedRequests { requests: 1, new_people: 1 }, 5.0, &monthly, &[], start());
+        assert_eq!((forecast.new_leads_per_day, forecast.new_leads_per_month), (0, 10));
+        assert_eq!(last_at(u64::MAX, &[NewPeopleCap { people: 1, ..monthly[0] }], &[], start()), None);
+    }
+
+    #[test]
     fn without_a_cap_only_the_pace_counts() {
         let forecast = PlanForecast::of(PlannedRequests { requests: 901, new_people: 901 }, 5.0, &[], &[], start());
         assert_eq!((forecast.seconds, forecast.last_new_person_at), (181, None));
@@ -155,7 +180,9 @@ mod tests {
         let (mut went, mut at) = (before.to_vec(), now);
         for _ in 0..people {
             let lets = |cap: &NewPeopleCap, at: i64, went: &[i64]| {
-                went.iter().filter(|then| **then > at - cap.within.as_secs() as i64).count() < cap.people as usize
+                let after = cap.span.counts_after(DateTime::from_timestamp(at, 0).unwrap());
+                went.iter().filter(|then| DateTime::from_timestamp(**then, 0).unwrap() > after).count()
+                    < cap.people as usize
             };
             while !caps.iter().all(|cap| lets(cap, at, &went)) {
                 at += 1;

@@ -34,7 +34,7 @@ use crate::store::claimed_records::ClaimedRecords;
 use crate::store::control::{self, StoredHalt, StoredPace, VerifiedAccount};
 use crate::store::delivery::{ClaimRequest, DeliveryRound, OptOuts};
 use crate::store::state_db::StateDb;
-use crate::store::{due, restored_state};
+use crate::store::{budget, due, restored_state};
 use crate::{clock, horizon};
 use deliverer::{RECHECK, UnwrittenFact};
 
@@ -77,6 +77,7 @@ impl LeadDeliverer {
         let noted = control::read::<StoredPace>(&state).await?.filter(|_| verified || known.is_none());
         let test_leads = due::test_leads_for_the_crm(&state, settings.conversica.test_lead_limit).await?;
         let admit = guard::admit(settings, test_leads);
+        budget::note(&state, settings, now).await?;
         let mut deliverer = Self {
             state,
             client,

@@ -441,8 +441,8 @@ async fn forecast(
         ClaimFilter::Capped(caps) => caps,
         ClaimFilter::Everybody | ClaimFilter::Withdrawals => Vec::new(),
     };
-    let introduced = match caps.iter().map(|cap| cap.within).max() {
-        Some(within) if totals.first_contacts() > 0 => introduced::since(state, now - within).await?,
+    let introduced = match caps.iter().map(|cap| cap.span.counts_after(now)).min() {
+        Some(after) if totals.first_contacts() > 0 => introduced::since(state, after).await?,
         Some(_) | None => Vec::new(),
     };
     let planned = PlannedRequests { requests: totals.requests(), new_people: totals.first_contacts() };

@@ -51,7 +51,7 @@ impl ClaimFilter {
                 .iter()
                 .map(|cap| ClaimQuota {
                     sql: INTRODUCED,
-                    since: micros(now - cap.within),
+                    since: micros(cap.span.counts_after(now)),
                     at_most: i64::from(cap.people),
                 })
                 .collect(),
@@ -136,9 +136,9 @@ async fn free_at(
              union all select introduced_at from tombstone where introduced_at > $1 \
              order by introduced_at desc limit 1 offset $2",
         );
-        let full = full.bind(micros(now - cap.within)).bind(i64::from(cap.people) - 1);
+        let full = full.bind(micros(cap.span.counts_after(now))).bind(i64::from(cap.people) - 1);
         let full: Option<(i64,)> = db.fetch_optional(full).await?;
-        free = free.max(full.map(|(oldest,)| instant(oldest) + cap.within));
+        free = free.max(full.map(|(oldest,)| cap.span.frees_at(instant(oldest), now)));
     }
     Ok(free)
 }

@@ -4,6 +4,7 @@
 pub mod ahead;
 pub mod alert;
 pub mod backup;
+pub mod budget;
 pub mod bulk_decision;
 pub mod claimed_records;
 pub mod compare;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use chrono::{Datelike, Utc};
 use serde_json::json;
 
 use crate::support::engine::{Engine, blocking_on_both_engines, on_both_engines};
@@ -10,7 +11,8 @@ use crate::support::lead_row::{LEASE, at, deliver, desired, finished, id, resend
 use crate::support::scene::Scene;
 use crate::support::stand_in::{Reaction, StandIn};
 use conversica_sync::conversica::outcome::OutcomeClass;
-use conversica_sync::rules::admission::{ClaimFilter, NewPeopleCap};
+use conversica_sync::rules::admission::{CapSpan, ClaimFilter, NewPeopleCap};
+use conversica_sync::rules::billing_month::BillingMonth;
 use conversica_sync::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use conversica_sync::rules::retry::NextStep;
 use conversica_sync::store::delivery::{self, ClaimRequest};
@@ -21,7 +23,7 @@ use conversica_sync::store::state_db::StateDb;
 const HOUR: i64 = 3600;
 
 fn cap(people: u32, seconds: i64) -> NewPeopleCap {
-    NewPeopleCap { people, within: Duration::from_secs(seconds.unsigned_abs()) }
+    NewPeopleCap { people, span: CapSpan::Sliding(Duration::from_secs(seconds.unsigned_abs())) }
 }
 
 async fn claim(db: &StateDb, caps: &[NewPeopleCap], ended: &[FinishedAttempt], seconds: i64) -> Vec<LeadClaim> {
@@ -141,11 +143,33 @@ async fn of_two_caps_the_one_that_leaves_less_counts(engine: Engine) {
 }
 
 on_both_engines!(
+    a_month_has_no_more_first_contacts_than_its_budget_and_the_next_one_begins_anew,
     no_window_has_more_first_contacts_than_the_cap_and_who_waits_longest_goes_first,
     a_refused_or_failed_first_contact_frees_its_place_and_an_unknown_one_does_not,
     known_people_and_withdrawals_are_not_slowed_by_a_cap,
     of_two_caps_the_one_that_leaves_less_counts,
 );
+
+async fn a_month_has_no_more_first_contacts_than_its_budget_and_the_next_one_begins_anew(engine: Engine) {
+    const DAY: i64 = 86_400;
+    let place = engine.place();
+    let db = place.state().await;
+    for n in 0..9 {
+        write(&db, &[desired(&format!("{n}"), "a")], n).await;
+    }
+    // `at(0)` is 15 January 2027, 08:00 UTC: in Honolulu the 15th begins two hours later.
+    let month = BillingMonth { starts_on: 15, zone: "Pacific/Honolulu".parse().unwrap() };
+    let caps = [NewPeopleCap { people: 2, span: CapSpan::Month(month) }];
+    let (mut ended, mut went) = (Vec::new(), Vec::new());
+    for seconds in [10, 3600, 2 * 3600 - 1, 2 * 3600, 20 * DAY, 31 * DAY + 7199, 31 * DAY + 7200] {
+        let claimed = claim(&db, &caps, &ended, seconds).await;
+        ended = all(&claimed, OutcomeClass::Accepted, NextStep::Done, seconds);
+        went.push(claimed.len());
+    }
+    assert_eq!(went, [2, 0, 0, 2, 0, 0, 2]);
+    let next = due::next_due_at(&db, &ClaimFilter::Capped(caps.to_vec()), at(31 * DAY + 7201)).await.unwrap();
+    assert_eq!(next.capped_until, Some(month.ends_at(at(31 * DAY + 7201))));
+}
 
 mod program {
     use super::*;
@@ -153,6 +177,7 @@ mod program {
     blocking_on_both_engines!(
         a_cap_outlives_passes_and_kills_and_a_pass_ends_at_once_when_only_capped_people_are_left,
         a_first_contact_that_a_kill_cut_off_keeps_its_place,
+        a_monthly_budget_is_shown_and_foretold_and_outlives_passes,
     );
 
     fn distinct(endpoint: &StandIn) -> Vec<String> {
@@ -207,5 +232,39 @@ mod program {
         scene.run(&["once"]).expect_code(0);
         assert_eq!(distinct(&endpoint), ["1", "2"]);
         assert_eq!(scene.status()["outcomes"]["ambiguous"], 1);
+    }
+    fn a_monthly_budget_is_shown_and_foretold_and_outlives_passes(engine: Engine) {
+        let endpoint = StandIn::accepting();
+        let mut scene = Scene::with_state_on(engine, &endpoint.url(), 8);
+        scene.set("safety", "month_starts_on", "29");
+        let refused = scene.run(&["plan"]).expect_code(2);
+        assert!(refused.stderr.contains("`safety.month_starts_on` is 29"), "{refused}");
+        // No month begins while this runs.
+        let today = Utc::now().day();
+        let starts_on = if today < 15 { 20 } else { 10 };
+        scene.set("safety", "month_starts_on", &starts_on.to_string()).set("safety", "new_leads_per_month", "5");
+        let plan = scene.run(&["plan"]).expect_code(0);
+        assert!(plan.stdout.contains("At 5 new people a month the last of them is written to on"), "{plan}");
+        let status = scene.run(&["once", "--json"]).expect_code(0).json();
+        let budget = &status["new_leads_budget"];
+        assert_eq!((&budget["people"], &budget["used"], endpoint.answered()), (&json!(5), &json!(5), 5), "{status:#}");
+        assert_eq!(status["pacing"]["new_people_wait_until"], budget["until"]);
+        scene.crm("update leads set first_name = 'Zoe' where id = 1; update leads set opt_out = 1 where id = 2");
+        scene.run(&["once"]).expect_code(0);
+        assert_eq!((endpoint.answered(), distinct(&endpoint).len()), (7, 5), "known people go on");
+        let plan = scene.run(&["plan", "--json"]).expect_code(0).json();
+        assert_eq!(
+            (&plan["forecast"]["last_new_person_at"], &plan["create"]),
+            (&budget["until"], &json!(3)),
+            "{plan:#}"
+        );
+        let said = scene.run(&["status"]).expect_code(0).stdout;
+        assert!(said.contains("New people this month: 5 of 5 ([safety] new_leads_per_month)"), "{said}");
+        // A month later.
+        scene.state("update lead set introduced_at = introduced_at - 2764800000000 where introduced_at is not null");
+        let status = scene.run(&["once", "--json"]).expect_code(0).json();
+        assert_eq!((&status["new_leads_budget"]["used"], distinct(&endpoint).len()), (&json!(3), 8), "{status:#}");
+        scene.set("safety", "new_leads_per_month", "0");
+        assert_eq!(scene.run(&["once", "--json"]).expect_code(0).json()["new_leads_budget"], json!(null));
     }
 }

@@ -11,7 +11,7 @@ use crate::support::lead_row::{
 use conversica_sync::conversica::lead::LeadId;
 use conversica_sync::conversica::outcome::OutcomeClass;
 use conversica_sync::conversica::post::PostKind;
-use conversica_sync::rules::admission::{ClaimFilter, NewPeopleCap};
+use conversica_sync::rules::admission::{CapSpan, ClaimFilter, NewPeopleCap};
 use conversica_sync::rules::lead_status::LeadStatus;
 use conversica_sync::rules::poll_record::LastPoll;
 use conversica_sync::rules::retry::NextStep;
@@ -307,7 +307,7 @@ async fn what_conversica_posts_of_them_is_counted_and_forgotten(engine: Engine) 
 async fn caps_count_who_was_written_to_erased_or_not(engine: Engine) {
     let place = engine.place();
     let db = place.state().await;
-    let cap = NewPeopleCap { people: 2, within: std::time::Duration::from_secs(3600) };
+    let cap = NewPeopleCap { people: 2, span: CapSpan::Sliding(std::time::Duration::from_secs(3600)) };
     let admit = ClaimFilter::Capped(vec![cap]);
     let claim = async |seconds: i64| {
         let wanted = ClaimRequest { admit: &admit, ..ClaimRequest::up_to(1) };

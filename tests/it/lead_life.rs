@@ -10,7 +10,7 @@ use crate::support::lead_row::{at, finished, id, resend, tester};
 use conversica_sync::config::OnDelete;
 use conversica_sync::conversica::lead::{ContentFingerprint, RowHash};
 use conversica_sync::conversica::outcome::OutcomeClass;
-use conversica_sync::rules::admission::{ClaimFilter, NewPeopleCap};
+use conversica_sync::rules::admission::{CapSpan, ClaimFilter, NewPeopleCap};
 use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::lead_change::LeadChange;
 use conversica_sync::rules::lead_claim::{FinishedAttempt, LeadClaim};
@@ -248,7 +248,7 @@ impl Life {
 
     async fn claim(&mut self, counting: ClaimCounting) {
         let now = at(self.seconds);
-        let caps = vec![NewPeopleCap { people: 1000, within: Duration::from_secs(1) }];
+        let caps = vec![NewPeopleCap { people: 1000, span: CapSpan::Sliding(Duration::from_secs(1)) }];
         let admit = match counting {
             ClaimCounting::Nothing => ClaimFilter::Everybody,
             ClaimCounting::NewPeople => ClaimFilter::Capped(caps),

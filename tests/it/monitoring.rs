@@ -72,7 +72,8 @@ fn named(expression: &str) -> Vec<(String, Vec<(String, String)>)> {
 fn every_metric_that_dashboard_and_rules_speak_of_is_there_and_every_one_is_explained() {
     let endpoint =
         StandIn::start(|request| Reaction::status(if request.id.as_deref() == Some("1") { 400 } else { 200 }));
-    let scene = Scene::new(&endpoint.url(), 3);
+    let mut scene = Scene::new(&endpoint.url(), 3);
+    scene.set("safety", "new_leads_per_month", "100");
     let watched = Watched::start(&scene);
     let scrape = wait_for("every number to be known", SOON, || {
         let scrape = watched.get("/metrics").body;

@@ -198,7 +198,7 @@ impl OverviewPage {
             instances: report.instances_to_show().iter().map(|one| InstanceLine::of(one, now)).collect(),
             waiting: waiting(report, details, sending, now),
             charts: charts(details),
-            pace: report.pacing.as_ref().map(|pacing| pace(pacing, sending, now)).unwrap_or_default(),
+            pace: pace_and_budget(report, sending, now),
             received: received(report),
             trouble_received: trouble_received(report),
             events: events(report, details, now),
@@ -346,6 +346,20 @@ fn charts(details: &OverviewDetails) -> Vec<ChartPicture> {
         picture("The last hour", "chart-hour", "two minutes", &details.hour, first_of_hour(details.at), FINE, 30),
         picture("The last day", "chart-day", "an hour", &details.day, first_of_day(details.at), COARSE, 24),
     ]
+}
+
+fn pace_and_budget(report: &StatusReport, sending: SendingState, now: DateTime<Utc>) -> Vec<String> {
+    let mut lines = report.pacing.as_ref().map(|pacing| pace(pacing, sending, now)).unwrap_or_default();
+    lines.extend(report.new_leads_budget.as_ref().map(|budget| {
+        let count = |people: i64| number(u64::try_from(people).unwrap_or(0));
+        format!(
+            "New people this month: {} of {}. The next month begins on {}.",
+            count(budget.used),
+            count(budget.people),
+            budget.until.format("%F")
+        )
+    }));
+    lines
 }
 
 fn pace(pacing: &StoredPace, sending: SendingState, now: DateTime<Utc>) -> Vec<String> {

@@ -29,6 +29,7 @@ fn quiet() -> ServiceReading {
         stopped,
         unreadable,
         possible_opt_outs,
+        budget: None,
     }
 }
 
@@ -171,6 +172,27 @@ fn a_backlog_is_told_when_it_is_old_and_no_cap_or_halt_explains_it() {
     assert!(matches!(of(&reading, &circumstances, 3600), ConditionView::Stands(_)));
     circumstances.longest_wait = None;
     assert_eq!(of(&reading, &circumstances, 3600), ConditionView::Absent);
+}
+
+#[test]
+fn a_budget_is_told_once_at_four_fifths_and_ended_with_the_month() {
+    let used = |used| ServiceReading {
+        budget: Some(BudgetUse { people: 10, used, since: at(0), until: at(2_592_000) }),
+        ..quiet()
+    };
+    let look = |reading: &ServiceReading, before: &AlertAccount, now| {
+        let (account, news) = step(before, &view(reading, &circumstances(), at(now)), &teller(), at(now));
+        let told: Vec<_> = news.iter().map(|news| format!("{} {}", news.kind, news.document["state"])).collect();
+        (account, told)
+    };
+    let (account, told) = look(&used(7), &AlertAccount::default(), 1);
+    assert_eq!(told, Vec::<String>::new());
+    let (account, told) = look(&used(8), &account, 2);
+    assert_eq!(told, ["new_leads_budget \"begun\""]);
+    let (account, told) = look(&used(10), &account, 3);
+    assert_eq!(told, Vec::<String>::new(), "it is the same budget");
+    assert_eq!(look(&used(0), &account, 4).1, ["new_leads_budget \"ended\""]);
+    assert_eq!(look(&quiet(), &account, 4).1, ["new_leads_budget \"ended\""], "there is no budget any more");
 }
 
 #[test]

@@ -197,7 +197,11 @@ fn takes(forecast: &PlanForecast, count: u64) -> String {
             roughly(forecast.seconds)
         );
     }
-    let caps = [(forecast.new_leads_per_hour, "an hour"), (forecast.new_leads_per_day, "a day")];
+    let caps = [
+        (forecast.new_leads_per_hour, "an hour"),
+        (forecast.new_leads_per_day, "a day"),
+        (forecast.new_leads_per_month, "a month"),
+    ];
     let caps = caps.iter().filter(|(people, _)| *people > 0);
     let caps: Vec<String> =
         caps.map(|(people, within)| format!("{} new people {within}", number((*people).into()))).collect();

@@ -118,8 +118,9 @@ fn withdraws_now(record: &LeadRecord, change: &LeadChange) -> bool {
         })
 }
 
-/// A hold of the old content goes on, except `conversation_changed` and the like, which each content decides for itself. A hold of a single
-/// lead goes before a hold of the whole poll, because the latter is released without a check of single leads.
+/// A hold of the old content goes on, except one for its content, such as `conversation_changed`, which each content decides for
+/// itself. A hold of a single lead goes before a hold of the whole poll, because the latter is released without a check of single
+/// leads.
 fn hold_of_new_content(old: Option<HoldReason>, new: Option<HoldReason>) -> Option<HoldReason> {
     match old {
         Some(HoldReason::Ambiguous | HoldReason::TestLeadLimit) => old,
