@@ -105,7 +105,7 @@ fn required_by_account(settings: &ServiceSettings, report: &mut ValidationReport
     }
 }
 
-/// A list of names needs a key to judge, and a name that [lead] itself gives should be listed.
+/// A list of names needs a key to judge, and a name that `[lead]` itself gives should be listed.
 fn expected_names(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
     let lists = [
         (LeadKey::ConversationId, "conversica.conversations", &settings.conversica.conversations),
