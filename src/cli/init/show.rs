@@ -92,7 +92,7 @@ pub fn trial(trial: &ConfigTrial, source: &InspectedTable, with_sample: bool) {
     }
     if trial.repeated_keys > 0 {
         say(format_args!(
-            "{} row(s) have a key that another row has too, which stops every poll: choose another --key.",
+            "{} row(s) have a key that another row has too, and no such row is sent: choose another --key.",
             trial.repeated_keys
         ));
     }

@@ -69,23 +69,23 @@ pub fn of(key: LeadKey) -> &'static str {
         LeadKey::ConversationId => "conversationid conversicaconversation conversicaconversationid conversation",
         LeadKey::FirstName => {
             "firstname fname givenname forename namefirstname namefirst vorname prenom nombre nombrepila \
-            primernombre voornaam first given nome"
+            primernombre voornaam first given nome primeironome nomeproprio roepnaam"
         }
         LeadKey::LastName => {
             "lastname lname surname familyname namelastname namelast nachname familienname nomdefamille \
-            nomfamille apellido apellidos achternaam cognome last family nom"
+            nomfamille apellido apellidos achternaam cognome last family nom sobrenome apelido ultimonome familienaam"
         }
         LeadKey::Email => {
             "email emailaddress emailnormalized emailsprimaryemail primaryemail emailfrom mail emailadresse \
             mailadresse adressemail adresseemail courriel correo correoelectronico email1 mailaddress emailid \
-            useremail eml emailadres"
+            useremail eml emailadres postaelettronica indirizzoemail enderecoemail correioeletronico"
         }
         LeadKey::LeadSource => {
             "leadsource source leadorigin origin quelle herkunft origen fuente provenance origine utmsource \
-            channel kanal sourcename"
+            channel kanal sourcename provenienza fonte origem bron herkomst"
         }
         LeadKey::LeadStatus => {
-            "leadstatus status stage leadstage estado statut etat etape phase statusname stagename state"
+            "leadstatus status stage leadstage estado statut etat etape phase statusname stagename state stato situacao"
         }
         LeadKey::LeadType => "leadtype type typ art tipo category",
         LeadKey::LeadSubStatus => "leadsubstatus substatus",
@@ -111,13 +111,13 @@ pub fn of(key: LeadKey) -> &'static str {
             "ownerid assigneduserid repid salesrepid salespersonid assignedtoid assigneeid agentid userid \
             accountownerid accountmanagerid employeeid staffid betreuerid bearbeiterid mitarbeiterid vertreterid \
             verkaeuferid verkauferid commercialid vendeurid conseillerid responsableid vendedorid comercialid \
-            asesorid idvendedor idcommercial idvendeur"
+            asesorid idvendedor idcommercial idvendeur venditoreid idvenditore agenteid idagente verkoperid"
         }
         LeadKey::RepName => {
             "repname ownername salesrepname salespersonname assignedto assignedtoname owner salesrep salesperson \
             rep agent agentname assignee accountmanager accountowner betreuer bearbeiter kundenberater \
             verkaeufer verkaufer vertreter mitarbeiter commercial vendeur conseiller responsable vendedor \
-            comercial asesor assigneduser"
+            comercial asesor assigneduser venditore agente responsabile commerciale responsavel corretor verkoper accountbeheerder"
         }
         LeadKey::RepEmail => {
             "repemail owneremail salesrepemail salespersonemail assignedtoemail agentemail accountmanageremail \
@@ -126,37 +126,37 @@ pub fn of(key: LeadKey) -> &'static str {
         }
         LeadKey::HomePhone => {
             "homephone phonehome phone phonenumber phonesprimaryphonenumber telephone tel telefon telefonnummer \
-            telefono numerodetelephone telefoonnummer rufnummer telprivat telefonprivat phone1 fon"
+            telefono numerodetelephone telefoonnummer rufnummer telprivat telefonprivat phone1 fon telefone telefoon telefonecasa telefonocasa"
         }
         LeadKey::WorkPhone => {
             "workphone phonework businessphone officephone phoneoffice telefongeschaeftlich telefondienstlich \
-            telefonbuero telefonofirma telephonebureau telefonotrabajo phone2"
+            telefonbuero telefonofirma telephonebureau telefonotrabajo phone2 telefonoufficio telefonocomercial telefonecomercial telefoonwerk"
         }
         LeadKey::CellPhone => {
             "cellphone mobile mobilephone phonemobile mobileno cellno cell cellnumber mobilenumber phonecell mobil mobiltelefon \
-            mobilnummer handy handynummer portable telephoneportable mobiel movil celular telefonomovil sms"
+            mobilnummer handy handynummer portable telephoneportable mobiel movil celular telefonomovil sms cellulare telefonocellulare telemovel telefonecelular gsm mobieltje mobielnummer"
         }
         LeadKey::Address => {
             "address street address1 addressline1 streetaddress primaryaddressstreet addressstreet \
-            addressaddressstreet1 strasse anschrift adresse rue direccion calle domicilio straat mailingstreet"
+            addressaddressstreet1 strasse anschrift adresse rue direccion calle domicilio straat mailingstreet indirizzo endereco morada rua adres straatnaam"
         }
         LeadKey::City => {
             "city town primaryaddresscity addresscity addressaddresscity ort stadt wohnort ville ciudad poblacion \
-            plaats mailingcity localidad"
+            plaats mailingcity localidad citta comune cidade localidade woonplaats stad"
         }
         LeadKey::State => {
             "state region province primaryaddressstate addressstate addressaddressstate stateprovince statecode \
-            bundesland departement provincia mailingstate"
+            bundesland departement provincia mailingstate regione uf provincie"
         }
         LeadKey::Zip => {
             "zip zipcode postalcode postcode primaryaddresspostalcode addresszip addresspostalcode \
-            addressaddresspostcode plz postleitzahl codepostal cp codigopostal mailingpostalcode"
+            addressaddresspostcode plz postleitzahl codepostal cp codigopostal mailingpostalcode codicepostale cep"
         }
         LeadKey::Date => {
             "createdat createddate created createdate createdon datecreated dateentered creationdate dateadded \
             addedat insertedat enteredat creationtime crdate angelegtam erstelltam erfasstam anlagedatum erstellungsdatum \
             creele datecreation datedecreation creadoen creadoel fechacreacion fechaalta fechadecreacion regdate \
-            signupdate createdtime"
+            signupdate createdtime creatoil datacreazione datainserimento criadoem datacriacao datacadastro aangemaaktop aanmaakdatum"
         }
         LeadKey::Year => "vehicleyear modelyear caryear",
         LeadKey::Make => "vehiclemake carmake",
@@ -173,7 +173,7 @@ pub fn of(key: LeadKey) -> &'static str {
 
 /// Names of a column with a person's full name.
 pub const FULL_NAME: &str = "fullname contactname personname name displayname leadname customername realname nameandsurname \
-    nombrecompleto nombreyapellidos nomcomplet nomprenom vollername kundenname ansprechpartner";
+    nombrecompleto nombreyapellidos nomcomplet nomprenom vollername kundenname ansprechpartner nomecompleto nomecognome nominativo volledigenaam naam klantnaam";
 
 /// Names of the time of the last change.
 pub const CHANGED_AT: &str = "updatedat modifiedat changedat lastmodified lastmodifieddate lastmodifiedat modifieddate datemodified \
@@ -317,6 +317,36 @@ mod tests {
         assert_eq!(likeness("fnamed", of(LeadKey::FirstName)), None);
         for name in ["sales_rep", "SalesRep", "sales rep", "salesRep"] {
             assert_eq!(words(name), ["sales", "rep"], "{name}");
+        }
+    }
+
+    #[test]
+    fn italian_portuguese_and_dutch_names_are_known() {
+        for (name, key) in [
+            ("nome", LeadKey::FirstName),
+            ("Primeiro_Nome", LeadKey::FirstName),
+            ("voornaam", LeadKey::FirstName),
+            ("cognome", LeadKey::LastName),
+            ("sobrenome", LeadKey::LastName),
+            ("achternaam", LeadKey::LastName),
+            ("indirizzo_email", LeadKey::Email),
+            ("endereço_email", LeadKey::Email),
+            ("origem", LeadKey::LeadSource),
+            ("herkomst", LeadKey::LeadSource),
+            ("cellulare", LeadKey::CellPhone),
+            ("telemóvel", LeadKey::CellPhone),
+            ("telefoon", LeadKey::HomePhone),
+            ("città", LeadKey::City),
+            ("woonplaats", LeadKey::City),
+            ("codice_postale", LeadKey::Zip),
+            ("venditore", LeadKey::RepName),
+            ("responsável", LeadKey::RepName),
+            ("verkoper", LeadKey::RepName),
+            ("data_creazione", LeadKey::Date),
+            ("criado_em", LeadKey::Date),
+            ("aangemaakt_op", LeadKey::Date),
+        ] {
+            assert!(likeness(name, of(key)).is_some(), "{name}");
         }
     }
 
