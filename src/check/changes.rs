@@ -196,7 +196,15 @@ async fn of_index(crm: &ConnectedCrm, changed_at: &ChangedAt, bound: &StampBound
                 columns::from_clause(&crm.source),
                 changed_at.ranges(bound).first().cloned().unwrap_or_default()
             );
-            mysql::may_use_index(pool, sql).await?
+            match mysql::may_use_index(pool, sql).await {
+                Ok(serves) => serves,
+                Err(error) if mysql::hides_view(&error) => {
+                    let text = "whether an index serves changed_at cannot be seen: the server does not show this user the plan of a view";
+                    let cure = "nothing, or let an administrator grant show view, and select on the tables below, to this user";
+                    return Ok(CheckItem::warn(SECTION, "index", text).cure(cure));
+                }
+                Err(error) => return Err(error),
+            }
         }
     };
     Ok(if serves {

@@ -188,6 +188,12 @@ pub async fn may_use_index(pool: &MySqlPool, explain: String) -> Result<bool, sq
     Ok(rows.iter().any(is_named))
 }
 
+/// Whether the server refuses to explain a view, which this user may read.
+pub fn hides_view(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.as_deref() == Some("MySQL 1345")
+}
+
 /// `MariaDB 10.11.6`, `MySQL 8.0.36`.
 ///
 /// # Errors

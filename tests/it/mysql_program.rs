@@ -88,7 +88,7 @@ fn check_says_what_the_user_may_see_and_do() {
 #[test]
 fn check_names_the_tables_that_are_locked_while_they_are_read() {
     let (crm, endpoint) = (mariadb().database(), StandIn::accepting());
-    let mut scene = scene_of(&crm, &endpoint, "grant select, process on *.* to");
+    let mut scene = scene_of(&crm, &endpoint, "grant select, process, show view on *.* to");
     crm.sql(
         "create table phones (lead_id int, phone text) engine = MyISAM; insert into phones values (1, '1'), (2, '2'); \
          create table phones_old (id int) engine = MyISAM; create view people as select l.* from leads l join phones p on p.lead_id = l.id",
@@ -99,6 +99,11 @@ fn check_names_the_tables_that_are_locked_while_they_are_read() {
     let text = scene.run(&["check"]).to_string();
     assert!(text.contains("phones (MyISAM)") && text.contains("alter table phones engine = InnoDB"), "{text}");
     assert!(!text.contains("phones_old"), "{text}");
+
+    let reader = crm.user("select");
+    scene.set_text("source", "url", &reader);
+    let text = scene.run(&["check"]).to_string();
+    assert!(text.contains("does not show this user the plan of a view") && !text.contains("BAD   changes"), "{text}");
 }
 
 #[test]
