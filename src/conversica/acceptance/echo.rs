@@ -1,23 +1,48 @@
 //! What an answer repeats of the request says nothing about the outcome: a CRM's own field may hold "Please log in". Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::vocabulary::plain_key;
 
 /// The answer without what it repeats of the Lead object `sent`; `None` where it repeats nothing, or is no JSON.
 pub(super) fn remove_echo(answer: &str, sent: &str) -> Option<String> {
-    let Ok(Value::Object(sent)) = serde_json::from_str(sent) else { return None };
     let mut answer: Value = serde_json::from_str(answer).ok()?;
-    let sent = SentValues(sent.iter().filter_map(|(key, value)| Some((plain_key(key), as_text(value)?))).collect());
+    let mut keys = HashSet::new();
+    add_keys(&answer, &mut keys);
+    let sent = SentValues::of(sent, &keys)?;
     sent.remove_from(&mut answer).then(|| answer.to_string())
+}
+
+/// Adds the keys of all objects in the answer.
+fn add_keys(answer: &Value, keys: &mut HashSet<String>) {
+    match answer {
+        Value::Object(object) => {
+            keys.extend(object.keys().map(|key| plain_key(key)));
+            object.values().for_each(|value| add_keys(value, keys));
+        }
+        Value::Array(values) => values.iter().for_each(|value| add_keys(value, keys)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// The values of a Lead object, by their keys.
 struct SentValues(HashMap<String, String>);
 
 impl SentValues {
+    /// The values under these keys; `None` where there are none. Every answer is compared with its request, and most repeat none of
+    /// its keys, so the other values are not read.
+    fn of(sent: &str, keys: &HashSet<String>) -> Option<Self> {
+        let sent: HashMap<String, &RawValue> = serde_json::from_str(sent).ok()?;
+        let named = sent.into_iter().map(|(key, value)| (plain_key(&key), value));
+        let named = named.filter(|(key, _)| keys.contains(key));
+        let read = named.filter_map(|(key, value)| Some((key, as_text(&serde_json::from_str(value.get()).ok()?)?)));
+        let values: HashMap<String, String> = read.collect();
+        (!values.is_empty()).then_some(Self(values))
+    }
+
     /// Whether anything was removed.
     fn remove_from(&self, answer: &mut Value) -> bool {
         match answer {
