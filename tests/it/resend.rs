@@ -1,6 +1,6 @@
 //! `resend`: accepted and assumed leads are sent again after a person was asked, above `approve_above` only after an approval.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -8,6 +8,7 @@ use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::receiver::{Receiver, with_receiver};
 use crate::support::scene::Scene;
 use crate::support::stand_in::StandIn;
+use crate::support::wait::wait_until;
 
 blocking_on_both_engines!(
     what_is_sent_again_is_chosen_by_id_conversation_and_time,
@@ -198,7 +199,8 @@ fn a_lead_whose_row_was_deleted_is_not_sent_again(engine: Engine) {
     scene.crm("delete from leads where id = 2");
     scene.run(&["resend", "1", "2", "--yes"]).expect_code(0);
     // The deliverer would take a due lead within a second.
-    std::thread::sleep(Duration::from_secs(3));
+    let asked = Instant::now();
+    wait_until("three seconds", SOON, || asked.elapsed() > Duration::from_secs(3));
     assert_eq!(sent_since(&endpoint, 3), [""; 0], "no poll has looked for their rows");
     drop(daemon);
     scene.run(&["once"]).expect_code(0);
