@@ -41,6 +41,7 @@ email = "email"
 leadSource = "source"
 repName = "owner_name"
 [conversica]
+require_conversation_id = false
 endpoint = "http://127.0.0.1:9/json/"
 username = "bench"
 password = "bench"

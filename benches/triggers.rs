@@ -54,6 +54,7 @@ leadSource = "source"
 repName = "owner_name"
 optOut = "do_not_contact"
 [conversica]
+require_conversation_id = false
 endpoint = "{endpoint}"
 username = "bench"
 password = "bench"

@@ -68,7 +68,7 @@ mod tests {
 
     const BASE: &str = "[source]\nurl = \"sqlite:///crm.db\"\ntable = \"leads\"\nkey = \"id\"\n\
         [lead]\nfirstName = \"f\"\nemail = \"e\"\nleadSource = { value = \"Web\" }\nrepName = { value = \"R\" }\n\
-        [conversica]\nusername = \"acme-api\"\npassword = \"first-secret\"\n";
+        [conversica]\nrequire_conversation_id = false\nusername = \"acme-api\"\npassword = \"first-secret\"\n";
 
     fn loaded(toml: &str) -> LoadedConfig {
         load_text("test.toml", toml, &ProcessEnvironment::default()).unwrap()

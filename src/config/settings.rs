@@ -142,7 +142,8 @@ pub struct ConversicaSettings {
     pub password: SecretString,
     /// Sent as `apiVersion` with every lead.
     pub api_version: String,
-    /// Whether a lead without `conversationId` is invalid.
+    /// Whether a lead without `conversationId` is invalid. Conversica's definition requires it; false is for automotive accounts
+    /// that go without.
     pub require_conversation_id: bool,
     /// The conversations that exist: a lead of another one is held. Empty: all names are accepted.
     pub conversations: Vec<String>,

@@ -30,7 +30,7 @@ pub fn config(proposal: &SourceProposal, setting: &ConfigSettings<'_>) -> String
     head(&mut text, proposal);
     source(&mut text, proposal, setting);
     lead(&mut text, proposal);
-    rest(&mut text, setting);
+    rest(&mut text, proposal, setting);
     text
 }
 
@@ -137,10 +137,16 @@ fn suggested(text: &mut String, unmapped: &UnmappedColumn, line: Option<Suggeste
     }
 }
 
-fn rest(text: &mut String, setting: &ConfigSettings<'_>) {
+fn rest(text: &mut String, proposal: &SourceProposal, setting: &ConfigSettings<'_>) {
+    let lacks_conversation = proposal.field(LeadKey::ConversationId).is_none();
     text.push_str("\n[conversica]\n");
     if let Some(endpoint) = &setting.args.endpoint {
         assign(text, "endpoint", endpoint, "");
+    }
+    if lacks_conversation {
+        text.push_str(
+            "require_conversation_id = false   # until conversationId is mapped above; only automotive accounts go without it for good\n",
+        );
     }
     assign(text, "username", setting.username, "");
     assign(

@@ -357,9 +357,10 @@ fn the_mapping_must_make_leads_that_conversica_takes() {
     );
     says(&refused("email = \"email\"", "email = 5"), &["`lead.email`", "a column or a rule"]);
     let text = MINIMAL.replace("conversationId = { value = \"Inbound\" }\n", "");
-    says(&loaded(&text, &[]).warnings[0], &["`lead.conversationId` is not mapped", "apisupport@conversica.com"]);
-    let required = text.replace("[conversica]", "[conversica]\nrequire_conversation_id = true");
-    says(&load_with(&required, &[]).unwrap_err().to_string(), &["`lead.conversationId` is not mapped"]);
+    let refusal = load_with(&text, &[]).unwrap_err().to_string();
+    says(&refusal, &["`lead.conversationId` is not mapped", "automotive", "require_conversation_id = false"]);
+    let without = text.replace("[conversica]", "[conversica]\nrequire_conversation_id = false");
+    says(&loaded(&without, &[]).warnings[0], &["`lead.conversationId` is not mapped", "apisupport@conversica.com"]);
 }
 
 #[test]

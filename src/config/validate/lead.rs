@@ -74,14 +74,16 @@ fn required(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {
         if settings.conversica.require_conversation_id {
             report.problem(
                 "lead.conversationId",
-                "`lead.conversationId` is not mapped, but `conversica.require_conversation_id` is true",
-                "Add under [lead]: conversationId = { value = \"the conversation's name\" }",
+                "`lead.conversationId` is not mapped, but Conversica requires it",
+                "Add under [lead], with the name that your account manager gave you: conversationId = { value = \"…\" }. Only an \
+                 automotive account that goes without it sets require_conversation_id = false under [conversica]",
             );
         } else {
             report.warning(
                 "lead.conversationId",
                 "`lead.conversationId` is not mapped; Conversica's manual lists it as required. Ask your account \
-                 manager or apisupport@conversica.com whether your account can do without, or map it under [lead]",
+                 manager or apisupport@conversica.com whether your account can do without, or map it under [lead] and remove \
+                 require_conversation_id",
             );
         }
     }

@@ -22,6 +22,7 @@ const CONFIG: &str = r#"
     [lead.custom]
     dealerGroup = "group"
     [conversica]
+    require_conversation_id = false
     username = "sandbox"
     password = "sandbox"
 "#;

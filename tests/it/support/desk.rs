@@ -49,7 +49,7 @@ impl Desk {
         let text = format!(
             "[source]\nurl = {:?}\ntable = \"leads\"\nkey = \"id\"\n[lead]\nfirstName = \"name\"\nemail = \"name\"\n\
              leadSource = {{ value = \"Website\" }}\nrepName = {{ value = \"Rae\" }}\n\
-             [conversica]\nusername = \"acme-api\"\npassword = \"secret\"\n[state]\nurl = {:?}\n[writeback]\n{}\n",
+             [conversica]\nrequire_conversation_id = false\nusername = \"acme-api\"\npassword = \"secret\"\n[state]\nurl = {:?}\n[writeback]\n{}\n",
             crm_url,
             state.url(),
             writeback.replace("{crm}", crm_url)

@@ -26,7 +26,7 @@ repName = { value = "Robin" }
 /// `source` and `lead` are the lines of those sections; `lead` may open `[lead.custom]` at its end.
 pub fn settings(place: &Place, source: &str, lead: &str) -> ServiceSettings {
     let text = format!(
-        "[source]\nurl = '{}'\n{source}\n[conversica]\nusername = 'sandbox'\npassword = 'sandbox'\n\
+        "[source]\nurl = '{}'\n{source}\n[conversica]\nrequire_conversation_id = false\nusername = 'sandbox'\npassword = 'sandbox'\n\
          [safety]\nfirst_run = 'send'\n[lead]\n{CONSTANTS}\n{lead}\n",
         place.url
     );
