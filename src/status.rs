@@ -214,7 +214,7 @@ impl StatusReport {
             schema_version: SCHEMA_VERSION,
             version: env!("CARGO_PKG_VERSION"),
             halt: halt(state).await?,
-            hold: hold(state, counts[&LeadStatus::Held]).await?,
+            hold: hold(state, held::count(state).await?).await?,
             pause: operator_pause::read(state, now).await?,
             instances: instance::list(state, now).await?,
             may_be_shared: matches!(state, StateDb::Postgres(_)),

@@ -24,7 +24,14 @@ pub enum RowDifference {
 pub fn needs_delivered(mapped: &MappedRow, known: Option<&KnownLead>, policy: &ContentHoldPolicy) -> bool {
     let Some(known) = known.filter(|known| known.may_be_contacted()) else { return false };
     match &mapped.desired {
-        Ok(_) if known.desired_hash == mapped.fingerprint() && !known.gone && !is_held_for_content(known) => false,
+        Ok(_)
+            if known.desired_hash == mapped.fingerprint()
+                && !known.gone
+                && !is_held_for_content(known)
+                && !is_held_with_its_poll(known) =>
+        {
+            false
+        }
         Ok(body) => withdraws_consent("", body) || policy.needs_delivered() && !is_delivered(mapped, known),
         // Even if the state agrees about the row: its lead may have been in flight when the state was written.
         Err(_) => !mapped.withdrawn.is_empty(),
@@ -33,7 +40,15 @@ pub fn needs_delivered(mapped: &MappedRow, known: Option<&KnownLead>, policy: &C
 
 /// The lead waits for a reason that a change of the settings can end.
 fn is_held_for_content(known: &KnownLead) -> bool {
-    known.status == LeadStatus::Held && known.hold_reason.is_some_and(HoldReason::is_of_content)
+    let waits = matches!(known.status, LeadStatus::Held | LeadStatus::InFlight);
+    waits && known.hold_reason.is_some_and(HoldReason::is_of_content)
+}
+
+/// The lead waits with a whole poll, which is approved at once. A reason of its own goes before that.
+fn is_held_with_its_poll(known: &KnownLead) -> bool {
+    known.status == LeadStatus::Held
+        && !known.gone
+        && known.hold_reason.is_some_and(|reason| HoldReason::OF_POLLS.contains(&reason))
 }
 
 fn is_delivered(mapped: &MappedRow, known: &KnownLead) -> bool {
@@ -57,6 +72,7 @@ pub fn compare(
         known.desired_hash == desired_hash
             && suppressed == (known.status == LeadStatus::Suppressed)
             && (!is_held_for_content(known) || known.gone || known.hold_reason == hold_reason)
+            && !(is_held_with_its_poll(known) && hold_reason.is_some_and(HoldReason::is_of_content))
     };
     if let Some(known) = known.filter(is_the_same) {
         if !known.gone {

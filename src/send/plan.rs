@@ -236,7 +236,8 @@ impl PlanBuilder {
                 RowDifference::None | RowDifference::Reread(..) | RowDifference::Returned => {
                     let reason =
                         known.as_ref().filter(|known| !known.is_withheld()).and_then(|known| known.hold_reason);
-                    self.would_hold = self.would_hold.or(reason);
+                    let is_staged = reason == Some(HoldReason::Staged);
+                    self.would_hold = self.would_hold.or(reason.filter(|_| !is_staged));
                     let waiting = mapped.desired.as_deref().unwrap_or_default();
                     stops |= withdraws_consent(delivered.unwrap_or_default(), waiting);
                 }

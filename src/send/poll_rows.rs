@@ -33,7 +33,7 @@ use crate::send::writes::PollWriter;
 use crate::source::crm::{ConnectedCrm, FittingSource};
 use crate::store::backup::RestoredState;
 use crate::store::control::{self, CompareAsked, CompareMark, ControlFacts, FirstRunDone};
-use crate::store::held::{self, HeldSelection, ReleaseKind};
+use crate::store::held::{self, HeldSelection, ReleaseKind, StagedCount};
 use crate::store::state_db::StateDb;
 use crate::store::{ahead, consent};
 
@@ -90,7 +90,7 @@ pub(crate) async fn read_and_write(
     let mut writes = PollWriter::new(context, memory.fence, admission, losses, words);
     writes.odd = memory.odd_values(crm);
     writes.settle().await?;
-    if memory.staged > 0 {
+    if memory.staged.all > 0 {
         writes.take_over(memory.staged).await?;
     }
     if covered == PollCoverage::Touched {
@@ -188,7 +188,11 @@ pub(crate) async fn decide_first_run(
             "send"
         }
         Some(FirstRun::Baseline) => {
-            held::release_all(state, &HeldSelection::reason(HoldReason::FirstRun), ReleaseKind::Baseline, now).await?;
+            // All leads are assumed known, whatever their contents say.
+            let of_content = HoldReason::ALL.into_iter().filter(|reason| reason.is_of_content());
+            for reason in of_content.chain([HoldReason::FirstRun]) {
+                held::release_all(state, &HeldSelection::reason(reason), ReleaseKind::Baseline, now).await?;
+            }
             "baseline"
         }
         // There were no sends to decide about.
@@ -208,7 +212,7 @@ pub(crate) struct PollMemory {
     comparing: Option<CompareMark>,
     asked: Option<CompareAsked>,
     /// Sends that a crashed poll has staged and not judged.
-    staged: usize,
+    staged: StagedCount,
     fence: PollerFence,
     opt_out_columns: Option<OptOutColumns>,
     /// The record of the mapping in use as it is after this poll, and as it was before.
@@ -293,7 +297,7 @@ impl PollMemory {
         now: DateTime<Utc>,
     ) -> ReadScope {
         let source = &settings.source;
-        let is_free = !self.history.mapping_changed && self.asked.is_none() && self.staged == 0;
+        let is_free = !self.history.mapping_changed && self.asked.is_none() && self.staged.all == 0;
         let Some(cursor) = self.cursor.as_ref().filter(|_| is_free) else { return ReadScope::All };
         let age = (now - cursor.full_at).to_std().unwrap_or(Duration::MAX);
         let interval = guard::full_compare_interval(settings, self.standing.as_ref());

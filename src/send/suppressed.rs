@@ -40,17 +40,18 @@ pub async fn mark_suppressed(
     known: &HashMap<LeadId, KnownLead>,
 ) -> Result<Vec<MappedRow>, sqlx::Error> {
     let Some(key) = contact_key::find_key(&mut &*state).await? else { return Ok(rows) };
-    // An invalid row has no content. Conversica may still write to the address that it accepted.
-    let is_invalid = |mapped: &&MappedRow| mapped.desired.is_err();
-    let is_contacted = |lead: &LeadId| known.get(lead).is_some_and(KnownLead::may_be_contacted);
-    let invalid: Vec<LeadId> =
-        rows.iter().filter(is_invalid).map(|mapped| mapped.lead.clone()).filter(is_contacted).collect();
-    let delivered = lead::delivered(state, &invalid).await?;
+    // Conversica may write to the address that it accepted until it has the row's content. An invalid row has none.
+    let is_other = |mapped: &&MappedRow| {
+        let known = known.get(&mapped.lead).filter(|known| known.may_be_contacted());
+        known.is_some_and(|known| mapped.desired.is_err() || known.delivered_hash != Some(mapped.fingerprint()))
+    };
+    let others: Vec<LeadId> = rows.iter().filter(is_other).map(|mapped| mapped.lead.clone()).collect();
+    let delivered = lead::delivered(state, &others).await?;
     let contents: Vec<(&LeadId, &str)> = rows
         .iter()
-        .filter_map(|mapped| {
-            let content = mapped.desired.as_ref().ok().or_else(|| delivered.get(&mapped.lead));
-            Some((&mapped.lead, content?.as_str()))
+        .flat_map(|mapped| {
+            let contents = [mapped.desired.as_ref().ok(), delivered.get(&mapped.lead)];
+            contents.into_iter().flatten().map(move |content| (&mapped.lead, content.as_str()))
         })
         .collect();
     let mut listed = suppression::find_listed(&mut &*state, &key, scope, &contents).await?;

@@ -23,6 +23,7 @@ use crate::send::poll_context::PollContext;
 use crate::send::polled::PollOutcome;
 use crate::send::step::StepWeight;
 use crate::source::read::BATCH_ROWS;
+use crate::store::held::StagedCount;
 use crate::store::state_db::StateDb;
 use crate::store::{consent, gone, held, lead};
 
@@ -47,6 +48,8 @@ pub(crate) struct PollWriter<'a> {
     staged: Vec<LeadChange>,
     /// Further staged sends, which are in the state.
     staged_rows: usize,
+    /// Leads among them that a person has sent again: they need no further approval.
+    resent: usize,
     /// Sends held because the source shrank.
     joined: u64,
     /// Missing leads that wait for the decision; never more than [`UNDECIDED`].
@@ -90,6 +93,7 @@ impl<'a> PollWriter<'a> {
             words,
             staged: Vec::new(),
             staged_rows: 0,
+            resent: 0,
             joined: 0,
             missing: Vec::new(),
             withheld: 0,
@@ -103,11 +107,14 @@ impl<'a> PollWriter<'a> {
 
     /// Sends that a crashed poll has staged, and resends that an operator wants, join this poll's judgement, or follow this poll's
     /// policy if it needs none. They leave at its end, when their rows have been seen.
-    pub(crate) async fn take_over(&mut self, staged: usize) -> anyhow::Result<()> {
+    pub(crate) async fn take_over(&mut self, staged: StagedCount) -> anyhow::Result<()> {
         match self.admission {
             SendPolicy::Hold(reason) => _ = held::hold_staged(self.state, reason, self.now).await?,
             SendPolicy::Baseline => _ = held::hold_staged(self.state, HoldReason::FirstRun, self.now).await?,
-            SendPolicy::Send | SendPolicy::UpTo { .. } => self.staged_rows = staged,
+            SendPolicy::Send | SendPolicy::UpTo { .. } => {
+                self.staged_rows = staged.all;
+                self.resent = staged.resent;
+            }
         }
         Ok(())
     }
@@ -251,6 +258,11 @@ impl<'a> PollWriter<'a> {
         self.staged_rows + self.staged.len()
     }
 
+    /// Staged sends that nobody has approved.
+    fn count_unasked(&self) -> usize {
+        self.count_staged().saturating_sub(self.resent)
+    }
+
     /// The judgement that the staged sends need approval.
     async fn hold_staged(&mut self, reason: HoldReason) -> anyhow::Result<()> {
         self.polled.held += self.count_staged() as u64;
@@ -370,13 +382,13 @@ impl<'a> PollWriter<'a> {
         }
         match (verdict, &self.admission) {
             (MissingVerdict::Hold, _) => self.hold_missing().await?,
-            (MissingVerdict::Gone, SendPolicy::UpTo { limit, reason }) if self.count_staged() > *limit => {
+            (MissingVerdict::Gone, SendPolicy::UpTo { limit, reason }) if self.count_unasked() > *limit => {
                 self.hold_staged(*reason).await?;
                 self.let_missing_go().await?;
             }
             (MissingVerdict::Gone, _) => {
                 if let SendPolicy::UpTo { .. } = self.admission {
-                    self.polled.unasked = self.count_staged() as u64;
+                    self.polled.unasked = self.count_unasked() as u64;
                 }
                 // First the rows that were read: leads that the state still holds as missing after that are really missing.
                 for change in std::mem::take(&mut self.staged) {

@@ -199,7 +199,7 @@ pub async fn longest_held(db: &StateDb) -> Result<Option<(String, DateTime<Utc>)
 pub async fn first_contacts(db: &StateDb) -> Result<(i64, i64), sqlx::Error> {
     db.fetch_one(
         "select count(*), count(assumed_at) from lead where status = 'held' and gone_at is null \
-         and (first_contact_at is null or assumed_at is not null)",
+         and hold_reason <> 'staged' and (first_contact_at is null or assumed_at is not null)",
     )
     .await
 }
@@ -286,9 +286,20 @@ pub async fn hold_staged(db: &StateDb, reason: HoldReason, now: DateTime<Utc>) -
     lead_record::apply_to_all(db, staged, now, |_| Some(LeadEvent::HoldRenamed(reason))).await
 }
 
-pub async fn count_staged(db: &StateDb) -> Result<usize, sqlx::Error> {
-    let (count,): (i64,) = db.fetch_one(format!("select count(*) from lead where {IS_STAGED}")).await?;
-    Ok(usize::try_from(count).unwrap_or(0))
+/// How many leads are staged, and how many of them because a person has them sent again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StagedCount {
+    pub all: usize,
+    pub resent: usize,
+}
+
+pub async fn count_staged(db: &StateDb) -> Result<StagedCount, sqlx::Error> {
+    // As [`crate::rules::lead_record::LeadRecord::may_have_been_lost`].
+    const RESENT: &str = "delivered_hash is null and (last_outcome = 'accepted' or assumed_at is not null)";
+    let (all, resent): (i64, i64) =
+        db.fetch_one(format!("select count(*), count(*) filter (where {RESENT}) from lead where {IS_STAGED}")).await?;
+    let number = |count| usize::try_from(count).unwrap_or(0);
+    Ok(StagedCount { all: number(all), resent: number(resent) })
 }
 
 /// The hold of whole polls that is in force: the first in the order of [`HoldReason::OF_POLLS`] that holds a lead.

@@ -109,8 +109,10 @@ pub(crate) async fn find_withdrawn(
     scope: SuppressionScope,
     records: &[LeadRecord],
 ) -> Result<HashMap<LeadId, WithdrawnConsent>, sqlx::Error> {
-    let contents: Vec<(&LeadId, &str)> =
-        records.iter().filter_map(|record| Some((&record.lead, record.desired.as_deref()?))).collect();
+    let contents: Vec<(&LeadId, &str)> = records
+        .iter()
+        .flat_map(|record| record.contents().into_iter().map(|content| (&record.lead, content)))
+        .collect();
     let grounds = find_grounds(transaction, scope, &contents).await?;
     Ok(grounds.into_iter().filter_map(|(lead, grounds)| Some((lead, withdrawn_by(&grounds)?))).collect())
 }

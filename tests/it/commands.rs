@@ -105,11 +105,17 @@ fn config_schema_names_every_key_of_the_default_file() {
         // A key, set or commented out, begins its line; an explanation has a blank after its #.
         let line = line.strip_prefix('#').unwrap_or(line);
         if let Some(name) = line.strip_prefix('[') {
+            let name = name.trim_start_matches('[');
             section = name.split(']').next().expect("split yields one part").split('.').collect();
         } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.contains(' ')) {
             let mut place = &schema;
             for name in &section {
                 place = &place["properties"][*name];
+                // An entry of a list of tables.
+                place = place.get("items").unwrap_or(place);
+                if let Some(named) = place["$ref"].as_str() {
+                    place = schema.pointer(named.trim_start_matches('#')).expect("what a reference names");
+                }
             }
             if section != ["lead", "custom"] {
                 assert!(place["properties"][key].is_object(), "{section:?} {key} is not in the schema");

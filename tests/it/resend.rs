@@ -20,6 +20,7 @@ blocking_on_both_engines!(
     who_opted_out_by_a_post_is_sent_again_with_the_opt_out,
     a_lead_whose_row_was_deleted_is_not_sent_again,
     what_was_to_be_sent_again_waits_after_a_restore,
+    what_a_person_has_sent_again_does_not_count_as_changes_of_the_poll,
 );
 
 const SOON: Duration = Duration::from_secs(30);
@@ -217,4 +218,16 @@ fn what_was_to_be_sent_again_waits_after_a_restore(engine: Engine) {
     assert_eq!((&status["hold"]["reason"], &status["hold"]["leads"]), (&json!("restored"), &json!(1)), "{status:#}");
     scene.run(&["once"]).expect_code(4);
     assert_eq!(endpoint.requests().len(), 2);
+}
+
+fn what_a_person_has_sent_again_does_not_count_as_changes_of_the_poll(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = delivered(engine, &endpoint, 4);
+    scene.set("safety", "approve_above", "2");
+    scene.run(&["resend", "1", "2", "--yes"]).expect_code(0);
+    scene.crm("update leads set first_name = 'Bea' where id >= 3");
+    let plan = scene.run(&["plan", "--json"]).json();
+    assert_eq!(plan["hold"], json!(null), "{plan:#}");
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(sent_since(&endpoint, 4), ["1", "2", "3", "4"]);
 }

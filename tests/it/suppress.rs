@@ -281,4 +281,10 @@ fn an_entry_for_the_address_that_conversica_still_has_concerns_the_lead(engine: 
         (2, &json!("new1@example.com"), &json!(true))
     );
     assert_eq!(endpoint.requests().len(), 4, "the others wait for approval");
+    // The row is read again before Conversica has the new address of lead 2.
+    scene.run(&["pause"]).expect_code(0);
+    scene.run(&["suppress", "add", "ann2@example.com"]).expect_code(0);
+    scene.crm("update leads set first_name = 'Bea' where id = 2");
+    scene.run(&["once"]).expect_code(4);
+    assert_eq!(opt_outs(&endpoint, "2", "optOut"), [json!(false), json!(true)]);
 }

@@ -90,7 +90,7 @@ fn suppressed_missing(record: LeadRecord, withdrawn: &WithdrawnConsent, now: Dat
     }
     let told = match record.status {
         // A stop waits to be queued.
-        LeadStatus::Gone if record.urgent => record.stop_content(),
+        LeadStatus::Gone if record.urgent => record.stop_content().or_else(|| record.last_content().map(str::to_owned)),
         _ if record.urgent => record.desired.clone(),
         _ => record.last_content().map(str::to_owned),
     };
@@ -238,6 +238,8 @@ pub(super) fn back(record: LeadRecord, content: ContentFingerprint, now: DateTim
         due_at: if keeps_time { record.due_at } else { Some(now) },
         urgent: record.urgent && !record.is_delivered(),
         status_before: None,
+        // The settings may have changed meanwhile, so the content is judged again.
+        row_hash: record.row_hash.filter(|_| !hold_reason.is_some_and(HoldReason::is_of_content)),
         ..record
     }
 }

@@ -28,7 +28,8 @@ pub struct UnreadableStatement {
 /// Reads the statements of a setting; at least one.
 ///
 /// # Errors
-/// [`UnreadableStatement`] for a text that ends within quotes or a comment, has parameters of another kind, or is empty.
+/// [`UnreadableStatement`] for a text that ends within quotes or a comment, has parameters of another kind, begins or ends a
+/// transaction, or is empty.
 pub fn parse(text: &str, engine: SourceDialect) -> Result<Vec<NamedStatement>, UnreadableStatement> {
     StatementReader {
         characters: text.chars().collect(),
@@ -36,6 +37,7 @@ pub fn parse(text: &str, engine: SourceDialect) -> Result<Vec<NamedStatement>, U
         engine,
         statement: NamedStatement::starting(0),
         said: false,
+        began: 0,
     }
     .read()
 }
@@ -105,6 +107,8 @@ struct StatementReader {
     statement: NamedStatement,
     /// The statement has something besides blanks and comments.
     said: bool,
+    /// Where that begins.
+    began: usize,
 }
 
 impl StatementReader {
@@ -118,7 +122,10 @@ impl StatementReader {
                 || (c == '-' && next == Some('-'))
                 || (mysql && c == '#')
                 || (c == '/' && next == Some('*'));
-            self.said |= !quiet && c != ';';
+            if !self.said && !quiet && c != ';' {
+                self.said = true;
+                self.began = self.at;
+            }
             match c {
                 '\'' => self.quoted('\'', mysql || postgres && self.after_escape_prefix())?,
                 '"' => self.quoted('"', mysql)?,
@@ -139,6 +146,7 @@ impl StatementReader {
                     let after = NamedStatement::starting(self.at + 1);
                     let statement = std::mem::replace(&mut self.statement, after);
                     if std::mem::take(&mut self.said) {
+                        self.refuse_transaction()?;
                         statements.push(statement);
                     }
                     self.at += 1;
@@ -147,11 +155,26 @@ impl StatementReader {
             }
         }
         if self.said {
+            self.refuse_transaction()?;
             statements.push(self.statement);
         } else if statements.is_empty() {
             return Err(UnreadableStatement { what: "there is no statement", at: 1 });
         }
         Ok(statements)
+    }
+
+    /// An event and the mark that it is written are one transaction, which a statement must not end.
+    fn refuse_transaction(&self) -> Result<(), UnreadableStatement> {
+        const OF_TRANSACTIONS: [&str; 9] =
+            ["begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "xa"];
+        let word: String = self.characters[self.began..].iter().take_while(|c| is_word(**c)).collect();
+        if OF_TRANSACTIONS.contains(&word.to_ascii_lowercase().as_str()) {
+            return Err(UnreadableStatement {
+                what: "the program begins and ends the transaction itself: leave that out",
+                at: self.began + 1,
+            });
+        }
+        Ok(())
     }
 
     fn peek(&self, ahead: usize) -> Option<char> {
@@ -362,6 +385,27 @@ mod tests {
             ("", SourceDialect::Sqlite, 1),
         ] {
             assert_eq!(parse(sql, engine).expect_err(sql).at, at, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_statement_that_begins_or_ends_a_transaction_is_refused() {
+        for engine in [SourceDialect::Sqlite, SourceDialect::Postgres, SourceDialect::Mysql] {
+            for (sql, at) in [
+                ("BEGIN; update t set a = :id", 1),
+                ("update t set a = :id; commit", 23),
+                ("update t set a = :id;\n-- done\nEnd;", 31),
+                ("/* a */ rollback", 9),
+            ] {
+                let error = parse(sql, engine).unwrap_err();
+                assert_eq!(error.at, at, "{sql}");
+                assert!(error.to_string().contains("begins and ends the transaction itself"), "{error}");
+            }
+            for sql in
+                ["update t set start = :id", "call begin_work(:id)", "update t set a = 'x; commit' where b = :id"]
+            {
+                assert_eq!(parse(sql, engine).map(|all| all.len()), Ok(1), "{sql}");
+            }
         }
     }
 
