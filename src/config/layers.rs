@@ -92,7 +92,7 @@ pub fn load_text(name: &str, toml: &str, environment: &ProcessEnvironment) -> Re
     let from_file = file::layer(name, toml, &mut problems)?;
     let from_environment = environment::layer(environment, &from_file, &mut problems, &mut warnings);
     let wants_receiver = [&from_file, &from_environment].iter().any(|layer| mentions(layer, "receive"));
-    let credentials = secret::credentials(environment, &[&from_file, &from_environment]);
+    let credentials = secret::credentials(environment, &[&from_file, &from_environment], &mut problems);
     let mut layers = [defaults, from_file, credentials, from_environment];
     if !wants_receiver {
         // Defaults and a credential alone do not enable a receiver.

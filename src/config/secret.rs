@@ -25,10 +25,28 @@ const NAMED_BY: &str = ", named by ";
 /// The layer of the credentials directory: a file named `conversica.password` sets that key.
 ///
 /// `others` are the layers that have the entries of lists of tables: `admin.operator.0.token` sets the key of an entry that exists.
-pub fn credentials(environment: &ProcessEnvironment, others: &[&ConfigLayer]) -> ConfigLayer {
+/// One without its entry is a mistake: entries are counted, so the entry may have been removed, and another person's token may
+/// stand for the next one.
+pub fn credentials(
+    environment: &ProcessEnvironment,
+    others: &[&ConfigLayer],
+    problems: &mut ConfigProblems,
+) -> ConfigLayer {
     let mut layer = ConfigLayer::default();
     let Some(directory) = &environment.credentials_directory else { return layer };
-    for key in &secrets(others.iter().copied()) {
+    let secrets = secrets(others.iter().copied());
+    for file in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = file.file_name().to_string_lossy().into_owned();
+        if key::entry_at(&key::parts(&name)).is_some() && !secrets.iter().any(|key| key.name == name) {
+            problems.add(
+                &format!("credentials directory, file {name}"),
+                "it belongs to no entry of the configuration",
+                "Entries are counted from 0. Remove the file, or, where an entry was removed, rename the files of the entries \
+                 that followed it.",
+            );
+        }
+    }
+    for key in &secrets {
         let file = directory.join(&key.name);
         if file.exists() {
             let origin = format!("credentials directory, file {}", key.name);

@@ -156,7 +156,8 @@ pub fn withdraws_consent(old: &str, new: &str) -> bool {
     })
 }
 
-/// The same Lead object with these keys true, in canonical form; `None` if the text is no Lead object.
+/// The same Lead object with these keys true, and a consent that contradicts them false, in canonical form; `None` if the text is no
+/// Lead object.
 pub fn with_withdrawn(body: &str, withdrawn: &[LeadKey]) -> Option<String> {
     let mut old: Map<String, Value> = serde_json::from_str(body).ok()?;
     let mut new = Map::new();
@@ -165,7 +166,13 @@ pub fn with_withdrawn(body: &str, withdrawn: &[LeadKey]) -> Option<String> {
     }
     for key in LeadKey::ALL {
         let value = old.shift_remove(key.name());
-        if let Some(value) = if withdrawn.contains(key) { Some(Value::Bool(true)) } else { value } {
+        let is_contradicted = *key == LeadKey::SmsOptIn && withdrawn.contains(&LeadKey::SmsOptOut);
+        let value = match value {
+            _ if withdrawn.contains(key) => Some(Value::Bool(true)),
+            Some(Value::Bool(true)) if is_contradicted => Some(Value::Bool(false)),
+            other => other,
+        };
+        if let Some(value) = value {
             new.insert(key.name().to_owned(), value);
         }
     }

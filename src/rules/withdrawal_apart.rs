@@ -36,6 +36,10 @@ mod tests {
         let apart = r#"{"id":"1","leadStatus":"New","optOut":true}"#;
         assert_eq!(withdrawal_apart(desired, delivered).as_deref(), Some(apart));
         assert_eq!(withdrawal_apart(apart, delivered), None, "the same was rejected");
+        let opted_in = r#"{"id":"1","leadStatus":"New","smsOptIn":true}"#;
+        let out = r#"{"id":"1","leadStatus":"Bad","smsOptOut":true,"smsOptIn":false}"#;
+        let out_apart = r#"{"id":"1","leadStatus":"New","smsOptOut":true,"smsOptIn":false}"#;
+        assert_eq!(withdrawal_apart(out, opted_in).as_deref(), Some(out_apart), "no key says the contrary");
         assert_eq!(withdrawal_apart(r#"{"id":"1","leadStatus":"Bad"}"#, delivered), None, "nothing is withdrawn");
         assert_eq!(withdrawal_apart(desired, "no JSON"), None);
     }

@@ -147,6 +147,7 @@ fn rows_are_known_by_their_ids_only(engine: Engine) {
     // Unmapped keys that the operator would miss.
     assert!(named(&scene, "mapping", "optOut").is_empty());
     scene.set("lead", "optOut", "").set("lead", "conversationId", "");
+    scene.set("conversica", "require_conversation_id", "false");
     says(&scene, "mapping", "optOut", "warn", &["opted out in the CRM", "optOut ="]);
     let warnings = named(&scene, "settings", "warning");
     assert!(warnings.iter().any(|item| item["detail"].to_string().contains("`lead.conversationId` is not mapped")));

@@ -63,6 +63,10 @@ fn secrets_of_entries_are_read_from_files_and_never_shown() {
     let loaded = load_text("conversica-sync.toml", &text, &environment).unwrap_or_else(|errors| panic!("{errors}"));
     let tokens: Vec<String> = operators(&loaded).into_iter().map(|(_, token, _)| token).collect();
     assert_eq!(tokens, ["token-of-the-file", "token-of-the-credential"]);
+    // Its entry was removed. Counted anew, it would be the next person's.
+    fs::write(directory.path().join("admin.operator.2.token"), "token-of-nobody").expect("it works");
+    let refusal = load_text("conversica-sync.toml", &text, &environment).unwrap_err().to_string();
+    says(&refusal, &["file admin.operator.2.token: it belongs to no entry", "rename the files of the entries"]);
     let shown = show::text(&loaded.effective);
     let lines: Vec<String> = shown
         .lines()
