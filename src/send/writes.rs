@@ -258,7 +258,7 @@ impl<'a> PollWriter<'a> {
         self.staged_rows + self.staged.len()
     }
 
-    /// Staged sends that nobody has approved.
+    /// Staged sends without the decision of a person.
     fn count_unasked(&self) -> usize {
         self.count_staged().saturating_sub(self.resent)
     }

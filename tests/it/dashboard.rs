@@ -252,6 +252,9 @@ fn with_a_token_nothing_is_shown_without_it() {
     assert!(browsing.get("/leads/1").text().contains("Lead 1 in_sync"));
     let out = browsing.get("/").form("/logout");
     assert_eq!(browsing.post("/logout", &[("form_token", "x")], &[]).status, 403);
+    // A browser sends no cookie along with another site's form.
+    let foreign = Browsing::of(&watched.address).post("/logout", &[], &[("origin", "http://evil.example")]);
+    assert_eq!((foreign.status, foreign.header("set-cookie")), (403, ""), "nor does it lose one");
     assert_eq!(browsing.get("/").status, 200);
     assert_eq!(browsing.post("/logout", &out.pairs(), &[]).status, 303);
     assert_eq!(browsing.get("/").status, 303, "the session is over, whatever the cookie says");

@@ -20,7 +20,7 @@ const OF_PROXIES: [&str; 6] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
 
 pub struct AccessPolicy {
-    /// The digest of each token, and whom it lets in.
+    /// The digest of each token, and its holder.
     tokens: Vec<([u8; 32], TokenHolder)>,
     on_loopback: bool,
 }
@@ -34,7 +34,7 @@ pub struct TokenHolder {
 }
 
 impl TokenHolder {
-    /// Whoever has the admin token, or a link from the command line.
+    /// The holder of the admin token, or of a link from the command line.
     pub fn unnamed() -> Self {
         Self { name: None, role: OperatorRole::Act }
     }

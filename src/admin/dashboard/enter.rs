@@ -126,11 +126,15 @@ impl DashboardContext {
 }
 
 pub async fn sign_out(State(board): State<Arc<DashboardContext>>, headers: HeaderMap, body: Bytes) -> Response {
+    // A foreign page has no cookie of ours to show, but could take it away.
+    if !is_of_our_pages(&headers) {
+        return not_ours();
+    }
     let cookie = visitor::cookie(&headers, &board.cookie);
     if let Some(VisitorSession { key, form_token, .. }) =
         cookie.and_then(|cookie| board.sessions.find(cookie, Instant::now()))
     {
-        if !is_of_our_pages(&headers) || !same_secret(QueryParameters::read(&body).get("form_token"), &form_token) {
+        if !same_secret(QueryParameters::read(&body).get("form_token"), &form_token) {
             return not_ours();
         }
         board.sessions.end(&key);

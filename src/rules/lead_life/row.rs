@@ -81,7 +81,7 @@ pub(super) fn suppressed(record: LeadRecord, withdrawn: &WithdrawnConsent, now: 
 }
 
 /// A lead whose row is missing is suppressed when its row is back. Conversica may write to it until then, so the opt-out is added to
-/// what Conversica has, or to the withdrawal that waits. If the lead was never contacted, nobody has to be told.
+/// what Conversica has, or to the withdrawal that waits. A lead that was never contacted needs no request.
 fn suppressed_missing(record: LeadRecord, withdrawn: &WithdrawnConsent, now: DateTime<Utc>) -> LeadRecord {
     if !record.may_be_contacted() {
         let is_due = matches!(record.status, LeadStatus::Pending | LeadStatus::Retrying);
