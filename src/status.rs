@@ -16,12 +16,16 @@ use crate::rules::operator_pause::PauseShown;
 use crate::rules::poll_record::LastPoll;
 use crate::store::alert::{self, AlertBacklog};
 use crate::store::control::{self, StoredHalt, StoredPace};
+use crate::store::conversation_progress::{self, ConversationShown};
 use crate::store::heard::reading;
 use crate::store::postgres::POSTGRES_SCHEMA;
 use crate::store::state_db::StateDb;
 use crate::store::unclear_opt_out::{self, UnclearOptOuts};
 use crate::store::{budget, due, held, instance, lead, operator_pause, outcome, story};
 use crate::wording;
+
+/// Names that a status document lists. A column with a name for each lead may have been taken for the conversation.
+const MOST_CONVERSATIONS: i64 = 100;
 
 #[derive(Debug, Clone, Serialize)]
 pub struct StatusReport {
@@ -48,6 +52,10 @@ pub struct StatusReport {
     pub pacing: Option<StoredPace>,
     /// `[safety] new_leads_per_month`, and how much of it is used; absent without one.
     pub new_leads_budget: Option<BudgetUse>,
+    /// The conversations with the most people, and whether Conversica works them; at most 100.
+    pub conversations: Vec<ConversationShown>,
+    /// Conversations that may not be active at Conversica: people were contacted hours ago, and no sign of life has come.
+    pub silent_conversations: Vec<ConversationShown>,
     /// Since when the longest-waiting lead has waited to be sent: due, or failed and retried.
     pub oldest_waiting_since: Option<DateTime<Utc>>,
     /// Alerts that have not been delivered yet.
@@ -225,6 +233,8 @@ impl StatusReport {
             last_poll: control::read::<LastPoll>(state).await?,
             pacing: control::read::<StoredPace>(state).await?,
             new_leads_budget: budget::read(state, now).await?,
+            conversations: conversation_progress::list_largest(state, MOST_CONVERSATIONS).await?,
+            silent_conversations: conversation_progress::list_silent(state, MOST_CONVERSATIONS, now).await?,
             oldest_waiting_since: due::longest_wait(state, now).await?.of_all(),
             alerts: alert::backlog(state).await?,
             state_bytes: Some(bytes(state).await?),
@@ -249,6 +259,8 @@ impl StatusReport {
             last_poll: None,
             pacing: None,
             new_leads_budget: None,
+            conversations: Vec::new(),
+            silent_conversations: Vec::new(),
             oldest_waiting_since: None,
             alerts: AlertBacklog::default(),
             state_bytes: None,

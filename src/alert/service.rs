@@ -11,6 +11,7 @@ use crate::rules::operator_pause::PauseShown;
 use crate::rules::poll_record::LastPoll;
 use crate::rules::service_alert::{AlertAccount, AlertNews, ToldCondition};
 use crate::status::{HaltShown, HoldShown};
+use crate::store::conversation_progress::ConversationShown;
 use crate::store::due::LongestWait;
 
 /// A failed poll may work the next time; people are alerted if polls fail for this long.
@@ -31,10 +32,12 @@ pub enum ServiceCondition {
     PossibleOptOut,
     /// Most of the people that may be contacted for the first time in this month have been.
     BudgetUsed,
+    /// People of a conversation were contacted, and Conversica does not seem to work any of them.
+    ConversationSilent,
 }
 
 impl ServiceCondition {
-    pub const ALL: [ServiceCondition; 11] = [
+    pub const ALL: [ServiceCondition; 12] = [
         ServiceCondition::Halted,
         ServiceCondition::Paused,
         ServiceCondition::Held,
@@ -46,6 +49,7 @@ impl ServiceCondition {
         ServiceCondition::Unreadable,
         ServiceCondition::PossibleOptOut,
         ServiceCondition::BudgetUsed,
+        ServiceCondition::ConversationSilent,
     ];
 
     /// The `kind` of the alert.
@@ -62,6 +66,7 @@ impl ServiceCondition {
             ServiceCondition::Unreadable => "unreadable",
             ServiceCondition::PossibleOptOut => "possible_opt_out",
             ServiceCondition::BudgetUsed => "new_leads_budget",
+            ServiceCondition::ConversationSilent => "conversation_silent",
         }
     }
 
@@ -97,6 +102,10 @@ impl ServiceCondition {
                 "nothing, if that is right: further new people wait for the next month; [safety] new_leads_per_month and your contract \
                  with Conversica say how many there may be, `conversica-sync status` how many there were"
             }
+            ServiceCondition::ConversationSilent => {
+                "see at Conversica that the conversation is active: one that is activated works the leads of the last 24 hours only, the \
+                 others need `conversica-sync resend`"
+            }
         }
     }
 
@@ -108,6 +117,8 @@ impl ServiceCondition {
                 told.since != fact.since || told.reason != fact.reason
             }
             ServiceCondition::Held => told.reason != fact.reason,
+            // The reason names how many there are, so the first one counts.
+            ServiceCondition::ConversationSilent => told.since != fact.since,
             _ => false,
         }
     }
@@ -201,6 +212,8 @@ pub struct ServiceReading {
     pub unreadable: i64,
     pub possible_opt_outs: i64,
     pub budget: Option<BudgetUse>,
+    /// Conversations that may not be active, the longest first.
+    pub silent: Vec<ConversationShown>,
 }
 
 /// Further facts of this process.
@@ -264,6 +277,7 @@ fn one(
         ServiceCondition::Unreadable => count(reading.unreadable),
         ServiceCondition::PossibleOptOut => count(reading.possible_opt_outs),
         ServiceCondition::BudgetUsed => budget_used(reading.budget.as_ref()),
+        ServiceCondition::ConversationSilent => silent(&reading.silent),
         ServiceCondition::PollFailing => polling(reading.last_poll.as_ref(), circumstances, now),
         ServiceCondition::BacklogOld => backlog(reading, circumstances, now),
     }
@@ -281,6 +295,21 @@ fn budget_used(budget: Option<&BudgetUse>) -> ConditionView {
         count: Some(*used),
         new_people: None,
         cure,
+    })
+}
+
+/// The alert names the conversation that has been silent for the longest time.
+fn silent(conversations: &[ConversationShown]) -> ConditionView {
+    let Some(first) = conversations.first() else { return ConditionView::Absent };
+    let name = if first.name.is_empty() { "leads without a conversation" } else { &first.name };
+    let more = conversations.len() - 1;
+    let others = if more > 0 { format!(", and {more} further conversations") } else { String::new() };
+    ConditionView::Stands(ConditionFact {
+        since: first.contacted_at.unwrap_or_default(),
+        reason: Some(format!("{name}{others}")),
+        count: Some(first.contacted),
+        new_people: None,
+        cure: ServiceCondition::ConversationSilent.cure().to_owned(),
     })
 }
 

@@ -21,8 +21,10 @@ use crate::rules::poll_record::LastPoll;
 use crate::status::ServiceStanding;
 use crate::store::heard::reading;
 use crate::store::state_db::StateDb;
-use crate::store::{alert, budget, control, due, lead, operator_pause};
+use crate::store::{alert, budget, control, conversation_progress, due, lead, operator_pause};
 
+/// Silent conversations that an alert counts.
+const MOST_SILENT: i64 = 100;
 /// Pause between two checks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// A check that takes longer has failed: the state's database does not answer.
@@ -135,5 +137,6 @@ async fn read(state: &StateDb, now: DateTime<Utc>) -> Result<ServiceReading, sql
         unreadable,
         possible_opt_outs,
         budget: budget::read(state, now).await?,
+        silent: conversation_progress::list_silent(state, MOST_SILENT, now).await?,
     })
 }

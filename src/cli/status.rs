@@ -19,6 +19,7 @@ use crate::rules::listed_instance::ListedInstance;
 use crate::rules::operator_pause::PauseShown;
 use crate::status::{LostNumbers, ReceivedCounts, StateLostShown, StatusReport};
 use crate::store::control::{BreakerState, StoredPace};
+use crate::store::conversation_progress::ConversationShown;
 use crate::store::file_lock;
 use crate::store::state_db::StateDb;
 use crate::store::unclear_opt_out::UnclearOptOuts;
@@ -115,6 +116,7 @@ pub fn text(report: &StatusReport) -> String {
     }
     text.push_str(&pacing(report.pacing.as_ref(), report.halt.is_some()));
     text.push_str(&report.new_leads_budget.as_ref().map(budget).unwrap_or_default());
+    text.push_str(&silent(&report.silent_conversations));
     match &report.last_poll {
         None => text.push_str("Nothing has been polled yet.\n"),
         Some(poll) => {
@@ -252,6 +254,31 @@ fn received(received: &ReceivedCounts) -> String {
             text,
             "For a person: {} cannot be written to the CRM. Look: conversica-sync writeback stopped; then: writeback retry",
             counted(*stopped_writeback, "post", "posts")
+        );
+    }
+    text
+}
+
+/// Conversations that take leads and seem to work none of them, at most three by name.
+fn silent(conversations: &[ConversationShown]) -> String {
+    let mut text = String::new();
+    for conversation in conversations.iter().take(3) {
+        let name = if conversation.name.is_empty() { "(leads without one)" } else { &conversation.name };
+        let since = conversation.contacted_at.map(|at| at.format("%F %H:%M UTC").to_string()).unwrap_or_default();
+        let people = number(u64::try_from(conversation.contacted).unwrap_or(0));
+        let _ = writeln!(
+            text,
+            "SILENT conversation {}: {people} contacted since {since}, and Conversica has not been seen to work any of them.",
+            printable(name)
+        );
+    }
+    if conversations.len() > 3 {
+        let _ = writeln!(text, "  and {} further ones", conversations.len() - 3);
+    }
+    if !conversations.is_empty() {
+        text.push_str(
+            "  cure: see at Conversica that each is active; one that is activated works the leads of the last 24 hours only, the others \
+             need `resend`\n",
         );
     }
     text

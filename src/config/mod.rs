@@ -32,7 +32,7 @@ pub use crate::config::loaded::EffectiveSetting;
 pub use crate::config::loaded::LoadedConfig;
 pub use crate::config::settings::{
     AdminSettings, AlertSettings, BreakerSettings, ChangeDetection, ConsentScope, ConsentSettings, ConversationChanges,
-    ConversicaSettings, DeliverySettings, FieldRule, FirstRun, LeadSettings, LogFormat, LogLevel, LogSettings,
-    OnAmbiguous, OnDelete, OperatorRole, OperatorSettings, ReceiveSettings, RetrySettings, SafetySettings,
+    ConversicaSettings, DeliverySettings, DuplicateLeads, FieldRule, FirstRun, LeadSettings, LogFormat, LogLevel,
+    LogSettings, OnAmbiguous, OnDelete, OperatorRole, OperatorSettings, ReceiveSettings, RetrySettings, SafetySettings,
     ServiceSettings, SourceSettings, StateSettings, WhenNull, WritebackMode, WritebackSettings,
 };

@@ -236,6 +236,11 @@ pub struct SafetySettings {
     #[serde(with = "duration")]
     #[schemars(with = "duration::DurationText")]
     pub new_lead_older_than: Duration,
+    /// Of a conversation that Conversica has never worked a lead of, so many people are contacted first; the others are held until
+    /// it works one. 0 = off.
+    pub canary_leads: u32,
+    /// What happens to a person who was never contacted and has the e-mail address of another lead.
+    pub duplicates: DuplicateLeads,
     /// What a changed `conversationId` of a known person means.
     pub conversation_changes: ConversationChanges,
     /// A full compare that finds a smaller share of the known leads marks none of them gone, and holds; 0 to 1, 0 = off.
@@ -247,6 +252,18 @@ pub struct SafetySettings {
 pub enum FirstRun {
     Send,
     Baseline,
+}
+
+/// What several leads of one e-mail address mean, as long as they were not contacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DuplicateLeads {
+    /// Each is contacted.
+    Send,
+    /// The earliest is contacted, by `date` and then by id; the others are held.
+    Hold,
+    /// The latest is contacted; the others are held.
+    Newest,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -15,6 +15,7 @@ pub mod lenient;
 pub mod outcome;
 pub mod post;
 pub mod post_text;
+pub mod sign_of_life;
 pub mod stop_words;
 pub mod token;
 pub mod vocabulary;

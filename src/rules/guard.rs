@@ -228,7 +228,7 @@ pub struct StandingHold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ConversationChanges;
+    use crate::config::{ConversationChanges, DuplicateLeads};
     use proptest::prelude::*;
 
     fn safety(first_run: Option<FirstRun>, approve_above: u32) -> SafetySettings {
@@ -240,6 +240,8 @@ mod tests {
             new_leads_per_month: 0,
             month_starts_on: 1,
             new_lead_older_than: Duration::ZERO,
+            canary_leads: 0,
+            duplicates: DuplicateLeads::Send,
             conversation_changes: ConversationChanges::Send,
             source_shrinks_below: 0.5,
         }

@@ -22,6 +22,10 @@ pub enum HoldReason {
     UnknownRep,
     /// A first contact of a lead whose `date` is older than `safety.new_lead_older_than`.
     StaleLead,
+    /// Conversica has not worked any lead of the conversation, and `safety.canary_leads` have gone to it.
+    Canary,
+    /// Another lead has the same e-mail address, and `safety.duplicates` says that only one of them is contacted.
+    DuplicatePerson,
     /// Found by a poll that has not judged its sends yet.
     Staged,
 }
@@ -36,7 +40,7 @@ impl HoldReason {
         HoldReason::Restored,
     ];
 
-    pub const ALL: [HoldReason; 13] = [
+    pub const ALL: [HoldReason; 15] = [
         HoldReason::FirstRun,
         HoldReason::TooManyChanges,
         HoldReason::MappingChanged,
@@ -49,6 +53,8 @@ impl HoldReason {
         HoldReason::UnknownConversation,
         HoldReason::UnknownRep,
         HoldReason::StaleLead,
+        HoldReason::Canary,
+        HoldReason::DuplicatePerson,
         HoldReason::Staged,
     ];
 
@@ -67,6 +73,8 @@ impl HoldReason {
             HoldReason::UnknownConversation => "unknown_conversation",
             HoldReason::UnknownRep => "unknown_rep",
             HoldReason::StaleLead => "stale_lead",
+            HoldReason::Canary => "canary",
+            HoldReason::DuplicatePerson => "duplicate_person",
             HoldReason::Staged => "staged",
         }
     }
@@ -84,6 +92,8 @@ impl HoldReason {
             | HoldReason::TestLeadLimit
             | HoldReason::Restored
             | HoldReason::Resend
+            | HoldReason::Canary
+            | HoldReason::DuplicatePerson
             | HoldReason::Staged => false,
         }
     }
@@ -130,6 +140,14 @@ impl HoldReason {
             HoldReason::StaleLead => {
                 "their `date` is older than [safety] new_lead_older_than: `approve` contacts these people all the same, `baseline` \
                  leaves them alone"
+            }
+            HoldReason::Canary => {
+                "Conversica has not worked any lead of their conversation yet: see that the conversation is active there; this ends by \
+                 itself with the first sign of it, `approve` sends them now"
+            }
+            HoldReason::DuplicatePerson => {
+                "another lead has their e-mail address: merge them in the CRM, `approve` contacts these people under this id too, \
+                 `baseline` leaves them alone"
             }
             HoldReason::MappingChanged => {
                 "`approve` sends all of them as [lead] has it now: an update to a person that Conversica knows, a first message to \

@@ -41,6 +41,10 @@ pub enum LeadEvent {
     HoldLifted,
     /// The hold has another reason than was known at first.
     HoldRenamed(HoldReason),
+    /// The last look before a first contact found this reason to hold it.
+    HeldBeforeContact(HoldReason),
+    /// This reason applies no more.
+    HoldEnded(HoldReason),
     /// The Test Lead Token has sent as many leads as it may.
     TestLeadsUsedUp,
     /// A person asked for another attempt with a rejected or exhausted lead.

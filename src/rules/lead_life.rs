@@ -34,6 +34,8 @@ pub fn next(record: LeadRecord, event: &LeadEvent, now: DateTime<Utc>) -> LeadRe
         LeadEvent::Baselined => decision::baselined(record, now),
         LeadEvent::HoldLifted => decision::hold_lifted(record, now),
         LeadEvent::HoldRenamed(reason) => decision::hold_renamed(record, *reason),
+        LeadEvent::HeldBeforeContact(reason) => decision::held_before_contact(record, *reason, now),
+        LeadEvent::HoldEnded(reason) => decision::hold_ended(record, *reason, now),
         LeadEvent::TestLeadsUsedUp => decision::test_leads_used_up(record, now),
         LeadEvent::RetryAsked => decision::retry_asked(record, now),
         LeadEvent::ResendAsked => decision::resend_asked(record, now),

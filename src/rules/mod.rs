@@ -9,6 +9,7 @@ pub mod content_hold;
 pub mod cursor;
 pub mod diff;
 pub mod drift;
+pub mod first_contact;
 pub mod guard;
 pub mod heard_event;
 pub mod hold_reason;

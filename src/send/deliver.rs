@@ -22,6 +22,7 @@ use crate::client::{ConversicaClient, RequestAttempt};
 use crate::config::ServiceSettings;
 use crate::conversica::outcome::{OutcomeClass, asks_for_less};
 use crate::rules::admission::ClaimFilter;
+use crate::rules::first_contact::FirstContactPolicy;
 use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::rules::mapping::LeadMapping;
 use crate::rules::retry::{self, NextStep};
@@ -34,7 +35,7 @@ use crate::store::claimed_records::ClaimedRecords;
 use crate::store::control::{self, StoredHalt, StoredPace, VerifiedAccount};
 use crate::store::delivery::{ClaimRequest, DeliveryRound, OptOuts};
 use crate::store::state_db::StateDb;
-use crate::store::{budget, due, restored_state};
+use crate::store::{budget, conversation_progress, due, restored_state};
 use crate::{clock, horizon};
 use deliverer::{RECHECK, UnwrittenFact};
 
@@ -78,6 +79,8 @@ impl LeadDeliverer {
         let test_leads = due::test_leads_for_the_crm(&state, settings.conversica.test_lead_limit).await?;
         let admit = guard::admit(settings, test_leads);
         budget::note(&state, settings, now).await?;
+        conversation_progress::make_progress(&state, now).await?;
+        conversation_progress::note_receiver(&state, settings, now).await?;
         let mut deliverer = Self {
             state,
             client,
@@ -92,6 +95,7 @@ impl LeadDeliverer {
             claimed: ClaimedRecords::default(),
             throttle: DeliveryThrottle::resume(&settings.delivery, noted, now),
             admit,
+            first_contacts: FirstContactPolicy::of(settings),
             mapping: LeadMapping::new(settings).fingerprint().to_string(),
             remapping: false,
             look_at: now,
@@ -156,7 +160,8 @@ impl LeadDeliverer {
             let admit = if self.remapping { &ClaimFilter::Withdrawals } else { &self.admit };
             let opt_outs = OptOuts::of(&self.settings.consent);
             let people = SuppressionScope::of(&self.settings.consent);
-            let wanted = ClaimRequest { leads: wanted, admit, alone: !self.verified, opt_outs, people };
+            let first_contacts = &self.first_contacts;
+            let wanted = ClaimRequest { leads: wanted, admit, alone: !self.verified, opt_outs, people, first_contacts };
             let round = DeliveryRound { finished: &self.finished, wanted, now, lease };
             claims = self.claimed.record_and_claim(&self.state, round).await?;
             self.finished.clear();

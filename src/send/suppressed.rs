@@ -13,12 +13,13 @@ use crate::send::poll_context::PollContext;
 use crate::store::contact_key;
 use crate::store::state_db::StateDb;
 use crate::store::suppression_review::{self, ReviewOutcome};
-use crate::store::{lead, people_ledger, suppression};
+use crate::store::{lead, lead_address, people_ledger, suppression};
 
 /// Applies entries that have changed since the last poll to the known leads.
 pub(crate) async fn review_suppressed(context: PollContext<'_>) -> Result<(), sqlx::Error> {
     let PollContext { state, settings, tally, now, .. } = context;
     people_ledger::make_ledger(state, now).await?;
+    lead_address::keep_addresses(state, settings.safety.duplicates, now).await?;
     let scope = SuppressionScope::of(&settings.consent);
     let Some(outcome) = suppression_review::review(state, scope, now).await? else { return Ok(()) };
     let ReviewOutcome { suppressed, withdrawn, lifted, invalid } = outcome;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
-use crate::config::ServiceSettings;
+use crate::config::{DuplicateLeads, ServiceSettings};
 use crate::conversica::lead::{LeadId, RowHash};
 use crate::rules::content_hold::ContentHoldPolicy;
 use crate::rules::diff::{self, RowDifference};
@@ -25,7 +25,7 @@ use crate::send::step::StepWeight;
 use crate::source::read::BATCH_ROWS;
 use crate::store::held::StagedCount;
 use crate::store::state_db::StateDb;
-use crate::store::{consent, gone, held, lead};
+use crate::store::{consent, gone, held, lead, lead_address};
 
 /// Gathers differences and writes them in batches; keeps sends back until the poll decides whether they may leave.
 pub(crate) struct PollWriter<'a> {
@@ -309,6 +309,10 @@ impl<'a> PollWriter<'a> {
             return Ok(());
         }
         self.fence.check(self.state).await?;
+        if self.settings.safety.duplicates != DuplicateLeads::Send {
+            // Before the leads are due.
+            lead_address::keep_changed(self.state, &self.ready, self.written_at()).await?;
+        }
         if self.settings.consent.keep_opt_outs {
             consent::upsert(self.state, &self.ready, self.words, self.now, self.written_at()).await?;
         } else {

@@ -12,6 +12,7 @@ use crate::config::ConsentSettings;
 use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::RETRY_AFTER_MAX;
 use crate::rules::admission::ClaimFilter;
+use crate::rules::first_contact::FirstContactPolicy;
 use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::rules::lead_event::{ClaimTerms, LeadEvent};
 use crate::rules::lead_life;
@@ -20,13 +21,15 @@ use crate::rules::retry::NextStep;
 use crate::rules::suppression_ground::SuppressionScope;
 use crate::store::claimed_records::ClaimedRecords;
 use crate::store::due::ClaimArm;
+use crate::store::first_contact::FirstContactLook;
 use crate::store::late::LateEntry;
 use crate::store::lead_record::{self, ChangedLead};
 use crate::store::lead_status::UNSETTLED;
 use crate::store::state_db::StateDb;
 use crate::store::statement::{StateStatement, StateTransaction};
 use crate::store::{
-    consent, due, late, micros, operator_pause, outcome, pause, possible_opt_out, suppression, withdrawal_apart,
+    consent, conversation_progress, due, late, micros, operator_pause, outcome, pause, possible_opt_out, suppression,
+    withdrawal_apart,
 };
 
 /// Which leads are wanted, and how many.
@@ -40,6 +43,8 @@ pub struct ClaimRequest<'a> {
     pub opt_outs: OptOuts,
     /// Whose opt-outs count for every lead of the same person.
     pub people: SuppressionScope,
+    /// Which first contacts are held instead.
+    pub first_contacts: &'a FirstContactPolicy,
 }
 
 /// How content that contradicts a heard opt-out is sent.
@@ -63,6 +68,7 @@ impl ClaimRequest<'_> {
         alone: false,
         opt_outs: OptOuts::Keep,
         people: SuppressionScope::Person,
+        first_contacts: &FirstContactPolicy::NONE,
     };
 
     pub fn up_to(leads: usize) -> Self {
@@ -108,8 +114,16 @@ impl ClaimedRecords {
             return Ok(Vec::new());
         }
         let mut transaction = db.begin().await?;
-        let journal = record(&mut transaction, self, finished).await?;
+        let Recorded { journal, leads } = record(&mut transaction, self, finished).await?;
+        // Otherwise later, because other instances wait for these counts.
+        let needs_counts = round.wanted.first_contacts.canary_leads > 0;
+        if needs_counts {
+            conversation_progress::count_contacted(&mut transaction, &leads, round.now).await?;
+        }
         let claimed = claim(db, &mut transaction, round).await?;
+        if !needs_counts {
+            conversation_progress::count_contacted(&mut transaction, &leads, round.now).await?;
+        }
         if !journal.is_empty() {
             transaction.execute(outcome::minute_statement(&journal)).await?;
             transaction.execute(outcome::count_statement(&journal)).await?;
@@ -130,13 +144,20 @@ impl ClaimedRecords {
     }
 }
 
-/// Writes finished attempts to the journal and to their leads. Returns the journal's entries. The counts of outcomes are written
-/// at the end of the transaction.
+/// Finished attempts, as they were recorded.
+pub(crate) struct Recorded {
+    /// The journal's entries.
+    pub journal: Vec<FinishedAttempt>,
+    pub leads: Vec<ChangedLead>,
+}
+
+/// Writes finished attempts to the journal and to their leads. The counts of outcomes and of people are written at the end of the
+/// transaction.
 pub(crate) async fn record(
     transaction: &mut StateTransaction,
     claimed: &ClaimedRecords,
     finished: &[FinishedAttempt],
-) -> Result<Vec<FinishedAttempt>, sqlx::Error> {
+) -> Result<Recorded, sqlx::Error> {
     let mut journal: Vec<FinishedAttempt> =
         finished.iter().filter(|attempt| attempt.next != NextStep::Unsent).cloned().collect();
     if !journal.is_empty() {
@@ -168,7 +189,7 @@ pub(crate) async fn record(
     }
     let leads: Vec<ChangedLead> = leads.into_values().collect();
     lead_record::save(transaction, &leads).await?;
-    Ok(journal)
+    Ok(Recorded { journal, leads })
 }
 
 fn unchanged(record: LeadRecord) -> (LeadId, ChangedLead) {
@@ -187,19 +208,22 @@ fn take_in(leads: &mut BTreeMap<LeadId, ChangedLead>, lead: &LeadId, event: &Lea
     }
 }
 
+/// How often one transaction looks for further leads where the last look before first contacts has held all that were due.
+const MOST_LOOKS: usize = 32;
+
 /// Claims up to `wanted.leads` due leads. Returns their versions and records.
 async fn claim(
     db: &StateDb,
     transaction: &mut StateTransaction,
     round: DeliveryRound<'_>,
 ) -> Result<Vec<(i64, LeadRecord)>, sqlx::Error> {
-    let DeliveryRound { wanted, now, lease, .. } = round;
-    let ClaimRequest { leads: mut count, admit, alone, opt_outs, people } = wanted;
+    let DeliveryRound { wanted, now, .. } = round;
+    let ClaimRequest { leads: mut count, admit, alone, opt_outs, people: _, first_contacts } = wanted;
     if count == 0 {
         return Ok(Vec::new());
     }
     let quotas = admit.quotas(now);
-    if alone || !quotas.is_empty() {
+    if alone || !quotas.is_empty() || first_contacts.looks_at_others() {
         // The counts must still be true when the claim is made, so one instance counts and claims at a time.
         if let Some(lock) = db.claim_lock() {
             transaction.execute(lock).await?;
@@ -222,10 +246,27 @@ async fn claim(
     }
     let arms = admit.arms(count, budget);
     let choice = DueChoice { arms, leads: count, opt_outs };
-    let due = lead_record::read_versions(transaction, choice.statement(db, now)).await?;
-    if due.is_empty() {
-        return Ok(Vec::new());
+    for _ in 0..MOST_LOOKS {
+        let due = lead_record::read_versions(transaction, choice.statement(db, now)).await?;
+        if due.is_empty() {
+            break;
+        }
+        let claimed = claim_due(transaction, due, round).await?;
+        if claimed.iter().any(|(_, record)| record.is_in_flight()) {
+            return Ok(claimed);
+        }
     }
+    Ok(Vec::new())
+}
+
+/// Claims these leads, which are due and locked, except those that are suppressed or held instead.
+async fn claim_due(
+    transaction: &mut StateTransaction,
+    due: Vec<(LeadRecord, i64)>,
+    round: DeliveryRound<'_>,
+) -> Result<Vec<(i64, LeadRecord)>, sqlx::Error> {
+    let DeliveryRound { wanted, now, lease, .. } = round;
+    let ClaimRequest { admit, opt_outs, people, first_contacts, .. } = wanted;
     let versions: HashMap<LeadId, i64> = due.iter().map(|(record, version)| (record.lead.clone(), *version)).collect();
     let due: Vec<LeadRecord> = due.into_iter().map(|(record, _)| record).collect();
     // The last check before a request leaves: the writer of this content may not have known of an opt-out.
@@ -238,12 +279,16 @@ async fn claim(
     let urgent: Vec<LeadId> = due.iter().filter(|record| record.urgent).map(|record| record.lead.clone()).collect();
     let rejections = withdrawal_apart::rejections(transaction, &urgent).await?;
     let suppressed = suppression::find_withdrawn(transaction, people, &due).await?;
+    let mut look = FirstContactLook::prepare(transaction, first_contacts, &due, now).await?;
     let claimed = |record: &LeadRecord| {
         let is_resent = record.may_have_been_lost();
         let own = withdrawn.get(&record.lead).map(|own| if is_resent { own.with_keys_added() } else { *own });
         let elsewhere = suppressed.get(&record.lead).copied();
         if let Some(elsewhere) = elsewhere.filter(|_| !record.may_be_contacted()) {
             return Some(LeadEvent::Suppressed(elsewhere));
+        }
+        if let Some(reason) = look.reason(record) {
+            return Some(LeadEvent::HeldBeforeContact(reason));
         }
         Some(LeadEvent::Claimed(ClaimTerms {
             lease,

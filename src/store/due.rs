@@ -77,8 +77,9 @@ impl ClaimFilter {
     /// What a claim counts towards.
     pub(crate) fn counting(&self) -> ClaimCounting {
         match self {
-            ClaimFilter::Everybody | ClaimFilter::Withdrawals => ClaimCounting::Nothing,
-            ClaimFilter::Capped(_) => ClaimCounting::NewPeople,
+            ClaimFilter::Withdrawals => ClaimCounting::Nothing,
+            // Also without a cap, so that one that is set later counts the people of its whole span.
+            ClaimFilter::Everybody | ClaimFilter::Capped(_) => ClaimCounting::NewPeople,
             ClaimFilter::TestLeads(_) => ClaimCounting::TestLeads,
         }
     }

@@ -8,7 +8,7 @@ pub mod replay;
 mod similar;
 mod withdraw;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
@@ -16,6 +16,7 @@ use crate::config::{OnAmbiguous, ServiceSettings};
 use crate::conversica::conversation::HeardConversation;
 use crate::conversica::lead::LeadId;
 use crate::conversica::post::PostKind;
+use crate::conversica::sign_of_life;
 use crate::db;
 use crate::rules::lead_event::LeadEvent;
 use crate::rules::lead_record::LeadRecord;
@@ -28,7 +29,7 @@ use crate::store::heard::withdraw::{WithdrawalBatch, withdraw};
 use crate::store::lead::DELIVERED;
 use crate::store::state_db::StateDb;
 use crate::store::statement::{StateStatement, StateTransaction};
-use crate::store::{instant, lead_record, micros, possible_opt_out};
+use crate::store::{conversation_progress, instant, lead_record, micros, possible_opt_out};
 
 /// The counts of one step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -187,8 +188,22 @@ async fn apply_some(
         transaction.execute(alert_statement(&folded.alerts, &delivered, now)).await?;
     }
     transaction.execute(applied_statement(&folded, now)).await?;
+    conversation_progress::note_worked(&mut transaction, &worked_leads(&events, &folded), now).await?;
     transaction.commit().await?;
     Ok(applied)
+}
+
+/// The leads that these events show to be worked by Conversica. Every Message is a sign of it.
+fn worked_leads(events: &[&PendingEvent], folded: &FoldedEvents) -> BTreeSet<LeadId> {
+    let is_worked = |event: &&&PendingEvent| match event.kind {
+        PostKind::Message => true,
+        PostKind::LeadUpdate => folded
+            .conversations
+            .get(&event.lead)
+            .is_some_and(|stored| sign_of_life::is_worked(&stored.conversation.picture)),
+        PostKind::ChatLead => false,
+    };
+    events.iter().filter(is_worked).map(|event| event.lead.clone()).collect()
 }
 
 /// Searches the oldest unreadable posts that were not searched yet for possible withdrawals of consent.

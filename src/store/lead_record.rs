@@ -30,7 +30,7 @@ macro_rules! column {
     };
 }
 
-const COLUMNS: [LeadColumn; 29] = [
+const COLUMNS: [LeadColumn; 30] = [
     column!(status, |lead| lead.status.name().into()),
     column!(desired, |lead| lead.desired.as_deref().into()),
     column!(desired_hash, |lead| lead.desired_hash.as_bytes().into()),
@@ -43,6 +43,7 @@ const COLUMNS: [LeadColumn; 29] = [
     column!(first_contact_at, |lead| lead.first_contact_at.map(micros).into()),
     column!(assumed_at, |lead| lead.assumed_at.map(micros).into()),
     column!(introduced_at, |lead| lead.introduced_at.map(micros).into()),
+    column!(approved_at, |lead| lead.approved_at.map(micros).into()),
     column!(test_lead_at, |lead| lead.test_lead_at.map(micros).into()),
     column!(sent, |lead| lead.sent.as_deref().into()),
     column!(sent_hash, |lead| bytes_of(lead.sent_hash)),
@@ -72,6 +73,11 @@ pub(crate) fn columns() -> String {
     format!("id, client_id, version, {}", names.join(", "))
 }
 
+/// [`columns`] of a table that a statement joins with others.
+pub(crate) fn columns_of(table: &str) -> String {
+    columns().split(", ").map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ")
+}
+
 /// A row of table `lead`.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct StoredLead {
@@ -90,6 +96,7 @@ pub(crate) struct StoredLead {
     first_contact_at: Option<i64>,
     assumed_at: Option<i64>,
     introduced_at: Option<i64>,
+    approved_at: Option<i64>,
     test_lead_at: Option<i64>,
     sent: Option<String>,
     sent_hash: Option<Vec<u8>>,
@@ -210,11 +217,26 @@ pub(crate) async fn lock_some(
     mut statement: StateStatement,
     after: &LeadId,
 ) -> Result<Vec<LeadRecord>, sqlx::Error> {
+    push_after(&mut statement, after);
+    statement.push(transaction.for_update());
+    read(transaction, statement.plan_anew()).await
+}
+
+/// As [`lock_some`], without a lock.
+pub(crate) async fn read_some(
+    transaction: &mut StateTransaction,
+    mut statement: StateStatement,
+    after: &LeadId,
+) -> Result<Vec<LeadRecord>, sqlx::Error> {
+    push_after(&mut statement, after);
+    read(transaction, statement.plan_anew()).await
+}
+
+fn push_after(statement: &mut StateStatement, after: &LeadId) {
     // A lead with a blank key is invalid, but it is a lead.
     let beyond = if *after == LeadId::default() { " and (id, client_id) >= (" } else { " and (id, client_id) > (" };
     statement.push(beyond).push_bind(&after.id).push(", ").push_bind(&after.client_id);
-    statement.push(") order by id, client_id limit ").push_bind(AT_ONCE).push(transaction.for_update());
-    read(transaction, statement.plan_anew()).await
+    statement.push(") order by id, client_id limit ").push_bind(AT_ONCE);
 }
 
 /// Reads whole records; the statement has locked them.
@@ -376,6 +398,7 @@ fn record_of(stored: StoredLead) -> Result<LeadRecord, sqlx::Error> {
         first_contact_at: at(stored.first_contact_at),
         assumed_at: at(stored.assumed_at),
         introduced_at: at(stored.introduced_at),
+        approved_at: at(stored.approved_at),
         test_lead_at: at(stored.test_lead_at),
         sent: stored.sent,
         sent_hash: stored.sent_hash.map(fingerprint).transpose()?,

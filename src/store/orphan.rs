@@ -12,11 +12,12 @@ use crate::rules::lead_claim::FinishedAttempt;
 use crate::rules::lead_record::LeadRecord;
 use crate::rules::retry::NextStep;
 use crate::store::claimed_records::ClaimedRecords;
+use crate::store::delivery::Recorded;
 use crate::store::lead::locking;
 use crate::store::lead_status::UNSETTLED;
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
-use crate::store::{delivery, lead_record, micros, outcome};
+use crate::store::{conversation_progress, delivery, lead_record, micros, outcome};
 
 /// Whether any claim with an expired lease has to be recovered.
 pub async fn any_expired(db: &StateDb, settings: &DeliverySettings, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
@@ -115,7 +116,8 @@ async fn recover_some(
     if finished.is_empty() {
         return Ok(0);
     }
-    let journal = delivery::record(&mut transaction, &ClaimedRecords::default(), &finished).await?;
+    let Recorded { journal, leads } = delivery::record(&mut transaction, &ClaimedRecords::default(), &finished).await?;
+    conversation_progress::count_contacted(&mut transaction, &leads, now).await?;
     transaction.execute(outcome::minute_statement(&journal)).await?;
     transaction.execute(outcome::count_statement(&journal)).await?;
     transaction.commit().await?;

@@ -15,7 +15,7 @@ use crate::store::told::OnItsWay;
 use crate::store::{instant, suppression_entries};
 
 /// The tables with data of people, each with its look-up (by `id` and `client_id`, or by the event) and a description.
-pub const PERSONAL: [(&str, RecordLookup, &str); 11] = [
+pub const PERSONAL: [(&str, RecordLookup, &str); 12] = [
     ("writeback", RecordLookup::Event, "posts on their way to the CRM"),
     ("event", RecordLookup::Event, "posts of Conversica"),
     ("conversation", RecordLookup::Lead, "what these come to"),
@@ -26,13 +26,15 @@ pub const PERSONAL: [(&str, RecordLookup, &str); 11] = [
     ("payload", RecordLookup::Lead, "earlier contents"),
     ("outcome", RecordLookup::Lead, "attempts to send"),
     ("decided", RecordLookup::Lead, "decisions about it"),
+    ("lead_address", RecordLookup::Lead, "the hash of its address"),
     ("lead", RecordLookup::Lead, "the lead with its contents"),
 ];
 
 /// The tables without names. An erasure also searches the facts in `control` that may quote a person.
-pub const IMPERSONAL: [&str; 9] = [
+pub const IMPERSONAL: [&str; 10] = [
     "_sqlx_migrations",
     "control",
+    "conversation_progress",
     "decision",
     "instance",
     "outcome_count",

@@ -114,12 +114,14 @@ async fn known_people_and_withdrawals_are_not_slowed_by_a_cap(engine: Engine) {
     for known in ["k1", "k2", "k3"] {
         deliver(&db, desired(known, "a"), 0).await;
     }
+    // Two hours later, when these first contacts count no longer.
+    let later = |seconds: i64| 2 * HOUR + seconds;
     let new: Vec<_> = ["1", "2", "3"].map(|id| desired(id, "a")).into();
-    write(&db, &new, 1).await;
+    write(&db, &new, later(1)).await;
     let caps = [cap(1, HOUR)];
-    assert_eq!(ids(&claim(&db, &caps, &[], 2).await), ["1"]);
-    write(&db, &[desired("k1", "b"), desired("k2", "b"), urgent("k3", "stop")], 3).await;
-    assert_eq!(ids(&claim(&db, &caps, &[], 3).await), ["k1", "k2", "k3"]);
+    assert_eq!(ids(&claim(&db, &caps, &[], later(2)).await), ["1"]);
+    write(&db, &[desired("k1", "b"), desired("k2", "b"), urgent("k3", "stop")], later(3)).await;
+    assert_eq!(ids(&claim(&db, &caps, &[], later(3)).await), ["k1", "k2", "k3"]);
 }
 
 async fn of_two_caps_the_one_that_leaves_less_counts(engine: Engine) {
@@ -177,6 +179,7 @@ mod program {
     blocking_on_both_engines!(
         a_cap_outlives_passes_and_kills_and_a_pass_ends_at_once_when_only_capped_people_are_left,
         a_first_contact_that_a_kill_cut_off_keeps_its_place,
+        a_cap_that_is_set_later_counts_the_people_from_before,
         a_monthly_budget_is_shown_and_foretold_and_outlives_passes,
     );
 
@@ -232,6 +235,14 @@ mod program {
         scene.run(&["once"]).expect_code(0);
         assert_eq!(distinct(&endpoint), ["1", "2"]);
         assert_eq!(scene.status()["outcomes"]["ambiguous"], 1);
+    }
+    fn a_cap_that_is_set_later_counts_the_people_from_before(engine: Engine) {
+        let endpoint = StandIn::accepting();
+        let mut scene = Scene::with_state_on(engine, &endpoint.url(), 4);
+        scene.run(&["once"]).expect_code(0);
+        scene.set("safety", "new_leads_per_day", "6").add(5, 9);
+        scene.run(&["once"]).expect_code(0);
+        assert_eq!(distinct(&endpoint).len(), 6);
     }
     fn a_monthly_budget_is_shown_and_foretold_and_outlives_passes(engine: Engine) {
         let endpoint = StandIn::accepting();

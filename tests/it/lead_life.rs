@@ -11,6 +11,7 @@ use conversica_sync::config::OnDelete;
 use conversica_sync::conversica::lead::{ContentFingerprint, RowHash};
 use conversica_sync::conversica::outcome::OutcomeClass;
 use conversica_sync::rules::admission::{CapSpan, ClaimFilter, NewPeopleCap};
+use conversica_sync::rules::first_contact::FirstContactPolicy;
 use conversica_sync::rules::hold_reason::HoldReason;
 use conversica_sync::rules::lead_change::LeadChange;
 use conversica_sync::rules::lead_claim::{FinishedAttempt, LeadClaim};
@@ -80,8 +81,7 @@ fn step() -> impl Strategy<Value = Step> {
     let class = prop::sample::select(OutcomeClass::ALL.to_vec());
     let late = prop::sample::select(OutcomeClass::ALL.to_vec());
     let hold = prop::option::of(prop::sample::select(HoldReason::ALL.to_vec()));
-    let counting =
-        prop::sample::select(vec![ClaimCounting::Nothing, ClaimCounting::NewPeople, ClaimCounting::TestLeads]);
+    let counting = prop::sample::select(vec![ClaimCounting::NewPeople, ClaimCounting::TestLeads]);
     let content = prop::option::weighted(0.9, 0..5_u8);
     prop_oneof![
         6 => (content, hold).prop_map(|(content, hold)| Step::Row { content, hold }),
@@ -250,7 +250,7 @@ impl Life {
         let now = at(self.seconds);
         let caps = vec![NewPeopleCap { people: 1000, span: CapSpan::Sliding(Duration::from_secs(1)) }];
         let admit = match counting {
-            ClaimCounting::Nothing => ClaimFilter::Everybody,
+            ClaimCounting::Nothing => ClaimFilter::Withdrawals,
             ClaimCounting::NewPeople => ClaimFilter::Capped(caps),
             ClaimCounting::TestLeads => ClaimFilter::TestLeads(1000),
         };
@@ -260,6 +260,7 @@ impl Life {
             alone: false,
             opt_outs: OptOuts::Keep,
             people: SuppressionScope::Person,
+            first_contacts: &FirstContactPolicy::NONE,
         };
         let claims = delivery::record_and_claim(&self.db, &[], request, now, LEASE).await.unwrap();
         let Some(claim) = claims.into_iter().next() else { return };
@@ -391,10 +392,10 @@ async fn a_withdrawal_of_consent_is_not_held_after_a_late_answer(engine: Engine)
     let place = engine.place();
     let steps = [
         Step::Row { content: Some(0), hold: None },
-        Step::Claim(ClaimCounting::Nothing),
+        Step::Claim(ClaimCounting::NewPeople),
         Step::Crash,
         Step::Row { content: Some(2), hold: None },
-        Step::Claim(ClaimCounting::Nothing),
+        Step::Claim(ClaimCounting::NewPeople),
         Step::Answer(OutcomeClass::Accepted, 0),
         Step::Row { content: Some(3), hold: Some(HoldReason::TooManyChanges) },
         Step::LateAnswer(OutcomeClass::Accepted),

@@ -70,6 +70,7 @@ mod erase_program;
 mod erased_opt_out;
 mod fault;
 mod fence;
+mod first_contact;
 mod first_hour;
 mod floors;
 mod full;

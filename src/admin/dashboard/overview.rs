@@ -359,6 +359,11 @@ fn pace_and_budget(report: &StatusReport, sending: SendingState, now: DateTime<U
             budget.until.format("%F")
         )
     }));
+    lines.extend(report.silent_conversations.iter().take(3).map(|conversation| {
+        let name = if conversation.name.is_empty() { "(none)" } else { &conversation.name };
+        let people = number(u64::try_from(conversation.contacted).unwrap_or(0));
+        format!("Conversation {name}: {people} contacted, and Conversica has not been seen to work any of them. Is it active there?")
+    }));
     lines
 }
 

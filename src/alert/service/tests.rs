@@ -30,6 +30,7 @@ fn quiet() -> ServiceReading {
         unreadable,
         possible_opt_outs,
         budget: None,
+        silent: Vec::new(),
     }
 }
 
@@ -174,16 +175,17 @@ fn a_backlog_is_told_when_it_is_old_and_no_cap_or_halt_explains_it() {
     assert_eq!(of(&reading, &circumstances, 3600), ConditionView::Absent);
 }
 
+fn look(reading: &ServiceReading, before: &AlertAccount, now: i64) -> (AlertAccount, Vec<String>) {
+    let (account, news) = step(before, &view(reading, &circumstances(), at(now)), &teller(), at(now));
+    let told = news.iter().map(|news| format!("{} {}", news.kind, news.document["state"])).collect();
+    (account, told)
+}
+
 #[test]
 fn a_budget_is_told_once_at_four_fifths_and_ended_with_the_month() {
     let used = |used| ServiceReading {
         budget: Some(BudgetUse { people: 10, used, since: at(0), until: at(2_592_000) }),
         ..quiet()
-    };
-    let look = |reading: &ServiceReading, before: &AlertAccount, now| {
-        let (account, news) = step(before, &view(reading, &circumstances(), at(now)), &teller(), at(now));
-        let told: Vec<_> = news.iter().map(|news| format!("{} {}", news.kind, news.document["state"])).collect();
-        (account, told)
     };
     let (account, told) = look(&used(7), &AlertAccount::default(), 1);
     assert_eq!(told, Vec::<String>::new());
@@ -263,4 +265,24 @@ proptest! {
             account = after;
         }
     }
+}
+
+#[test]
+fn a_silent_conversation_is_told_once_and_ended_with_its_first_sign_of_life() {
+    let silent = |name: &str, seconds| ConversationShown {
+        client_id: String::new(),
+        name: name.to_owned(),
+        contacted: 7,
+        contacted_at: Some(at(seconds)),
+        worked_at: None,
+    };
+    let reading = |silent: Vec<ConversationShown>| ServiceReading { silent, ..quiet() };
+    let (account, told) = look(&reading(vec![silent("Inbound", 5)]), &AlertAccount::default(), 50_000);
+    assert_eq!(told, ["conversation_silent \"begun\""]);
+    assert_eq!(account.told["conversation_silent"].reason.as_deref(), Some("Inbound"));
+    let (account, told) = look(&reading(vec![silent("Inbound", 5), silent("Winback", 6)]), &account, 50_001);
+    assert_eq!(told, Vec::<String>::new(), "one alert for the longest");
+    let (account, told) = look(&reading(vec![silent("Winback", 6)]), &account, 50_002);
+    assert_eq!(told, ["conversation_silent \"begun\""], "another one");
+    assert_eq!(look(&quiet(), &account, 50_003).1, ["conversation_silent \"ended\""]);
 }

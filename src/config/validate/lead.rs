@@ -153,6 +153,12 @@ fn expected_names(settings: &ServiceSettings, report: &mut ValidationReport<'_>)
             "Add under [lead], with your own column: date = \"created_at\"",
         );
     }
+    if settings.safety.canary_leads > 0 && settings.receive.is_none() {
+        report.warning(
+            "safety.canary_leads",
+            "`safety.canary_leads` is set, but without [receive] no sign of life arrives: its leads wait for `approve`",
+        );
+    }
 }
 
 /// Conversica updates by `id`, and the state stores a lead by `source.key` and `source.client`: another column, a default or a

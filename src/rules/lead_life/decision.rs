@@ -32,6 +32,7 @@ pub(super) fn approved(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord {
         attempts: if is_in_flight { record.attempts } else { 0 },
         first_failed_at: record.first_failed_at.filter(|_| is_in_flight),
         due_at: Some(now),
+        approved_at: Some(now),
         ..released(record)
     }
 }
@@ -90,6 +91,23 @@ pub(super) fn test_leads_used_up(record: LeadRecord, now: DateTime<Utc>) -> Lead
     LeadRecord { status: LeadStatus::Held, hold_reason: Some(HoldReason::TestLeadLimit), held_at: Some(now), ..record }
 }
 
+/// The last look before a first contact finds a reason to hold it. A person's approval of this content outlives that look.
+pub(super) fn held_before_contact(record: LeadRecord, reason: HoldReason, now: DateTime<Utc>) -> LeadRecord {
+    let is_due = matches!(record.status, LeadStatus::Pending | LeadStatus::Retrying);
+    if !is_due || record.urgent || !record.is_new_person() || record.approved_at.is_some() {
+        return record;
+    }
+    LeadRecord { status: LeadStatus::Held, hold_reason: Some(reason), held_at: Some(now), ..record }
+}
+
+/// The reason of the hold applies no more. The last look before a first contact judges the lead anew.
+pub(super) fn hold_ended(record: LeadRecord, reason: HoldReason, now: DateTime<Utc>) -> LeadRecord {
+    if record.status != LeadStatus::Held || record.hold_reason != Some(reason) || record.gone_at.is_some() {
+        return record;
+    }
+    LeadRecord { status: LeadStatus::Pending, due_at: Some(now), ..released(record) }
+}
+
 pub(super) fn retry_asked(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord {
     if !matches!(record.status, LeadStatus::Rejected | LeadStatus::Exhausted) {
         return record;
@@ -122,6 +140,7 @@ pub(super) fn resend_decided(record: LeadRecord, is_held: bool, now: DateTime<Ut
         attempts: 0,
         first_failed_at: None,
         due_at: Some(now),
+        approved_at: Some(now),
         ..with_contents_kept(record)
     }
 }
@@ -139,6 +158,7 @@ pub(super) fn restored(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord {
         status: if record.is_in_flight() { LeadStatus::InFlight } else { LeadStatus::Held },
         hold_reason: Some(HoldReason::Restored),
         held_at: Some(now),
+        approved_at: None,
         ..record
     }
 }

@@ -46,6 +46,7 @@ pub(super) fn changed(
         due_at: if keeps_time { record.due_at } else { Some(due_at) },
         desired: change.desired.as_ref().ok().cloned(),
         desired_hash: change.desired_hash,
+        approved_at: record.approved_at.filter(|_| change.desired_hash == record.desired_hash),
         invalid_reasons: change.invalid_reasons(),
         changed_at: written_at,
         gone_at: None,
@@ -128,7 +129,9 @@ fn hold_of_new_content(old: Option<HoldReason>, new: Option<HoldReason>) -> Opti
             HoldReason::ConversationChanged
             | HoldReason::UnknownConversation
             | HoldReason::UnknownRep
-            | HoldReason::StaleLead,
+            | HoldReason::StaleLead
+            | HoldReason::Canary
+            | HoldReason::DuplicatePerson,
         )
         | None => new,
         Some(

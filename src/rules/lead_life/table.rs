@@ -17,7 +17,7 @@ use crate::rules::lead_status::LeadStatus;
 use crate::rules::retry::NextStep;
 
 /// As the page lists them.
-const EVENTS: [&str; 23] = [
+const EVENTS: [&str; 25] = [
     "the row changes",
     "the row becomes invalid",
     "the row is missing",
@@ -34,6 +34,8 @@ const EVENTS: [&str; 23] = [
     "`baseline`",
     "the poll that staged it sends it",
     "the loss is accepted",
+    "the last look before a first contact holds it",
+    "the reason of that hold is over",
     "no test leads are left",
     "`retry`",
     "`reconcile --repair`",
@@ -70,13 +72,15 @@ fn words(before: &LeadRecord, event: &LeadEvent) -> Option<&'static str> {
         LeadEvent::Baselined => EVENTS[13],
         LeadEvent::HoldLifted => EVENTS[14],
         LeadEvent::LossAccepted => EVENTS[15],
-        LeadEvent::TestLeadsUsedUp => EVENTS[16],
-        LeadEvent::RetryAsked => EVENTS[17],
-        LeadEvent::ResendAsked => EVENTS[18],
-        LeadEvent::ResendDecided { .. } => EVENTS[19],
-        LeadEvent::Restored => EVENTS[20],
-        LeadEvent::ConversicaBack | LeadEvent::Heard { .. } => EVENTS[21],
-        LeadEvent::Suppressed(_) => EVENTS[22],
+        LeadEvent::HeldBeforeContact(_) => EVENTS[16],
+        LeadEvent::HoldEnded(_) => EVENTS[17],
+        LeadEvent::TestLeadsUsedUp => EVENTS[18],
+        LeadEvent::RetryAsked => EVENTS[19],
+        LeadEvent::ResendAsked => EVENTS[20],
+        LeadEvent::ResendDecided { .. } => EVENTS[21],
+        LeadEvent::Restored => EVENTS[22],
+        LeadEvent::ConversicaBack | LeadEvent::Heard { .. } => EVENTS[23],
+        LeadEvent::Suppressed(_) => EVENTS[24],
         LeadEvent::StopDropped | LeadEvent::HoldRenamed(_) => return None,
     })
 }
@@ -136,6 +140,6 @@ fn the_page_about_states_shows_what_every_event_does() {
     let page = include_str!("../../../docs/lead-states.md");
     let (begin, end) = ("<!-- every event, every status -->\n", "<!-- end -->");
     let shown = page.split_once(begin).and_then(|(_, rest)| rest.split_once(end)).map(|(table, _)| table);
-    let right = table(&play(10_000));
+    let right = table(&play(20_000));
     assert_eq!(shown, Some(right.as_str()), "docs/lead-states.md should show:\n{right}");
 }

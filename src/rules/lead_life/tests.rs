@@ -80,6 +80,8 @@ pub(super) fn draft() -> impl Strategy<Value = EventDraft> {
         LeadEvent::Baselined,
         LeadEvent::HoldLifted,
         LeadEvent::HoldRenamed(HoldReason::TooManyChanges),
+        LeadEvent::HeldBeforeContact(HoldReason::DuplicatePerson),
+        LeadEvent::HoldEnded(HoldReason::DuplicatePerson),
         LeadEvent::TestLeadsUsedUp,
         LeadEvent::RetryAsked,
         LeadEvent::ResendAsked,

@@ -11,6 +11,7 @@ use crate::client::fault::ConnectionFault;
 use crate::client::{ConversicaClient, RequestAttempt};
 use crate::config::ServiceSettings;
 use crate::rules::admission::ClaimFilter;
+use crate::rules::first_contact::FirstContactPolicy;
 use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::rules::operator_pause::PauseShown;
 use crate::send::tally::RunTally;
@@ -43,6 +44,8 @@ pub struct LeadDeliverer {
     pub(crate) throttle: DeliveryThrottle,
     /// Limits claims by caps and by the Test Lead Token.
     pub(crate) admit: ClaimFilter,
+    /// Which first contacts are held instead of claimed.
+    pub(crate) first_contacts: FirstContactPolicy,
     /// Fingerprint of the mapping in use.
     pub(crate) mapping: String,
     pub(crate) remapping: bool,

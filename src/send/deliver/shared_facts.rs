@@ -13,7 +13,7 @@ use crate::rules::retry;
 use crate::send::deliver::deliverer::{LeadDeliverer, RECHECK, UnwrittenFact};
 use crate::store::control::{self, ResumedAt, StoredHalt, VerifiedAccount};
 use crate::store::state_db::StateDb;
-use crate::store::{ahead, operator_pause, pause, restored_state};
+use crate::store::{ahead, first_contact, operator_pause, pause, restored_state};
 use crate::{clock, horizon};
 
 /// How long a request's task tries to announce a pause; the outcome of its request waits meanwhile.
@@ -76,6 +76,7 @@ impl LeadDeliverer {
     pub(crate) async fn look_at_state(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         self.look_at_halt(now).await?;
         self.look_at_pause(now).await?;
+        self.end_first_contact_holds(now).await?;
         restored_state::recognise_restored(&self.state, &self.tally.memory, now).await?;
         let longest = retry::longest_wait(&self.settings.delivery);
         ahead::correct_waits(&self.state, longest, self.admit.counting() == ClaimCounting::NewPeople, now).await?;
@@ -100,6 +101,15 @@ impl LeadDeliverer {
     }
 
     /// Logs when an operator pauses sending, and when it goes on.
+    /// Leads that waited for a sign of life of their conversation go on once there is one.
+    async fn end_first_contact_holds(&self, now: DateTime<Utc>) -> anyhow::Result<()> {
+        let leads = first_contact::end_holds(&self.state, &self.first_contacts, now).await?;
+        if leads > 0 {
+            info!(leads, "first contacts go on: what held them applies no more");
+        }
+        Ok(())
+    }
+
     async fn look_at_pause(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         let found = operator_pause::read(&self.state, now).await?;
         if found != self.operator_pause {

@@ -1,0 +1,28 @@
+-- The last look before a person is contacted for the first time.
+
+alter table lead add column approved_at bigint; -- when a person let the desired content go; null after the content has changed
+
+-- Which leads have the same e-mail address; filled while safety.duplicates asks for it.
+create table lead_address (
+    id        text collate "C" not null,
+    client_id text collate "C" not null,
+    tag       bytea  not null, -- keyed hash of the address, as in table suppression
+    date      bigint,          -- the lead's own date
+    primary key (id, client_id)
+);
+
+create index lead_address_tag on lead_address (tag, client_id, date nulls first, length(id), id);
+
+-- How each conversation has gone: a list that is not active at Conversica takes leads and writes to nobody.
+create table conversation_progress (
+    client_id    text collate "C" not null,
+    name         text collate "C" not null, -- conversationId; '' for leads that go without
+    contacted    bigint not null default 0, -- people contacted for the first time
+    contacted_at bigint,          -- the first of them
+    worked_at    bigint,          -- the first sign that Conversica works one of its leads
+    released_at  bigint,          -- since when its leads are no longer held for want of such a sign
+    primary key (client_id, name)
+);
+
+create index conversation_progress_open on conversation_progress (contacted_at) where worked_at is null;
+create index conversation_progress_worked on conversation_progress (name) where worked_at is not null and released_at is null;

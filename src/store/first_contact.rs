@@ -1,0 +1,118 @@
+//! The last look before first contacts, in the transaction of the claim; and the end of holds that it has begun.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+
+use crate::config::DuplicateLeads;
+use crate::conversica::lead::LeadId;
+use crate::rules::first_contact::{ConversationProgress, FirstContactPolicy, FirstContent, is_duplicate};
+use crate::rules::hold_reason::HoldReason;
+use crate::rules::lead_event::LeadEvent;
+use crate::rules::lead_record::LeadRecord;
+use crate::store::conversation_progress::{self, ConversationName};
+use crate::store::lead_address::{self, AddressCrowd};
+use crate::store::state_db::StateDb;
+use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::{lead_record, micros};
+
+/// What the look at some due leads needs to know.
+pub(crate) struct FirstContactLook<'p> {
+    policy: &'p FirstContactPolicy,
+    crowds: HashMap<LeadId, AddressCrowd>,
+    progress: HashMap<ConversationName, ConversationProgress>,
+    now: DateTime<Utc>,
+}
+
+impl<'p> FirstContactLook<'p> {
+    pub async fn prepare(
+        transaction: &mut StateTransaction,
+        policy: &'p FirstContactPolicy,
+        due: &[LeadRecord],
+        now: DateTime<Utc>,
+    ) -> Result<Self, sqlx::Error> {
+        let concerned: Vec<&LeadRecord> = due.iter().filter(|record| policy.concerns(record)).collect();
+        let mut look = Self { policy, crowds: HashMap::new(), progress: HashMap::new(), now };
+        if concerned.is_empty() {
+            return Ok(look);
+        }
+        if policy.duplicates != DuplicateLeads::Send {
+            look.crowds = lead_address::crowds(transaction, policy.duplicates, &concerned, now).await?;
+        }
+        if policy.canary_leads > 0 {
+            let conversation = |record: &&LeadRecord| {
+                ConversationName::of(&record.lead, record.desired.as_deref().unwrap_or_default())
+            };
+            let conversations: BTreeSet<ConversationName> = concerned.iter().map(conversation).collect();
+            look.progress = conversation_progress::progress(transaction, &conversations).await?;
+        }
+        Ok(look)
+    }
+
+    /// Why the lead waits for approval; `None` if it is contacted now.
+    pub fn reason(&mut self, record: &LeadRecord) -> Option<HoldReason> {
+        if !self.policy.concerns(record) {
+            return None;
+        }
+        let content = record.desired.as_deref().unwrap_or_default();
+        let first = FirstContent::read(content);
+        if self.policy.is_stale(&first, self.now) {
+            return Some(HoldReason::StaleLead);
+        }
+        if let Some(crowd) = self.crowds.get(&record.lead)
+            && (crowd.is_far_behind
+                || is_duplicate(self.policy.duplicates, &lead_address::holder(record), &crowd.holders))
+        {
+            return Some(HoldReason::DuplicatePerson);
+        }
+        let progress = self.progress.entry(ConversationName::of(&record.lead, content)).or_default();
+        if !progress.has_room(self.policy.canary_leads) {
+            return Some(HoldReason::Canary);
+        }
+        progress.contacted += 1;
+        None
+    }
+}
+
+/// Ends the holds of canaries whose conversation Conversica works by now, and holds whose setting was switched off. Returns how many
+/// leads go on.
+pub async fn end_holds(db: &StateDb, policy: &FirstContactPolicy, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    let mut released = 0;
+    if policy.duplicates == DuplicateLeads::Send {
+        released += end_all(db, HoldReason::DuplicatePerson, now).await?;
+    }
+    if policy.canary_leads == 0 {
+        return Ok(released + end_all(db, HoldReason::Canary, now).await?);
+    }
+    let rows: Vec<(String, String)> = db
+        .fetch_all(
+            "select client_id, name from conversation_progress where worked_at is not null and released_at is null",
+        )
+        .await?;
+    if rows.is_empty() {
+        return Ok(released);
+    }
+    let worked: BTreeSet<ConversationName> =
+        rows.into_iter().map(|(client_id, name)| ConversationName { client_id, name }).collect();
+    let is_worked = |record: &LeadRecord| {
+        worked.contains(&ConversationName::of(&record.lead, record.desired.as_deref().unwrap_or_default()))
+    };
+    let ended = |record: &LeadRecord| is_worked(record).then_some(LeadEvent::HoldEnded(HoldReason::Canary));
+    released += lead_record::apply_to_all(db, || held(HoldReason::Canary), now, ended).await?;
+    for conversation in &worked {
+        let done =
+            StateStatement::new("update conversation_progress set released_at = $1 where client_id = $2 and name = $3");
+        db.execute(done.bind(micros(now)).bind(&conversation.client_id).bind(&conversation.name)).await?;
+    }
+    Ok(released)
+}
+
+fn held(reason: HoldReason) -> StateStatement {
+    let mut held = lead_record::choose();
+    held.push("status = 'held' and gone_at is null and hold_reason = ").push_bind(reason.name());
+    held
+}
+
+async fn end_all(db: &StateDb, reason: HoldReason, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
+    lead_record::apply_to_all(db, || held(reason), now, |_| Some(LeadEvent::HoldEnded(reason))).await
+}
