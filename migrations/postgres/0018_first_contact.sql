@@ -15,13 +15,13 @@ create index lead_address_tag on lead_address (tag, client_id, date nulls first,
 
 -- How each conversation has gone: a list that is not active at Conversica takes leads and writes to nobody.
 create table conversation_progress (
-    client_id    text collate "C" not null,
+    client       text collate "C" not null,
     name         text collate "C" not null, -- conversationId; '' for leads that go without
     contacted    bigint not null default 0, -- people contacted for the first time
     contacted_at bigint,          -- the first of them
     worked_at    bigint,          -- the first sign that Conversica works one of its leads
     released_at  bigint,          -- since when its leads are no longer held for want of such a sign
-    primary key (client_id, name)
+    primary key (client, name)
 );
 
 create index conversation_progress_open on conversation_progress (contacted_at) where worked_at is null;

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use crate::check::item::CheckItem;
+use crate::check::names;
 use crate::config::ServiceSettings;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
 use crate::db::discreet;
 use crate::rules::line::RowLine;
+use crate::rules::name_counts::LeadNames;
 use crate::rules::read_scope::ReadScope;
 use crate::source::columns;
 use crate::source::crm::ConnectedCrm;
@@ -36,13 +38,17 @@ pub(super) async fn of_rows(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>
     let (mut rows, mut valid) = (0_u64, 0_u64);
     let mut reasons: BTreeMap<String, InvalidRows> = BTreeMap::new();
     let mut notes: BTreeMap<String, InvalidRows> = BTreeMap::new();
+    let mut names = LeadNames::default();
     while let Some(batch) = batches.next().await? {
         for row in batch.lines().map(RowLine::row) {
             rows += 1;
             // `keys` counts rows without a key.
             let Some(key) = &row.key else { continue };
             let mapped = crm.mapping.map(&row);
-            valid += u64::from(mapped.desired.is_ok());
+            if let Ok(content) = &mapped.desired {
+                valid += 1;
+                names.add(content);
+            }
             for reason in mapped.desired.err().into_iter().flatten() {
                 reasons.entry(reason).or_default().add(key);
             }
@@ -59,6 +65,7 @@ pub(super) async fn of_rows(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>
     }];
     items.extend(most_frequent("reason", reasons));
     items.extend(most_frequent("note", notes));
+    items.extend(names::of_sample(&names));
     Ok(items)
 }
 

@@ -10,6 +10,7 @@ mod endpoint;
 pub mod item;
 mod keys;
 mod mapping;
+pub mod names;
 mod receiver;
 mod settings;
 mod source;

@@ -1,6 +1,8 @@
 //! `check`: tests whether everything is ready. Prints the findings of [`crate::check`], one per line. It sends nothing and shows
 //! credentials to no server, unless the operator asks for a test lead.
 
+mod for_conversica;
+
 use std::io::stdout;
 use std::path::Path;
 
@@ -25,6 +27,9 @@ pub struct Args {
     /// When all is well, also send one made-up lead with the Test Lead Token, and show what Conversica says of it
     #[arg(long)]
     pub send_test_lead: bool,
+    /// Print instead what to ask and to tell your account manager at Conversica: reads all rows, shows no lead
+    #[arg(long, conflicts_with_all = ["json", "send_test_lead"])]
+    pub for_conversica: bool,
     /// Address of that lead; yours, to see what Conversica's assistant writes
     #[arg(long, value_name = "ADDRESS", default_value = test_lead::EMAIL, requires = "send_test_lead")]
     pub test_email: String,
@@ -32,6 +37,9 @@ pub struct Args {
 
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings_unsaid(file);
+    if args.for_conversica {
+        return for_conversica::run(&loaded?.settings).await;
+    }
     let page = CheckTable::of_terminal();
     let list = check::walk(&loaded, clock::own(), |item| {
         if !args.json {

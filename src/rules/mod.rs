@@ -27,6 +27,7 @@ pub mod listed_instance;
 pub mod mapping;
 pub mod mapping_in_use;
 pub mod mapping_test;
+pub mod name_counts;
 pub mod odd_opt_out;
 pub mod operator_pause;
 pub mod pace;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::conversica::lead::LeadId;
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::mapping::MappedRow;
+use crate::rules::name_counts::{CountedName, LeadNames, NameCounts};
 use crate::rules::operator_pause::PauseShown;
 use crate::rules::plan_address::SameEmail;
 use crate::rules::plan_forecast::PlanForecast;
@@ -39,6 +40,12 @@ pub struct PlanTotals {
     pub new_people_by_conversation: BTreeMap<String, u64>,
     /// People in conversations beyond those.
     pub new_people_in_other_conversations: u64,
+    /// The conversations of all valid leads that the plan has looked at, the most frequent first.
+    pub conversations: Vec<CountedName>,
+    /// Their reps.
+    pub reps: Vec<CountedName>,
+    /// Pairs of names among either that look like one: Conversica matches names to the letter.
+    pub names_that_look_alike: Vec<[String; 2]>,
     /// The most frequent reasons; a lead counts for each of its reasons.
     pub invalid_reasons: Vec<RowReason>,
     /// How often other reasons were found.
@@ -125,6 +132,8 @@ pub const CONVERSATIONS: usize = 1000;
 /// More than the mapping can give: reasons and keys name columns and keys, never values.
 const REASONS: usize = 1000;
 const KEYS: usize = 1000;
+/// Conversations and reps that are listed.
+const NAMES_SHOWN: usize = 100;
 /// Reasons that are shown, and leads of each.
 const REASONS_SHOWN: usize = 10;
 const LEADS_OF_ONE: usize = 5;
@@ -136,12 +145,19 @@ pub struct PlanCounts {
     reasons: NamedCounts,
     notes: NamedCounts,
     keys: NamedCounts,
+    names: LeadNames,
 }
 
 impl Default for PlanCounts {
     fn default() -> Self {
         let (conversations, keys) = (NamedCounts::up_to(CONVERSATIONS), NamedCounts::up_to(KEYS));
-        Self { conversations, reasons: NamedCounts::up_to(REASONS), notes: NamedCounts::up_to(REASONS), keys }
+        Self {
+            conversations,
+            reasons: NamedCounts::up_to(REASONS),
+            notes: NamedCounts::up_to(REASONS),
+            keys,
+            names: LeadNames::default(),
+        }
     }
 }
 
@@ -154,7 +170,11 @@ impl PlanCounts {
         reasons.for_each(|reason| self.reasons.add(reason, Some(lead)));
     }
 
-    pub fn notes(&mut self, mapped: &MappedRow) {
+    /// What every row counts for, whether it is sent or not.
+    pub fn row(&mut self, mapped: &MappedRow) {
+        if let Ok(content) = &mapped.desired {
+            self.names.add(content);
+        }
         mapped.notes.iter().for_each(|note| self.notes.add(note, Some(mapped.lead.as_pair())));
     }
 
@@ -171,6 +191,10 @@ impl PlanCounts {
         totals.new_people_in_other_conversations = self.conversations.others;
         totals.new_people_by_conversation = counts(self.conversations);
         totals.changed_keys = counts(self.keys);
+        let first = |names: &NameCounts| names.list().into_iter().take(NAMES_SHOWN).collect();
+        (totals.conversations, totals.reps) = (first(&self.names.conversations), first(&self.names.reps));
+        totals.names_that_look_alike = self.names.conversations.near();
+        totals.names_that_look_alike.extend(self.names.reps.near());
     }
 }
 

@@ -65,7 +65,7 @@ pub async fn plan(
             Some(MergeItem::Missing(known)) => planning.missing(known, merge.unnamed()),
             Some(MergeItem::Row(mapped, known)) => {
                 planning.totals.kept_opt_outs += u64::from(!mapped.kept.is_empty());
-                planning.counts.notes(&mapped);
+                planning.counts.row(&mapped);
                 planning.found.back += u64::from(known.as_ref().is_some_and(KnownLead::is_withheld));
                 if is_settled(&mapped, known.as_ref()) {
                     planning.totals.unchanged += 1;

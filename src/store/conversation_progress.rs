@@ -13,6 +13,7 @@ use crate::rules::first_contact::{ConversationProgress, FirstContent, SILENT_AFT
 use crate::rules::lead_record::LeadRecord;
 use crate::store::control::{self, ControlFact};
 use crate::store::lead_record::{self, ChangedLead};
+use crate::store::lead_status::UNSETTLED;
 use crate::store::state_db::StateDb;
 use crate::store::statement::{StateStatement, StateTransaction};
 use crate::store::{instant, micros};
@@ -65,12 +66,12 @@ pub(crate) async fn count_contacted(
         return Ok(());
     }
     let mut statement =
-        StateStatement::new("insert into conversation_progress (client_id, name, contacted, contacted_at) ");
+        StateStatement::new("insert into conversation_progress (client, name, contacted, contacted_at) ");
     statement.push_values(&people, |row, (conversation, people)| {
         row.push_bind(&conversation.client_id).push_bind(&conversation.name).push_bind(*people).push_bind(micros(now));
     });
     statement.push(
-        " on conflict (client_id, name) do update set contacted = conversation_progress.contacted + excluded.contacted, \
+        " on conflict (client, name) do update set contacted = conversation_progress.contacted + excluded.contacted, \
          contacted_at = coalesce(conversation_progress.contacted_at, excluded.contacted_at)",
     );
     transaction.execute(statement).await.map(drop)
@@ -82,7 +83,7 @@ pub(crate) async fn progress(
     of: &BTreeSet<ConversationName>,
 ) -> Result<HashMap<ConversationName, ConversationProgress>, sqlx::Error> {
     let mut statement = StateStatement::new(
-        "select client_id, name, contacted, worked_at from conversation_progress where (client_id, name) in (",
+        "select client, name, contacted, worked_at from conversation_progress where (client, name) in (",
     );
     statement.push_values(of, |row, conversation| {
         row.push_bind(&conversation.client_id).push_bind(&conversation.name);
@@ -94,8 +95,8 @@ pub(crate) async fn progress(
     };
     let mut progress: HashMap<_, _> = rows.into_iter().map(entry).collect();
     let mut in_flight = lead_record::choose();
-    in_flight
-        .push("status = 'in_flight' and status <> 'in_sync' and (first_contact_at is null or assumed_at is not null)");
+    in_flight.push("status = 'in_flight' and ").push(UNSETTLED);
+    in_flight.push(" and (first_contact_at is null or assumed_at is not null)");
     for record in lead_record::read(transaction, in_flight).await? {
         let content = record.content_in_flight().unwrap_or_default();
         progress.entry(ConversationName::of(&record.lead, content)).or_default().contacted += 1;
@@ -144,12 +145,12 @@ async fn set_worked(
     if worked.is_empty() {
         return Ok(());
     }
-    let mut statement = StateStatement::new("insert into conversation_progress (client_id, name, worked_at) ");
+    let mut statement = StateStatement::new("insert into conversation_progress (client, name, worked_at) ");
     statement.push_values(worked, |row, conversation| {
         row.push_bind(&conversation.client_id).push_bind(&conversation.name).push_bind(micros(now));
     });
     statement.push(
-        " on conflict (client_id, name) do update set worked_at = \
+        " on conflict (client, name) do update set worked_at = \
          coalesce(conversation_progress.worked_at, excluded.worked_at)",
     );
     transaction.execute(statement).await.map(drop)
@@ -213,8 +214,8 @@ pub async fn make_progress(db: &StateDb, now: DateTime<Utc>) -> Result<(), sqlx:
     }
     for (conversation, (people, at)) in &contacted {
         let insert = StateStatement::new(
-            "insert into conversation_progress (client_id, name, contacted, contacted_at) values ($1, $2, $3, $4) \
-             on conflict (client_id, name) do update set contacted = excluded.contacted, contacted_at = excluded.contacted_at",
+            "insert into conversation_progress (client, name, contacted, contacted_at) values ($1, $2, $3, $4) \
+             on conflict (client, name) do update set contacted = excluded.contacted, contacted_at = excluded.contacted_at",
         );
         let insert = insert.bind(&conversation.client_id).bind(&conversation.name).bind(*people).bind(micros(*at));
         transaction.execute(insert).await?;
@@ -248,7 +249,7 @@ async fn pictures_of(transaction: &mut StateTransaction, leads: &[&LeadId]) -> R
 
 /// The conversations with the most people, at most `most`.
 pub async fn list_largest(db: &StateDb, most: i64) -> Result<Vec<ConversationShown>, sqlx::Error> {
-    list(db, StateStatement::new(format!("{SHOWN} order by contacted desc, client_id, name limit $1")).bind(most)).await
+    list(db, StateStatement::new(format!("{SHOWN} order by contacted desc, client, name limit $1")).bind(most)).await
 }
 
 /// Conversations whose first person was contacted long ago without a sign that any is worked; the longest first, at most `most`.
@@ -256,12 +257,12 @@ pub async fn list_largest(db: &StateDb, most: i64) -> Result<Vec<ConversationSho
 pub async fn list_silent(db: &StateDb, most: i64, now: DateTime<Utc>) -> Result<Vec<ConversationShown>, sqlx::Error> {
     let silent = StateStatement::new(format!(
         "{SHOWN} where worked_at is null and contacted > 0 and contacted_at <= $1 \
-         and exists (select 1 from control where name = 'receiver') order by contacted_at, client_id, name limit $2"
+         and exists (select 1 from control where name = 'receiver') order by contacted_at, client, name limit $2"
     ));
     list(db, silent.bind(micros(now - SILENT_AFTER)).bind(most)).await
 }
 
-const SHOWN: &str = "select client_id, name, contacted, contacted_at, worked_at from conversation_progress";
+const SHOWN: &str = "select client, name, contacted, contacted_at, worked_at from conversation_progress";
 
 async fn list(db: &StateDb, statement: StateStatement) -> Result<Vec<ConversationShown>, sqlx::Error> {
     let rows: Vec<(String, String, i64, Option<i64>, Option<i64>)> = db.fetch_all(statement).await?;

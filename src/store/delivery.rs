@@ -114,7 +114,7 @@ impl ClaimedRecords {
             return Ok(Vec::new());
         }
         let mut transaction = db.begin().await?;
-        let Recorded { journal, leads } = record(&mut transaction, self, finished).await?;
+        let RecordedAttempts { journal, leads } = record(&mut transaction, self, finished).await?;
         // Otherwise later, because other instances wait for these counts.
         let needs_counts = round.wanted.first_contacts.canary_leads > 0;
         if needs_counts {
@@ -145,7 +145,7 @@ impl ClaimedRecords {
 }
 
 /// Finished attempts, as they were recorded.
-pub(crate) struct Recorded {
+pub(crate) struct RecordedAttempts {
     /// The journal's entries.
     pub journal: Vec<FinishedAttempt>,
     pub leads: Vec<ChangedLead>,
@@ -157,7 +157,7 @@ pub(crate) async fn record(
     transaction: &mut StateTransaction,
     claimed: &ClaimedRecords,
     finished: &[FinishedAttempt],
-) -> Result<Recorded, sqlx::Error> {
+) -> Result<RecordedAttempts, sqlx::Error> {
     let mut journal: Vec<FinishedAttempt> =
         finished.iter().filter(|attempt| attempt.next != NextStep::Unsent).cloned().collect();
     if !journal.is_empty() {
@@ -189,7 +189,7 @@ pub(crate) async fn record(
     }
     let leads: Vec<ChangedLead> = leads.into_values().collect();
     lead_record::save(transaction, &leads).await?;
-    Ok(Recorded { journal, leads })
+    Ok(RecordedAttempts { journal, leads })
 }
 
 fn unchanged(record: LeadRecord) -> (LeadId, ChangedLead) {

@@ -85,9 +85,7 @@ pub async fn end_holds(db: &StateDb, policy: &FirstContactPolicy, now: DateTime<
         return Ok(released + end_all(db, HoldReason::Canary, now).await?);
     }
     let rows: Vec<(String, String)> = db
-        .fetch_all(
-            "select client_id, name from conversation_progress where worked_at is not null and released_at is null",
-        )
+        .fetch_all("select client, name from conversation_progress where worked_at is not null and released_at is null")
         .await?;
     if rows.is_empty() {
         return Ok(released);
@@ -101,7 +99,7 @@ pub async fn end_holds(db: &StateDb, policy: &FirstContactPolicy, now: DateTime<
     released += lead_record::apply_to_all(db, || held(HoldReason::Canary), now, ended).await?;
     for conversation in &worked {
         let done =
-            StateStatement::new("update conversation_progress set released_at = $1 where client_id = $2 and name = $3");
+            StateStatement::new("update conversation_progress set released_at = $1 where client = $2 and name = $3");
         db.execute(done.bind(micros(now)).bind(&conversation.client_id).bind(&conversation.name)).await?;
     }
     Ok(released)

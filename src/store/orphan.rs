@@ -12,7 +12,7 @@ use crate::rules::lead_claim::FinishedAttempt;
 use crate::rules::lead_record::LeadRecord;
 use crate::rules::retry::NextStep;
 use crate::store::claimed_records::ClaimedRecords;
-use crate::store::delivery::Recorded;
+use crate::store::delivery::RecordedAttempts;
 use crate::store::lead::locking;
 use crate::store::lead_status::UNSETTLED;
 use crate::store::state_db::StateDb;
@@ -116,7 +116,8 @@ async fn recover_some(
     if finished.is_empty() {
         return Ok(0);
     }
-    let Recorded { journal, leads } = delivery::record(&mut transaction, &ClaimedRecords::default(), &finished).await?;
+    let RecordedAttempts { journal, leads } =
+        delivery::record(&mut transaction, &ClaimedRecords::default(), &finished).await?;
     conversation_progress::count_contacted(&mut transaction, &leads, now).await?;
     transaction.execute(outcome::minute_statement(&journal)).await?;
     transaction.execute(outcome::count_statement(&journal)).await?;

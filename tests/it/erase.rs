@@ -27,7 +27,7 @@ use conversica_sync::store::held::{self, HeldSelection, ReleaseKind, ReleaseOrde
 use conversica_sync::store::record::{IMPERSONAL, PERSONAL, RecordLookup};
 use conversica_sync::store::state_db::StateDb;
 use conversica_sync::store::stuck::RetryOrder;
-use conversica_sync::store::{lead, orphan, tombstone};
+use conversica_sync::store::{lead, lead_address, orphan, tombstone};
 
 on_both_engines!(
     every_table_is_known_to_name_people_or_not,
@@ -93,7 +93,9 @@ async fn every_table_is_known_to_name_people_or_not(engine: Engine) {
 
 /// A lead with data in every table, and another lead that must stay.
 async fn full(db: &StateDb, who: &str) {
-    write(db, &[held(who, &body(who, "Ulm")), held("other", r#"{"id":"other","email":"o@mail.example"}"#)], 0).await;
+    let own = held(who, &body(who, "Ulm"));
+    lead_address::keep_changed(db, std::slice::from_ref(&own), at(0)).await.unwrap();
+    write(db, &[own, held("other", r#"{"id":"other","email":"o@mail.example"}"#)], 0).await;
     let shown = held::look(db, &HeldSelection::default()).await.unwrap();
     let (selection, operator) = (HeldSelection::default(), somebody());
     let order = ReleaseOrder { selection: &selection, shown: &shown, release: ReleaseKind::Send, who: &operator };

@@ -117,6 +117,7 @@ mod mysql_program;
 mod mysql_types;
 mod mysql_writeback;
 mod named_otherwise;
+mod names;
 mod notify;
 mod odd_opt_out;
 mod odd_value;

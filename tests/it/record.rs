@@ -27,7 +27,7 @@ fn an_export_has_everything_that_is_held_of_a_person(engine: Engine) {
         _ => Reaction::accept(),
     });
     let mut scene = Scene::on(engine, &endpoint.url(), 1);
-    scene.set("safety", "first_run", "").set_text("alerts", "command", "true");
+    scene.set("safety", "first_run", "").set_text("alerts", "command", "true").set_text("safety", "duplicates", "hold");
     scene.run(&["once"]).expect_code(4);
     scene.run(&["approve", "--yes"]).expect_code(0);
     scene.run(&["once"]).expect_code(0);

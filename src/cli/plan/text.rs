@@ -65,6 +65,7 @@ pub fn headline(totals: &PlanTotals) -> String {
         let (people, says) = (number(totals.kept_opt_outs), "which counts; the CRM says otherwise");
         let _ = writeln!(text, "Kept: {people} opted out, as Conversica has told us, {says}.");
     }
+    text.push_str(&alike(totals));
     text.push_str(&same_email(totals));
     text.push_str(&held_for_a_person(totals));
     text
@@ -125,6 +126,20 @@ fn conversations(totals: &PlanTotals) -> String {
         totals.new_people_in_other_conversations + all.iter().skip(NAMED).map(|(_, people)| people).sum::<u64>();
     if others > 0 {
         let _ = writeln!(text, "  {:>18}  in other conversations", number(others));
+    }
+    text
+}
+
+/// Names that are usually one name and a slip.
+fn alike(totals: &PlanTotals) -> String {
+    let mut text = String::new();
+    if totals.names_that_look_alike.is_empty() {
+        return text;
+    }
+    text.push_str("Conversations or reps whose names look like one (Conversica matches them to the letter):\n");
+    let shown = |name: &String| if name.is_empty() { "(none)".to_owned() } else { format!("\"{}\"", printable(name)) };
+    for [a, b] in totals.names_that_look_alike.iter().take(NAMED) {
+        let _ = writeln!(text, "              {} and {}", shown(a), shown(b));
     }
     text
 }
