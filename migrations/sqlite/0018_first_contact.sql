@@ -26,3 +26,6 @@ create table conversation_progress (
 
 create index conversation_progress_open on conversation_progress (contacted_at) where worked_at is null;
 create index conversation_progress_worked on conversation_progress (name) where worked_at is not null and released_at is null;
+
+-- Each claim under a cap counts them.
+create index tombstone_introduced on tombstone (introduced_at) where introduced_at is not null;

@@ -1,10 +1,11 @@
 //! `plan`: shows what a pass would send and why, so that the operator can decide.
 
+mod compare;
 mod selection;
 mod text;
 
 use std::io::{BufWriter, ErrorKind, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -40,6 +41,9 @@ pub struct Args {
     /// Show only the lead of this id; may be repeated. The numbers are of all leads
     #[arg(long, value_name = "ID")]
     pub lead: Vec<String>,
+    /// Show instead whose content changes because of the configuration alone: this file against OLD. Exit code 3 if anybody's does
+    #[arg(long, value_name = "OLD", conflicts_with_all = ["only", "lead"])]
+    pub compare: Option<PathBuf>,
 }
 
 /// How many leads the text shows without `--limit`.
@@ -54,6 +58,10 @@ fn action_parser() -> impl TypedValueParser<Value = PlannedAction> {
 
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings(file)?;
+    if let Some(old) = &args.compare {
+        let shown_as = if args.json { compare::ShownAs::Json } else { compare::ShownAs::Text };
+        return compare::run(old, &loaded.settings, args.limit.unwrap_or(LIMIT), shown_as).await;
+    }
     let crm = ConnectedCrm::open(&loaded.settings).await?;
     let state = match readable_state(&loaded.settings).await? {
         Some(state) => state,

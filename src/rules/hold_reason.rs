@@ -127,7 +127,8 @@ impl HoldReason {
                  backup, then `approve` sends it, `baseline` takes it as delivered"
             }
             HoldReason::Resend => {
-                "more leads than approve_above were to be sent again: `approve` sends them, `baseline` leaves things as they are"
+                "more leads than approve_above were to be sent again: `approve` sends those whose rows the next poll still finds, `baseline` \
+                 leaves things as they are"
             }
             HoldReason::UnknownConversation => {
                 "[conversica] conversations does not list their conversation: fix the row, or add the name if Conversica has it, and \

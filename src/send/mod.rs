@@ -6,6 +6,7 @@
 pub mod account;
 mod again;
 pub mod allowance;
+pub mod compare_configurations;
 pub mod consent;
 pub mod deliver;
 pub mod drain;

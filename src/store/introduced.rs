@@ -1,4 +1,4 @@
-//! Table `lead`: recent first contacts by the minute, for as long as a cap counts them.
+//! Tables `lead` and `tombstone`: recent first contacts by the minute, for as long as a cap counts them, erased people included.
 
 use chrono::{DateTime, Utc};
 
@@ -13,7 +13,8 @@ const MINUTE: i64 = 60_000_000;
 pub async fn since(db: &StateDb, since: DateTime<Utc>) -> Result<Vec<(DateTime<Utc>, u64)>, sqlx::Error> {
     // Integer division: both engines truncate.
     let by_minute = StateStatement::new(
-        "select introduced_at / 60000000, count(*) from lead where introduced_at > $1 \
+        "select introduced_at / 60000000, count(*) from (select introduced_at from lead where introduced_at > $1 \
+         union all select introduced_at from tombstone where introduced_at > $1) introduced \
          group by introduced_at / 60000000 order by 1",
     );
     let rows = db.fetch_all(by_minute.bind(micros(since))).await?;

@@ -133,6 +133,7 @@ mod pass;
 mod paused;
 mod payload_law;
 mod person_consent;
+mod plan_compare;
 mod plan_shown;
 mod playback;
 mod pooler;

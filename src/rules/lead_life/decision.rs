@@ -20,6 +20,15 @@ pub(super) fn approved(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord {
     if !waits_for_approval(&record) {
         return record;
     }
+    if record.hold_reason == Some(HoldReason::Resend) && record.status == LeadStatus::Held && record.gone_at.is_none() {
+        // As a resend that needs no approval: it leaves once a poll has seen that the row is still there.
+        return LeadRecord {
+            hold_reason: Some(HoldReason::Staged),
+            held_at: Some(now),
+            approved_at: Some(now),
+            ..record
+        };
+    }
     let is_missing = record.status == LeadStatus::Held && record.gone_at.is_some();
     let is_in_flight = record.is_in_flight();
     LeadRecord {
