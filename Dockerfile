@@ -10,6 +10,8 @@
 # Debian with gcc, libc6-dev, ca-certificates and Rust 1.94 or newer; any other one of that kind will do:
 #     docker build --build-arg BUILD_IMAGE=registry.example.com/rust:1.95 .
 ARG BUILD_IMAGE=docker.io/library/rust:1.95-bookworm
+# A bill of materials (docker build --sbom=true) lists the crates of Cargo.lock: the image itself names only a program and libraries.
+ARG BUILDKIT_SBOM_SCAN_CONTEXT=true
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
@@ -50,7 +52,7 @@ COPY LICENSE /image/usr/share/doc/conversica-sync/copyright
 
 FROM scratch
 LABEL org.opencontainers.image.title="conversica-sync" \
-      org.opencontainers.image.description="Keeps a CRM database (SQLite or PostgreSQL) and Conversica in step" \
+      org.opencontainers.image.description="Keeps a CRM database (SQLite, PostgreSQL, MySQL or MariaDB) and Conversica in step" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /image /
