@@ -336,8 +336,9 @@ Examples:
 
 pub const DEMO: &str = "\
 Examples:
-  conversica-sync demo           until Ctrl-C
-  conversica-sync demo --once    ends by itself, for scripts";
+  conversica-sync demo                                until Ctrl-C
+  conversica-sync demo --once                         ends by itself, for scripts
+  conversica-sync demo --crm conversica-sync.toml     your own leads, to a local Conversica";
 
 pub const COMPLETIONS: &str = "\
 Examples:

@@ -1,8 +1,9 @@
 //! The demo: a sample CRM that changes, the sandbox in place of Conversica, and the real daemon between them, in one process and
-//! in a temporary directory. It never touches a database that it did not create.
+//! in a temporary directory. It writes to no database that it did not create. `own_crm` reads the operator's own CRM instead.
 
 pub mod crm;
 mod homecoming;
+pub mod own_crm;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,10 +13,11 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
+use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ProcessEnvironment, layers};
+use crate::config::{ProcessEnvironment, ServiceSettings, layers};
 use crate::console::say;
 use crate::demo::crm::{DemoPlaces, change_some, config_text};
 use crate::rules::lead_status::LeadStatus;
@@ -44,6 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(200);
 /// Pause between two posts of a conversation; real conversations take days.
 const BEAT: Duration = Duration::from_millis(50);
+const USERNAME: &str = "sandbox";
 const PASSWORD: &str = "sandbox-password";
 
 /// Runs the demo, and describes it on standard output.
@@ -57,14 +60,14 @@ pub async fn run(ending: DemoEnding, stop: CancellationToken) -> anyhow::Result<
     let receive = free_address()?;
     let sandbox = sandbox::start(sandbox::SandboxOptions {
         listen: ([127, 0, 0, 1], 0).into(),
-        username: "sandbox".to_owned(),
+        username: USERNAME.to_owned(),
         password: PASSWORD.to_owned(),
         faults: "500=1%,429=1%,retry_after=1s,latency=5ms..30ms".parse()?,
         seed: SEED,
         play: Some(play::PlayOptions {
             receiver: play::PlayReceiver {
                 url: format!("http://{receive}").parse()?,
-                username: "sandbox".to_owned(),
+                username: USERNAME.to_owned(),
                 password: PASSWORD.to_owned(),
                 certificate: None,
             },
@@ -85,26 +88,45 @@ pub async fn run(ending: DemoEnding, stop: CancellationToken) -> anyhow::Result<
     say(format_args!("  what arrived   curl http://{}/leads", sandbox.address));
     say(format_args!("its status     conversica-sync --config {} status\n", config_file.display()));
 
-    let daemon_stop = stop.child_token();
-    let tally = Arc::new(RunTally::default());
     let state_url = settings.state.url.expose_secret().to_owned();
     let dashboard = settings.admin.listen;
+    let shown = show(ending, &crm_file, &state_url, dashboard, &sandbox);
+    let shown = show_beside_daemon(settings, &stop, shown).await?;
+    conclude(&state_url, &sandbox).await?;
+    sandbox.stop().await;
+    remove(directory)?;
+    shown
+}
+
+/// Runs the daemon until `shown` ends or a signal comes.
+///
+/// # Errors
+/// When the daemon fails. The result of `shown` is inside.
+async fn show_beside_daemon(
+    settings: ServiceSettings,
+    stop: &CancellationToken,
+    shown: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<anyhow::Result<()>> {
+    let daemon_stop = stop.child_token();
+    let tally = Arc::new(RunTally::default());
     let mut daemon = tokio::spawn(daemon::run(watch::channel(Arc::new(settings)).1, tally, daemon_stop.clone()));
     let shown = tokio::select! {
         // The signal first: a daemon that ends because of it has not ended by itself.
         biased;
         () = stop.cancelled() => Ok(()),
         ended = &mut daemon => return ended.context("the daemon failed")?.and_then(|()| anyhow::bail!("the daemon ended by itself")),
-        shown = show(ending, &crm_file, &state_url, dashboard, &sandbox) => shown,
+        shown = shown => shown,
     };
     daemon_stop.cancel();
     daemon.await.context("the daemon failed")??;
-    conclude(&state_url, &sandbox).await?;
-    sandbox.stop().await;
+    Ok(shown)
+}
+
+fn remove(directory: TempDir) -> anyhow::Result<()> {
     let place = directory.path().display().to_string();
     directory.close().with_context(|| format!("removing {place}"))?;
     say(format_args!("{place} is removed; nothing is left behind."));
-    shown
+    Ok(())
 }
 
 /// A free port: the sandbox has to know it before the daemon listens there. The daemon retries if another program takes the port.
@@ -118,12 +140,12 @@ fn settings(
     state: &Path,
     sandbox: &RunningSandbox,
     receive: SocketAddr,
-) -> anyhow::Result<crate::config::ServiceSettings> {
+) -> anyhow::Result<ServiceSettings> {
     let places = DemoPlaces {
         crm,
         state,
         endpoint: &sandbox.endpoint(),
-        username: "sandbox",
+        username: USERNAME,
         password: PASSWORD,
         receive,
         admin: free_address()?,
@@ -149,10 +171,7 @@ async fn show(
         settled.leads(LeadStatus::Invalid)
     ));
     if ending == DemoEnding::OnSignal {
-        let state = StateDb::open_existing_state(state_url).await?;
-        let code = sign_in::offer(&state, clock::now()).await?;
-        state.close().await;
-        say(format_args!("The dashboard, signed in (this link works once): http://{dashboard}/enter?code={code}\n"));
+        say_link(state_url, dashboard).await?;
     }
     for line in homecoming::one_conversation(crm_file, PATIENCE).await? {
         say(line);
@@ -180,6 +199,19 @@ async fn show(
     }
 }
 
+async fn say_link(state_url: &str, dashboard: SocketAddr) -> anyhow::Result<()> {
+    let state = StateDb::open_existing_state(state_url).await?;
+    let code = sign_in::offer(&state, clock::now()).await?;
+    state.close().await;
+    say(format_args!("The dashboard, signed in (this link works once): http://{dashboard}/enter?code={code}\n"));
+    Ok(())
+}
+
+/// Whether leads are on their way.
+fn is_busy(report: &StatusReport) -> bool {
+    [LeadStatus::Pending, LeadStatus::InFlight, LeadStatus::Retrying].into_iter().any(|s| report.leads(s) > 0)
+}
+
 /// Waits until a poll that began after `changed_at` is complete, and no request is in flight.
 async fn settle(state_url: &str, changed_at: DateTime<Utc>) -> anyhow::Result<StatusReport> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -187,10 +219,7 @@ async fn settle(state_url: &str, changed_at: DateTime<Utc>) -> anyhow::Result<St
         if let Some(state) = StateDb::open_state_read_only(state_url).await? {
             let report = StatusReport::of(&state, clock::now()).await?;
             state.close().await;
-            let busy = [LeadStatus::Pending, LeadStatus::InFlight, LeadStatus::Retrying]
-                .into_iter()
-                .any(|s| report.leads(s) > 0);
-            if report.last_poll.as_ref().is_some_and(|poll| poll.at >= changed_at) && !busy {
+            if report.last_poll.as_ref().is_some_and(|poll| poll.at >= changed_at) && !is_busy(&report) {
                 return Ok(report);
             }
         }

@@ -57,6 +57,15 @@ pub struct RunningSandbox {
 
 /// Binds and serves in the background until stopped or dropped.
 pub async fn start(options: SandboxOptions) -> anyhow::Result<RunningSandbox> {
+    serve(options, with_pages).await
+}
+
+/// The same for real people's leads: without the pages that show what has arrived, because they ask for no password.
+pub async fn start_without_pages(options: SandboxOptions) -> anyhow::Result<RunningSandbox> {
+    serve(options, endpoint_alone).await
+}
+
+async fn serve(options: SandboxOptions, router: fn(Arc<SandboxContext>) -> Router) -> anyhow::Result<RunningSandbox> {
     let SandboxOptions { listen, username, password, faults, seed, play } = options;
     let listener = TcpListener::bind(listen)
         .await
@@ -82,10 +91,12 @@ pub async fn start(options: SandboxOptions) -> anyhow::Result<RunningSandbox> {
     Ok(RunningSandbox { address, app, serving, _stop_on_drop: stopping.drop_guard() })
 }
 
-fn router(app: Arc<SandboxContext>) -> Router {
-    Router::new()
-        .route("/json/", any(post::json))
-        .route("/json", any(post::json))
+fn endpoint_alone(app: Arc<SandboxContext>) -> Router {
+    Router::new().route("/json/", any(post::json)).route("/json", any(post::json)).with_state(app)
+}
+
+fn with_pages(app: Arc<SandboxContext>) -> Router {
+    let pages = Router::new()
         .route("/", get(inspect::page))
         .route("/leads", get(inspect::leads).delete(inspect::forget))
         .route("/posts", get(inspect::posts))
@@ -93,7 +104,8 @@ fn router(app: Arc<SandboxContext>) -> Router {
         .route("/unlock", post_method(inspect::unlock))
         .fallback(inspect::nowhere)
         .method_not_allowed_fallback(inspect::wrong_method)
-        .with_state(app)
+        .with_state(Arc::clone(&app));
+    endpoint_alone(app).merge(pages)
 }
 
 impl RunningSandbox {
@@ -114,6 +126,11 @@ impl RunningSandbox {
     /// The newest Lead objects, byte for byte, in order of first arrival.
     pub fn leads(&self) -> Vec<String> {
         self.app.store().bodies(None, None).map(|body| String::from_utf8_lossy(body).into_owned()).collect()
+    }
+
+    /// The newest Lead object of the lead that arrived first.
+    pub fn first_lead(&self) -> Option<String> {
+        self.app.store().bodies(None, None).next().map(|body| String::from_utf8_lossy(body).into_owned())
     }
 
     /// Stops listening, finishes requests under way, and cuts those that a fault leaves unanswered.

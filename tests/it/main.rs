@@ -60,6 +60,7 @@ mod dashboard_lead;
 mod decision;
 mod demo;
 mod demo_crm;
+mod demo_own_crm;
 mod docs;
 mod docs_generated;
 mod doubled_key;
