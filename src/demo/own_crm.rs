@@ -103,7 +103,7 @@ fn demo_settings(state: &Path, sandbox: &RunningSandbox) -> anyhow::Result<Servi
     Ok(layers::load_text("the demo", &config_text(&places), &ProcessEnvironment::default())?.settings)
 }
 
-/// The demo's settings with the operator's source, mapping, opt-outs and names. Pure.
+/// The demo's settings with the operator's source, mapping, opt-outs, duplicates and names. Pure.
 fn rehearsal(own: ServiceSettings, demo: ServiceSettings) -> ServiceSettings {
     let mut settings = demo;
     // Polls with triggers delete what they have read from the change log, which belongs to the daemon.
@@ -120,6 +120,7 @@ fn rehearsal(own: ServiceSettings, demo: ServiceSettings) -> ServiceSettings {
     };
     settings.delivery.requests_per_second = REQUESTS_PER_SECOND;
     settings.safety.approve_above = 0;
+    settings.safety.duplicates = own.safety.duplicates;
     settings.receive = None;
     settings.writeback = WritebackSettings { mode: WritebackMode::Off, ..settings.writeback };
     settings
