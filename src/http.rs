@@ -5,6 +5,7 @@
 //! `axum::serve` has none of these limits, hence an accept loop of our own. It knows no route; the router limits the time of a
 //! body or a handler. A handler finds its peer as axum's `ConnectInfo<SocketAddr>`.
 
+pub mod absolute_form;
 pub mod crowd;
 
 use std::net::SocketAddr;

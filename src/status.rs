@@ -17,6 +17,7 @@ use crate::rules::poll_record::LastPoll;
 use crate::store::alert::{self, AlertBacklog};
 use crate::store::control::{self, StoredHalt, StoredPace};
 use crate::store::conversation_progress::{self, ConversationShown};
+use crate::store::free_disk::DiskShortage;
 use crate::store::heard::reading;
 use crate::store::postgres::POSTGRES_SCHEMA;
 use crate::store::state_db::StateDb;
@@ -62,6 +63,8 @@ pub struct StatusReport {
     pub alerts: AlertBacklog,
     /// The size of the state on its disk.
     pub state_bytes: Option<i64>,
+    /// The disk of an SQLite state has less free room than `[receive] free_disk`: posts are refused.
+    pub disk_short: Option<DiskShortage>,
     /// A running process has lost the state's file.
     pub state_lost: Option<StateLostShown>,
 }
@@ -238,6 +241,7 @@ impl StatusReport {
             oldest_waiting_since: due::longest_wait(state, now).await?.of_all(),
             alerts: alert::backlog(state).await?,
             state_bytes: Some(bytes(state).await?),
+            disk_short: None,
             state_lost: None,
         })
     }
@@ -264,6 +268,7 @@ impl StatusReport {
             oldest_waiting_since: None,
             alerts: AlertBacklog::default(),
             state_bytes: None,
+            disk_short: None,
             state_lost: None,
         }
     }
@@ -303,7 +308,12 @@ impl StatusReport {
     pub fn need_besides_pause(&self) -> OperatorNeed {
         let attention = [LeadStatus::Rejected, LeadStatus::Invalid, LeadStatus::Exhausted];
         let may_be_opt_out = self.received.possible_opt_outs > 0 || self.opt_out_values.unclear > 0;
-        if self.halt.is_some() || self.hold.is_some() || self.state_lost.is_some() || may_be_opt_out {
+        if self.halt.is_some()
+            || self.hold.is_some()
+            || self.state_lost.is_some()
+            || self.disk_short.is_some()
+            || may_be_opt_out
+        {
             OperatorNeed::Decision
         } else if attention.into_iter().any(|status| self.leads(status) > 0) || self.unnamed() > 0 {
             OperatorNeed::Attention

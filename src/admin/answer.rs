@@ -17,12 +17,15 @@ use crate::admin::window::StatusCache;
 use crate::clock;
 use crate::pulse::{ProcessVitals, StateHealth};
 use crate::status::ServiceStanding;
+use crate::store::free_disk::{DiskReserve, DiskShortage};
 
 /// Shared by the handlers.
 pub struct AdminContext {
     pub window: StatusCache,
     pub vitals: ProcessVitals,
     pub statement_timeout: Duration,
+    /// The room that posts have to leave on the disk of the state.
+    pub disk: Option<DiskReserve>,
 }
 
 impl AdminContext {
@@ -30,7 +33,13 @@ impl AdminContext {
         let pulse = &self.vitals.pulse;
         // A state that was lost just now may be unreadable before the deliverer notices the loss.
         let loss = if standing.is_none() { self.window.find_loss() } else { None };
-        judgement::readiness(standing, pulse.beats(), loss.map_or_else(|| pulse.state(), StateHealth::Lost))
+        let mut reasons =
+            judgement::readiness(standing, pulse.beats(), loss.map_or_else(|| pulse.state(), StateHealth::Lost));
+        if let Some(shortage) = self.disk.as_ref().and_then(DiskReserve::shortage) {
+            let detail = format!("{shortage}: posts are refused");
+            reasons.push(UnreadyReason { reason: "disk", detail, cure: DiskShortage::CURE });
+        }
+        reasons
     }
 }
 
@@ -108,7 +117,7 @@ mod tests {
         let window = StatusCache::new("sqlite:///nowhere/state.db".into());
         let vitals =
             ProcessVitals { pulse: pulse.clone(), tally: Arc::new(RunTally::default()), began_at: clock::now() };
-        let desk = Arc::new(AdminContext { window, vitals, statement_timeout: Duration::from_secs(600) });
+        let desk = Arc::new(AdminContext { window, vitals, statement_timeout: Duration::from_secs(600), disk: None });
         let ask = async || {
             let answer = healthz(State(desk.clone())).await;
             let status = answer.status().as_u16();

@@ -14,6 +14,7 @@ pub mod window;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::from_fn;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -21,8 +22,10 @@ use crate::admin::answer::AdminContext;
 use crate::admin::dashboard::board::DashboardContext;
 use crate::admin::window::StatusCache;
 use crate::config::ServiceSettings;
+use crate::http::absolute_form::refuse_foreign;
 use crate::http::{self, PeerLimits};
 use crate::pulse::ProcessVitals;
+use crate::store::free_disk::DiskReserve;
 
 /// Probes and scrapers send one packet and read the answer at once. Besides them, only a few dashboards connect.
 const LIMITS: PeerLimits = PeerLimits {
@@ -42,10 +45,11 @@ pub async fn run(settings: Arc<ServiceSettings>, vitals: ProcessVitals, stop: Ca
     let desk = Arc::new(AdminContext {
         window: StatusCache::new(settings.state.url.clone()),
         statement_timeout: settings.source.statement_timeout,
+        disk: DiskReserve::of(&settings),
         vitals,
     });
     let board = Arc::new(DashboardContext::new(desk.clone(), settings, address));
-    let router = answer::router(desk.clone()).merge(dashboard::router(board));
+    let router = answer::router(desk.clone()).merge(dashboard::router(board)).layer(from_fn(refuse_foreign));
     http::serve(listener, router, None, LIMITS, stop).await;
     desk.window.close().await;
 }

@@ -3,6 +3,7 @@
 mod page;
 mod text;
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -135,6 +136,11 @@ async fn open_state(settings: &ServiceSettings, repair: bool) -> anyhow::Result<
     }
 }
 
+/// A cell that no spreadsheet takes for a formula: ids and details come from other people's data.
+fn spreadsheet_cell(text: &str) -> Cow<'_, str> {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}").into() } else { text.into() }
+}
+
 /// Writes lead by lead: ten million of them need no memory.
 enum LineWriter<'a> {
     None,
@@ -169,7 +175,9 @@ impl<'a> LineWriter<'a> {
             }
             LineWriter::Csv(writer) => {
                 let record = [&line.id, &line.client_id, line.verdict.name(), &line.detail];
-                writer.write_record(record).context("writing the report")
+                writer
+                    .write_record(record.map(spreadsheet_cell).each_ref().map(|cell| cell.as_bytes()))
+                    .context("writing the report")
             }
         }
     }

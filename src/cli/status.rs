@@ -21,6 +21,7 @@ use crate::status::{LostNumbers, ReceivedCounts, StateLostShown, StatusReport};
 use crate::store::control::{BreakerState, StoredPace};
 use crate::store::conversation_progress::ConversationShown;
 use crate::store::file_lock;
+use crate::store::free_disk::{DiskReserve, DiskShortage};
 use crate::store::state_db::StateDb;
 use crate::store::unclear_opt_out::UnclearOptOuts;
 use crate::wording::{WAITS_TO_BE_SENT, counted, meaning, number, paused};
@@ -50,6 +51,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     };
     report.state_lost =
         lost.map(|(loss, holder)| StateLostShown { detail: format!("{loss} by {holder}"), cure: loss.cure(), numbers });
+    report.disk_short = DiskReserve::of(&loaded.settings).and_then(|disk| disk.shortage());
     let no_directory = missing_directory(url);
     if args.json {
         say(format_args!("{:#}", serde_json::json!(report)));
@@ -92,6 +94,10 @@ pub fn text(report: &StatusReport) -> String {
         if lost.numbers != LostNumbers::OfNewFile {
             return text;
         }
+    }
+    if let Some(shortage) = &report.disk_short {
+        let _ = writeln!(text, "DISK: {shortage}. Posts are answered 500 until there is; leads are sent.");
+        let _ = writeln!(text, "  cure: {}\n", DiskShortage::CURE);
     }
     if let Some(halt) = &report.halt {
         let _ = writeln!(text, "HALTED ({}) since {}: nothing is sent.", halt.reason, halt.since.format("%F %T UTC"));

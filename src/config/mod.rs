@@ -13,6 +13,7 @@ pub mod layer;
 pub mod layers;
 pub mod loaded;
 pub mod merged;
+pub mod receive_settings;
 pub mod reload;
 pub mod rule;
 pub mod schema;
@@ -30,9 +31,10 @@ pub use crate::config::layers::load;
 pub use crate::config::layers::load_text;
 pub use crate::config::loaded::EffectiveSetting;
 pub use crate::config::loaded::LoadedConfig;
+pub use crate::config::receive_settings::ReceiveSettings;
 pub use crate::config::settings::{
     AdminSettings, AlertSettings, BreakerSettings, ChangeDetection, ConsentScope, ConsentSettings, ConversationChanges,
     ConversicaSettings, DeliverySettings, DuplicateLeads, FieldRule, FirstRun, LeadSettings, LogFormat, LogLevel,
-    LogSettings, OnAmbiguous, OnDelete, OperatorRole, OperatorSettings, ReceiveSettings, RetrySettings, SafetySettings,
-    ServiceSettings, SourceSettings, StateSettings, WhenNull, WritebackMode, WritebackSettings,
+    LogSettings, OnAmbiguous, OnDelete, OperatorRole, OperatorSettings, RetrySettings, SafetySettings, ServiceSettings,
+    SourceSettings, StateSettings, WhenNull, WritebackMode, WritebackSettings,
 };

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -11,9 +10,9 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::config::{duration, size};
+use crate::config::duration;
+use crate::config::receive_settings::ReceiveSettings;
 use crate::conversica::lead::LeadKey;
-use crate::conversica::post::PostKind;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -314,57 +313,6 @@ pub struct StateSettings {
     #[serde(with = "duration")]
     #[schemars(with = "duration::DurationText")]
     pub keep_received: Duration,
-}
-
-/// `[receive]`: the endpoint that Conversica posts Lead Updates, Messages and Chat Leads to.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReceiveSettings {
-    /// Address and port.
-    #[schemars(with = "String", extend("x-kind" = "address"))]
-    pub listen: SocketAddr,
-    /// What Conversica must present.
-    pub username: String,
-    /// What Conversica must present.
-    #[schemars(with = "String", extend("x-secret" = "secret"))]
-    pub password: SecretString,
-    /// PEM file with the certificate chain; together with `tls_key`.
-    pub tls_certificate: Option<PathBuf>,
-    /// PEM file with the private key.
-    pub tls_key: Option<PathBuf>,
-    /// Whether a proxy in front does TLS, so that plain HTTP off loopback is meant.
-    #[serde(default)]
-    pub behind_proxy: bool,
-    /// Longest request body, e.g. `1MiB`.
-    #[schemars(extend("x-kind" = "size"))]
-    pub max_body: Option<String>,
-    /// Where Lead Updates are posted to; unset: the published paths.
-    pub lead_update_path: Option<String>,
-    /// The same for Messages.
-    pub message_path: Option<String>,
-    /// The same for Chat Leads.
-    pub chat_lead_path: Option<String>,
-}
-
-impl ReceiveSettings {
-    /// The paths for each kind of post, without a final slash: the configured path, or else the two published ones.
-    pub fn paths(&self) -> [(PostKind, Vec<String>); 3] {
-        [
-            (PostKind::LeadUpdate, &self.lead_update_path, ["/conversica/lead", "/conversicaLead"]),
-            (PostKind::Message, &self.message_path, ["/conversica/message", "/conversicaMessage"]),
-            (PostKind::ChatLead, &self.chat_lead_path, ["/conversica/create", "/conversicaCreate"]),
-        ]
-        .map(|(kind, own, published)| match own {
-            Some(path) => (kind, vec![path.trim_end_matches('/').to_owned()]),
-            None => (kind, published.map(str::to_owned).into()),
-        })
-    }
-
-    /// Longest request body. The embedded defaults always give `max_body`; the fallback is the limit of the contract.
-    pub fn max_body_bytes(&self) -> usize {
-        let bytes = self.max_body.as_deref().and_then(|text| size::parse(text).ok());
-        bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(1024 * 1024)
-    }
 }
 
 /// `[writeback]`: how what Conversica sends reaches the CRM database.

@@ -12,6 +12,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::from_fn;
 use axum::response::Response;
 use futures_util::StreamExt;
 use secrecy::ExposeSecret;
@@ -21,6 +22,7 @@ use tracing::warn;
 use crate::config::{ReceiveSettings, ServiceSettings};
 use crate::conversica::heard::TOO_LARGE;
 use crate::conversica::post::PostKind;
+use crate::http::absolute_form::refuse_foreign;
 use crate::http::crowd::ConnectionTrust;
 use crate::receive::credentials::{LoginFailures, ReceiverCredentials, forwarded_for};
 use crate::receive::intake::{NotStored, PostIntake};
@@ -84,7 +86,7 @@ fn credentials(receive: &ReceiveSettings) -> ReceiverCredentials {
 
 /// Paths are compared literally, after removing slashes that a proxy has doubled: a configured path is no pattern.
 pub fn router(desk: Arc<EndpointContext>) -> Router {
-    Router::new().fallback(take).with_state(desk)
+    Router::new().fallback(take).with_state(desk).layer(from_fn(refuse_foreign))
 }
 
 async fn take(State(desk): State<Arc<EndpointContext>>, request: Request) -> Response {

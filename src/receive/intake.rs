@@ -10,8 +10,10 @@ use tracing::{debug, error, info};
 use crate::db::discreet::in_words;
 use crate::receive::post_store::PostStore;
 use crate::receive::signals::LoopSignals;
+use crate::receive::storage_limits::{StorageLimits, TooManyUnreadable};
 use crate::store::event::{self, PostArrival};
 use crate::store::file_lock::StateLoss;
+use crate::store::free_disk::DiskShortage;
 use crate::store::state_failure::state_cure;
 use crate::{clock, db};
 
@@ -65,13 +67,13 @@ impl PostIntake {
 
 impl PostWriter {
     /// Writes until all senders are dropped.
-    pub async fn run(mut self, state: PostStore, signals: LoopSignals) {
+    pub async fn run(mut self, state: PostStore, limits: StorageLimits, signals: LoopSignals) {
         let mut failing = false;
         let mut batch = Vec::with_capacity(BATCH);
         while self.0.recv_many(&mut batch, BATCH).await > 0 {
             let (arrivals, waiting): (Vec<PostArrival>, Vec<_>) =
                 batch.drain(..).map(|waiting| (waiting.arrival, waiting.stored)).unzip();
-            match store(&state, &arrivals).await {
+            match store(&state, &limits, &arrivals).await {
                 Ok(()) => {
                     if std::mem::take(&mut failing) {
                         info!("posts are stored again");
@@ -88,7 +90,7 @@ impl PostWriter {
                     if !db::is_away(&failure) && arrivals.len() > 1 {
                         // A post that the database rejects must not prevent the others from being stored.
                         for (arrival, stored) in arrivals.into_iter().zip(waiting) {
-                            if store(&state, std::slice::from_ref(&arrival)).await.is_ok() {
+                            if store(&state, &limits, std::slice::from_ref(&arrival)).await.is_ok() {
                                 acknowledge(stored);
                                 signals.notify_stored();
                             }
@@ -100,8 +102,9 @@ impl PostWriter {
     }
 }
 
-async fn store(state: &PostStore, arrivals: &[PostArrival]) -> anyhow::Result<()> {
+async fn store(state: &PostStore, limits: &StorageLimits, arrivals: &[PostArrival]) -> anyhow::Result<()> {
     state.file.check()?;
+    limits.check(&state.db, arrivals).await?;
     let stored = tokio::time::timeout(STORE_WITHIN, event::store(&state.db, arrivals, clock::now())).await;
     stored.map_err(|_| anyhow::Error::from(db::DatabaseAway)).context("the state does not answer")??;
     // A post that went into a lost file is not stored.
@@ -117,6 +120,12 @@ fn acknowledge(stored: oneshot::Sender<()>) {
 fn cure_of(error: &anyhow::Error) -> &'static str {
     if let Some(loss) = error.downcast_ref::<StateLoss>() {
         return loss.cure();
+    }
+    if error.downcast_ref::<DiskShortage>().is_some() {
+        return DiskShortage::CURE;
+    }
+    if error.downcast_ref::<TooManyUnreadable>().is_some() {
+        return TooManyUnreadable::CURE;
     }
     let cause = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
     cause.map_or("check that the database of [state] url runs and can be reached", state_cure)

@@ -11,6 +11,7 @@ pub mod intake;
 pub mod post_store;
 pub mod server;
 pub mod signals;
+pub mod storage_limits;
 pub mod writeback;
 
 use std::sync::Arc;

@@ -14,6 +14,7 @@ use crate::receive::endpoint::{self, EndpointContext};
 use crate::receive::intake;
 use crate::receive::post_store::PostStore;
 use crate::receive::signals::LoopSignals;
+use crate::receive::storage_limits::StorageLimits;
 
 /// A post arrives at once and is answered within a second; a slow state may take longer. Connections stay open for a while
 /// between two posts, because TLS handshakes are expensive.
@@ -65,5 +66,5 @@ pub async fn run(
         // The writer ends when the last sender is dropped.
         drop(desk);
     };
-    tokio::join!(serve, writer.run(store, signals), follow);
+    tokio::join!(serve, writer.run(store, StorageLimits::of(&settings, receive), signals), follow);
 }

@@ -264,12 +264,17 @@ pub async fn list_silent(db: &StateDb, most: i64, now: DateTime<Utc>) -> Result<
 
 const SHOWN: &str = "select client, name, contacted, contacted_at, worked_at from conversation_progress";
 
+/// client, name, contacted, since when, worked since.
+type ProgressRow = (String, String, i64, Option<i64>, Option<i64>);
+
 async fn list(db: &StateDb, statement: StateStatement) -> Result<Vec<ConversationShown>, sqlx::Error> {
-    let rows: Vec<(String, String, i64, Option<i64>, Option<i64>)> = db.fetch_all(statement).await?;
-    let shown =
-        |(client_id, name, contacted, contacted_at, worked_at): (String, String, i64, Option<i64>, Option<i64>)| {
-            let (contacted_at, worked_at) = (contacted_at.map(instant), worked_at.map(instant));
-            ConversationShown { client_id, name, contacted, contacted_at, worked_at }
-        };
+    let rows: Vec<ProgressRow> = db.fetch_all(statement).await?;
+    let shown = |(client_id, name, contacted, contacted_at, worked_at): ProgressRow| ConversationShown {
+        client_id,
+        name,
+        contacted,
+        contacted_at: contacted_at.map(instant),
+        worked_at: worked_at.map(instant),
+    };
     Ok(rows.into_iter().map(shown).collect())
 }

@@ -21,6 +21,7 @@ pub mod facts;
 pub mod fenced;
 pub mod file_lock;
 pub mod first_contact;
+pub mod free_disk;
 pub mod gone;
 pub mod grouped;
 pub mod heard;

@@ -166,6 +166,7 @@ mod start_cut;
 mod start_together;
 mod state;
 mod state_file;
+mod storage_limits;
 mod stray_log;
 mod support;
 mod suppress;

@@ -186,6 +186,16 @@ pub async fn numbers(db: &StateDb) -> Result<ReceivedNumbers, sqlx::Error> {
     })
 }
 
+/// How many bytes of unreadable posts wait for the operator.
+pub async fn unreadable_bytes(db: &StateDb) -> Result<i64, sqlx::Error> {
+    number(
+        db,
+        "select cast(coalesce(sum(length(body)), 0) as bigint) from event \
+         where problem is not null and mended_as is null and settled_at is null",
+    )
+    .await
+}
+
 async fn number(db: &StateDb, text: &'static str) -> Result<i64, sqlx::Error> {
     let (number,) = db.fetch_one(text).await?;
     Ok(number)
