@@ -1,11 +1,12 @@
 //! `backup`: a copy of an SQLite state, taken while the daemon runs. `restored`: says that the state came out of a backup.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
 
-use crate::cli::context::{ExitCode, existing_state, person, settings};
+use crate::cli::context::{ExitCode, confirmed, existing_state, person, settings};
 use crate::cli::table;
 use crate::console::say;
 use crate::error::SetupError;
@@ -68,8 +69,20 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-pub async fn restored(file: Option<&Path>) -> anyhow::Result<ExitCode> {
+#[derive(Debug, clap::Args)]
+pub struct RestoredArgs {
+    /// Do not ask; without a terminal nothing is asked
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+pub async fn restored(args: RestoredArgs, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = settings(file)?;
+    let question = "The state came out of a backup, so all that waits to be sent is held until you have looked at it?";
+    if !args.yes && std::io::stdin().is_terminal() && !confirmed(question, "--yes")? {
+        say("Nothing was changed.");
+        return Ok(ExitCode::Done);
+    }
     stray_log::accept_lost_log(loaded.settings.state.url.expose_secret());
     let Some(state) = existing_state(&loaded.settings).await? else {
         say("There is no state yet.");

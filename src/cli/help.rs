@@ -100,7 +100,7 @@ Examples:
   conversica-sync received --id 4711         about one lead
   conversica-sync received --unreadable      what could not be read, and why
   conversica-sync received --possible-opt-outs    damaged posts that may be opt-outs
-  conversica-sync received show 12           one post, exactly as it came
+  conversica-sync received 12                one post, exactly as it came
   conversica-sync received confirm 12        it is an opt-out
   conversica-sync received dismiss 12        it is none
   conversica-sync received replay --all      read again, after an upgrade";
@@ -155,6 +155,7 @@ pub const RETRY: &str = "\
 Examples:
   conversica-sync retry 4711                  one lead
   conversica-sync retry --status exhausted    whatever failed for too long
+  conversica-sync retry --reason repName      whose last answer has that word
   conversica-sync retry --all                 rejected and exhausted ones";
 
 pub const RESEND: &str = "\

@@ -67,7 +67,7 @@ pub struct CommandLine {
 pub enum CliCommand {
     /// Run the daemon: poll, deliver, until told to stop
     #[command(after_help = help::RUN)]
-    Run,
+    Run(run::Args),
     /// One pass: read, compare, deliver until nothing is due, then end
     #[command(after_help = help::ONCE)]
     Once(once::Args),
@@ -134,7 +134,7 @@ pub enum CliCommand {
     Backup(backup::Args),
     /// Say that the state came out of a backup: what would be sent waits for a person
     #[command(after_help = help::RESTORED)]
-    Restored,
+    Restored(backup::RestoredArgs),
     /// Triggers in the CRM database, for source.changes = "triggers": show, make and remove them
     #[command(after_help = help::TRIGGERS)]
     Triggers {
@@ -180,7 +180,7 @@ pub fn parse() -> CommandLine {
 pub async fn dispatch(cli: CommandLine) -> anyhow::Result<ExitCode> {
     let file = cli.config.as_deref();
     match cli.command {
-        CliCommand::Run => run::run(file).await,
+        CliCommand::Run(args) => run::run(args, file).await,
         CliCommand::Once(args) => once::run(args, file).await,
         CliCommand::Plan(args) => plan::run(args, file).await,
         CliCommand::Check(args) => check::run(args, file).await,
@@ -202,7 +202,7 @@ pub async fn dispatch(cli: CommandLine) -> anyhow::Result<ExitCode> {
         CliCommand::Dashboard(args) => dashboard::run(args, file).await,
         CliCommand::Suppress { command } => suppress::run(command, file).await,
         CliCommand::Backup(args) => backup::run(args, file).await,
-        CliCommand::Restored => backup::restored(file).await,
+        CliCommand::Restored(args) => backup::restored(args, file).await,
         CliCommand::Triggers { command } => triggers::run(command, file).await,
         CliCommand::Writeback { command } => writeback::run(command, file).await,
         CliCommand::Sandbox(args) => sandbox::run(*args).await.map(|()| ExitCode::Done),

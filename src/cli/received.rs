@@ -35,6 +35,9 @@ pub struct Args {
 
 #[derive(Debug, clap::Args)]
 pub struct ReceivedList {
+    /// One post of that number, as `received show` prints it
+    #[arg(value_name = "SEQ", conflicts_with_all = ["kind", "unreadable", "possible_opt_outs", "id", "limit", "json"])]
+    pub seq: Option<i64>,
     /// Posts of that kind
     #[arg(long, value_name = "KIND", value_parser = kind_parser())]
     pub kind: Option<PostKind>,
@@ -100,7 +103,10 @@ fn kind_parser() -> impl TypedValueParser<Value = PostKind> {
 
 pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     match args.command {
-        None => list(args.list, file).await,
+        None => match args.list.seq {
+            Some(seq) => show(seq, file).await,
+            None => list(args.list, file).await,
+        },
         Some(ReceivedCommand::Show { seq }) => show(seq, file).await,
         Some(ReceivedCommand::Confirm { seqs }) => settle(seqs, OptOutDecision::Confirmed, file).await,
         Some(ReceivedCommand::Dismiss { seqs }) => settle(seqs, OptOutDecision::Dismissed, file).await,

@@ -13,14 +13,17 @@ use crate::store::stuck::{self, RetryOrder};
 use crate::{clock, decide, wording};
 
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("which").required(true).args(["ids", "status", "all"]))]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["ids", "status", "reason", "all"]))]
 pub struct Args {
     /// Ids of the leads
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", conflicts_with_all = ["status", "all"])]
     pub ids: Vec<String>,
     /// All leads of that status
-    #[arg(long)]
+    #[arg(long, conflicts_with = "all")]
     pub status: Option<StuckStatus>,
+    /// Leads with this in Conversica's last answer (words of it, its number, or its class), as in `leads`
+    #[arg(long, value_name = "TEXT", conflicts_with = "ids")]
+    pub reason: Option<String>,
     /// All rejected and exhausted leads
     #[arg(long)]
     pub all: bool,
@@ -51,12 +54,17 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         Some(ids) => stuck::list_other_ids(&state, statuses, ids).await?,
         None => Vec::new(),
     };
+    let reason = args.reason.as_deref();
     let stuck = stuck::look(&state, statuses, ids).await?.leads;
-    let requeued =
-        decide::retry(&state, RetryOrder { statuses, ids, who: &person() }, clock::now(), progress::deciding(stuck))
-            .await?;
+    let order = RetryOrder { statuses, ids, reason, who: &person() };
+    let requeued = decide::retry(&state, order, clock::now(), progress::deciding(stuck)).await?;
     match ids {
         Some(ids) if requeued == 0 => Err(nothing_stuck(ids).into()),
+        None if requeued == 0 && reason.is_some() => Err(SetupError::new(
+            "no rejected or exhausted lead has that in Conversica's last answer, so nothing was changed",
+            "`conversica-sync leads --status rejected,exhausted` lists the leads with their answers",
+        )
+        .into()),
         _ => {
             say(wording::requeued(requeued));
             if unfit.is_empty() { Ok(ExitCode::Done) } else { Err(partly_stuck(&unfit).into()) }

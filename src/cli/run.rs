@@ -13,11 +13,29 @@ use crate::cli::dashboard;
 use crate::cli::signal::stop_on_signal;
 use crate::config::reload::reload;
 use crate::config::{LoadedConfig, ProcessEnvironment, ServiceSettings, load};
+use crate::error::SetupError;
 use crate::send::tally::RunTally;
 use crate::{daemon, telemetry};
 
-pub async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Not there: people look for it
+    #[arg(long, hide = true)]
+    pub dry_run: bool,
+}
+
+pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    if args.dry_run {
+        let what = "`run` sends: it has no --dry-run";
+        let cure = "`conversica-sync plan` shows what a pass would send, and sends nothing; `demo --crm FILE` tries your own leads \
+                    against a local Conversica";
+        return Err(SetupError::new(what, cure).into());
+    }
     let loaded = settings(file)?;
+    if std::env::var_os("RUST_LOG").is_some_and(|level| !level.is_empty()) {
+        let cure = "set [log] level, or CONVERSICA_SYNC__LOG__LEVEL; libraries stay quiet, because their lines may quote people";
+        warn!(cure, "RUST_LOG is not read");
+    }
     let stop = stop_on_signal()?;
     let hang_up = signal(SignalKind::hangup())?;
     let link = dashboard::print_link_on_terminal(Arc::new(loaded.settings.clone()));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::config::address;
 use crate::config::duration;
 use crate::console::say;
 use crate::error::SetupError;
@@ -20,8 +21,8 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Address to listen on; port 0 picks a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8099")]
+    /// Address to listen on, or a port of this machine; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8099", value_parser = address::parse)]
     pub listen: SocketAddr,
     /// Username that is let in
     #[arg(long, default_value = "sandbox")]

@@ -3,14 +3,13 @@
 //! The value itself is named in a message unless the key is secret.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::str::FromStr;
 
 use chrono_tz::Tz;
 use config::{Value, ValueKind};
 
 use crate::config::key::{ConfigKey, KeyKind};
-use crate::config::{duration, size};
+use crate::config::{address, duration, size};
 use crate::error::SetupError;
 use crate::nearest::nearest;
 
@@ -169,11 +168,12 @@ fn shaped(key: &ConfigKey, kind: &KeyKind, text: &str) -> Result<(), ValueMisfit
             Ok(_) => Ok(()),
             Err(error) => misfit(format!("{is}, which is not a size: {error}"), "Write it like \"1MiB\"."),
         },
-        KeyKind::Address => match SocketAddr::from_str(text) {
+        KeyKind::Address => match address::parse(text) {
             Ok(_) => Ok(()),
             Err(_) => misfit(
                 format!("{is}, which is not an IP address and port"),
-                "Write them like \"127.0.0.1:9464\", \"0.0.0.0:8443\" or \"[::1]:9464\"; host names are not resolved.",
+                "Write them like \"127.0.0.1:9464\", \"0.0.0.0:8443\" or \"[::1]:9464\", or a port alone for this machine; host names are \
+                 not resolved.",
             ),
         },
         KeyKind::TimeZone => match Tz::from_str(text) {

@@ -4,6 +4,7 @@
 //! [`schema`] and [`check`] check names and types, [`validate`] checks combinations, [`reload`] decides which changes apply while
 //! the daemon runs. The extensions `x-kind` and `x-secret` tell [`key`] the meaning of a text.
 
+pub mod address;
 pub mod check;
 pub mod duration;
 pub mod environment;

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::config::duration;
 use crate::config::receive_settings::ReceiveSettings;
+use crate::config::{address, duration};
 use crate::conversica::lead::LeadKey;
 
 /// Everything that can be set.
@@ -372,6 +372,7 @@ impl AlertSettings {
 #[serde(deny_unknown_fields)]
 pub struct AdminSettings {
     /// Address and port; port 0 picks a free one.
+    #[serde(deserialize_with = "address::deserialize")]
     #[schemars(with = "String", extend("x-kind" = "address"))]
     pub listen: SocketAddr,
     /// Signs in to the dashboard; required off loopback, unless there are operators.

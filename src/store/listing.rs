@@ -203,7 +203,14 @@ fn push_condition(
         }
         ListingWay::Sort | ListingWay::Walk | ListingWay::Any => statement.push(&status.condition()),
     };
-    let Some(reason) = reason else { return };
+    if let Some(reason) = reason {
+        push_reason(statement, db, reason);
+    }
+}
+
+/// Appends a condition for leads with this text in the reason of their hold, in the reasons why they are invalid, or in Conversica's
+/// last answer, by its words, its number or its class.
+pub(crate) fn push_reason(statement: &mut StateStatement, db: &StateDb, reason: &str) {
     let like = match db {
         // Ignores case, of ASCII letters.
         StateDb::Sqlite(_) => "like",

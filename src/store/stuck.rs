@@ -8,6 +8,7 @@ use crate::rules::lead_status::LeadStatus;
 use crate::store::bulk_decision::{self, NewDecision};
 use crate::store::decision::{DecisionAction, DecisionMaker};
 use crate::store::lead_status::UNSETTLED;
+use crate::store::listing;
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
 
@@ -43,6 +44,8 @@ pub struct RetryOrder<'a> {
     pub statuses: &'a [LeadStatus],
     /// All of these statuses if `None`.
     pub ids: Option<&'a [String]>,
+    /// Leads with this in their last answer, as [`listing::push_reason`] finds it.
+    pub reason: Option<&'a str>,
     pub who: &'a DecisionMaker,
 }
 
@@ -53,13 +56,16 @@ pub async fn requeue(
     now: DateTime<Utc>,
     done: impl FnMut(u64),
 ) -> Result<u64, sqlx::Error> {
-    let RetryOrder { statuses, ids, who } = order;
+    let RetryOrder { statuses, ids, reason, who } = order;
     let names = stuck_names(statuses);
     if names.is_empty() || ids.is_some_and(<[String]>::is_empty) {
         return Ok(0);
     }
     let mut chosen = StateStatement::new("select id, client_id from lead where ");
     push_stuck(&mut chosen, names.into_iter(), ids);
+    if let Some(reason) = reason {
+        listing::push_reason(&mut chosen, db, reason);
+    }
     let mut transaction = db.begin().await?;
     let retry = NewDecision { action: DecisionAction::Retry, who, reason: None, until: now };
     let listed = bulk_decision::list(&mut transaction, retry, chosen, now).await?;

@@ -193,7 +193,12 @@ async fn decisions_polls_and_deliveries_at_the_same_time_end_without_a_deadlock(
             .unwrap();
             stuck::requeue(
                 &db,
-                RetryOrder { statuses: &[LeadStatus::Rejected, LeadStatus::Exhausted], ids: None, who: &tester() },
+                RetryOrder {
+                    statuses: &[LeadStatus::Rejected, LeadStatus::Exhausted],
+                    ids: None,
+                    reason: None,
+                    who: &tester(),
+                },
                 at(round),
                 |_| (),
             )

@@ -309,3 +309,33 @@ fn commands_that_decide_make_no_state_where_there_is_none() {
     }
     assert!(!scene.state_file().exists());
 }
+
+#[test]
+fn what_people_try_first_works_or_says_what_does() {
+    let endpoint = StandIn::start(|request| match request.id.as_deref() {
+        Some("1") => Reaction::status(400).body(r#"{"message": "repName is unknown"}"#),
+        Some("2") => Reaction::status(400).body(r#"{"message": "bad zip"}"#),
+        _ => Reaction::accept(),
+    });
+    let mut scene = Scene::new(&endpoint.url(), 3);
+    let refused = scene.run(&["run", "--dry-run"]).expect_code(2);
+    assert!(refused.stderr.contains("conversica-sync plan"), "{refused}");
+    scene.run(&["once"]).expect_code(3);
+    let none = scene.run(&["retry", "--reason", "no such words"]).expect_code(2);
+    assert!(none.stderr.contains("nothing was changed"), "{none}");
+    let requeued = scene.run(&["retry", "--reason", "REPNAME"]).expect_code(0);
+    assert!(requeued.stdout.starts_with("1 lead"), "{requeued}");
+    scene.run(&["retry", "--reason", "x", "1"]).expect_code(2);
+    // One post by its number.
+    scene.hear(&[serde_json::json!({"apiVersion": "7.2", "id": "3", "hotLead": true})]);
+    let seq = scene.run(&["received", "--json"]).json()["received"][0]["seq"].to_string();
+    let (short, long) = (scene.run(&["received", &seq]).expect_code(0), scene.run(&["received", "show", &seq]));
+    assert!(short.stdout.contains("hotLead"), "{short}");
+    assert_eq!(short.stdout, long.stdout);
+    // Addresses.
+    scene.set_text("admin", "listen", "http://localhost:0/");
+    scene.run(&["status"]).expect_code(3);
+    scene.set_text("admin", "listen", "crm.example.com:80");
+    let odd = scene.run(&["status"]).expect_code(2);
+    assert!(odd.stderr.contains("a port alone for this machine"), "{odd}");
+}

@@ -171,7 +171,12 @@ impl Play {
             Event::Requeue => {
                 stuck::requeue(
                     &self.db,
-                    RetryOrder { statuses: &[LeadStatus::Rejected, LeadStatus::Exhausted], ids: None, who: &tester() },
+                    RetryOrder {
+                        statuses: &[LeadStatus::Rejected, LeadStatus::Exhausted],
+                        ids: None,
+                        reason: None,
+                        who: &tester(),
+                    },
                     now,
                     |_| (),
                 )

@@ -138,9 +138,14 @@ async fn rejected_and_exhausted_leads_are_put_back_and_no_others(engine: Engine)
         LeadStatus::ALL.into_iter().filter(|status| !matches!(status, LeadStatus::Rejected | LeadStatus::Exhausted))
     {
         assert_eq!(
-            stuck::requeue(&db, RetryOrder { statuses: &[status], ids: None, who: &tester() }, at(4), |_| ())
-                .await
-                .unwrap(),
+            stuck::requeue(
+                &db,
+                RetryOrder { statuses: &[status], ids: None, reason: None, who: &tester() },
+                at(4),
+                |_| ()
+            )
+            .await
+            .unwrap(),
             0,
             "{}",
             status.name()
@@ -149,7 +154,12 @@ async fn rejected_and_exhausted_leads_are_put_back_and_no_others(engine: Engine)
     assert_eq!(
         stuck::requeue(
             &db,
-            RetryOrder { statuses: &[LeadStatus::Rejected], ids: Some(&["nobody".to_owned()]), who: &tester() },
+            RetryOrder {
+                statuses: &[LeadStatus::Rejected],
+                ids: Some(&["nobody".to_owned()]),
+                reason: None,
+                who: &tester()
+            },
             at(4),
             |_| ()
         )
@@ -163,6 +173,7 @@ async fn rejected_and_exhausted_leads_are_put_back_and_no_others(engine: Engine)
             RetryOrder {
                 statuses: &[LeadStatus::Rejected],
                 ids: Some(&["rejected 1".to_owned()]),
+                reason: None,
                 who: &DecisionMaker::new("tests")
             },
             at(4),
@@ -176,7 +187,7 @@ async fn rejected_and_exhausted_leads_are_put_back_and_no_others(engine: Engine)
     assert_eq!(
         stuck::requeue(
             &db,
-            RetryOrder { statuses: &[LeadStatus::Exhausted], ids: None, who: &tester() },
+            RetryOrder { statuses: &[LeadStatus::Exhausted], ids: None, reason: None, who: &tester() },
             at(5),
             |_| ()
         )
@@ -266,7 +277,12 @@ async fn who_decided_what_about_whom_is_written_down(engine: Engine) {
     }
     stuck::requeue(
         &db,
-        RetryOrder { statuses: &[LeadStatus::Rejected], ids: Some(&["2".to_owned()]), who: &DecisionMaker::new("Bob") },
+        RetryOrder {
+            statuses: &[LeadStatus::Rejected],
+            ids: Some(&["2".to_owned()]),
+            reason: None,
+            who: &DecisionMaker::new("Bob"),
+        },
         at(4),
         |_| (),
     )
@@ -274,7 +290,7 @@ async fn who_decided_what_about_whom_is_written_down(engine: Engine) {
     .unwrap();
     stuck::requeue(
         &db,
-        RetryOrder { statuses: &[LeadStatus::Exhausted], ids: None, who: &DecisionMaker::new("nobody") },
+        RetryOrder { statuses: &[LeadStatus::Exhausted], ids: None, reason: None, who: &DecisionMaker::new("nobody") },
         at(5),
         |_| (),
     )
@@ -328,9 +344,14 @@ async fn a_decision_about_many_leads_that_have_just_come_does_not_compare_each_w
         assert_eq!(held::send_staged(&db, at(2)).await.unwrap(), MANY);
         set("status = 'rejected'").await;
         assert_eq!(
-            stuck::requeue(&db, RetryOrder { statuses: &[LeadStatus::Rejected], ids: None, who: &ann }, at(3), |_| ())
-                .await
-                .unwrap(),
+            stuck::requeue(
+                &db,
+                RetryOrder { statuses: &[LeadStatus::Rejected], ids: None, reason: None, who: &ann },
+                at(3),
+                |_| ()
+            )
+            .await
+            .unwrap(),
             MANY
         );
         set("status = 'held', hold_reason = 'source_shrank', gone_at = 1, first_contact_at = 1").await;

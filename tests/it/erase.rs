@@ -362,7 +362,7 @@ async fn told_to_stop_first_nothing_else_leaves_and_polls_do_not_take_it_back(en
     assert_eq!(by_now, ErasureOutcome::Refused(ErasureReach::StopFailed));
     conversica_sync::store::stuck::requeue(
         &db,
-        RetryOrder { statuses: &[LeadStatus::Rejected], ids: None, who: &tester() },
+        RetryOrder { statuses: &[LeadStatus::Rejected], ids: None, reason: None, who: &tester() },
         at(9),
         |_| (),
     )

@@ -138,6 +138,7 @@ impl Play {
                     RetryOrder {
                         statuses: &[LeadStatus::Rejected, LeadStatus::Exhausted],
                         ids: None,
+                        reason: None,
                         who: &somebody(),
                     },
                     now,

@@ -167,7 +167,12 @@ impl Play {
         for _ in 0..3 {
             stuck::requeue(
                 &self.db,
-                RetryOrder { statuses: &[LeadStatus::Rejected, LeadStatus::Exhausted], ids: None, who: &tester() },
+                RetryOrder {
+                    statuses: &[LeadStatus::Rejected, LeadStatus::Exhausted],
+                    ids: None,
+                    reason: None,
+                    who: &tester(),
+                },
                 at(self.seconds),
                 |_| (),
             )

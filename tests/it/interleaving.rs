@@ -146,7 +146,7 @@ impl Play {
                 for status in [LeadStatus::Rejected, LeadStatus::Exhausted] {
                     stuck::requeue(
                         &self.db,
-                        RetryOrder { statuses: &[status], ids: None, who: &tester() },
+                        RetryOrder { statuses: &[status], ids: None, reason: None, who: &tester() },
                         at(self.seconds),
                         |_| (),
                     )

@@ -204,9 +204,14 @@ impl Life {
             }
             Step::Retry => {
                 let stuck = [LeadStatus::Rejected, LeadStatus::Exhausted];
-                stuck::requeue(&self.db, RetryOrder { statuses: &stuck, ids: None, who: &tester() }, now, |_| ())
-                    .await
-                    .unwrap();
+                stuck::requeue(
+                    &self.db,
+                    RetryOrder { statuses: &stuck, ids: None, reason: None, who: &tester() },
+                    now,
+                    |_| (),
+                )
+                .await
+                .unwrap();
                 self.apply(&LeadEvent::RetryAsked);
             }
             Step::Resend => {

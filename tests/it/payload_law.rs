@@ -109,7 +109,12 @@ impl Play<'_> {
             Event::Requeue => {
                 stuck::requeue(
                     db,
-                    RetryOrder { statuses: &[LeadStatus::Rejected, LeadStatus::Exhausted], ids: None, who: &tester() },
+                    RetryOrder {
+                        statuses: &[LeadStatus::Rejected, LeadStatus::Exhausted],
+                        ids: None,
+                        reason: None,
+                        who: &tester(),
+                    },
                     now,
                     |_| (),
                 )

@@ -174,7 +174,8 @@ impl OperatorAction {
                     return Ok(ActionResult::Grown(more));
                 }
                 let requeued =
-                    decide::retry(db, RetryOrder { statuses, ids: ids.as_deref(), who }, now, |_| ()).await?;
+                    decide::retry(db, RetryOrder { statuses, ids: ids.as_deref(), reason: None, who }, now, |_| ())
+                        .await?;
                 Ok(ActionResult::Said(wording::requeued(requeued) + if requeued > 0 { TAKEN_UP } else { "" }))
             }
             Self::Resume => {
