@@ -9,6 +9,7 @@ use crate::config::ServiceSettings;
 use crate::console::printable;
 use crate::conversica::lead::LeadKey;
 use crate::db::discreet;
+use crate::rules::contact_quality;
 use crate::rules::line::RowLine;
 use crate::rules::name_counts::LeadNames;
 use crate::rules::read_scope::ReadScope;
@@ -38,6 +39,7 @@ pub(super) async fn of_rows(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>
     let (mut rows, mut valid) = (0_u64, 0_u64);
     let mut reasons: BTreeMap<String, InvalidRows> = BTreeMap::new();
     let mut notes: BTreeMap<String, InvalidRows> = BTreeMap::new();
+    let mut doubts: BTreeMap<String, InvalidRows> = BTreeMap::new();
     let mut names = LeadNames::default();
     while let Some(batch) = batches.next().await? {
         for row in batch.lines().map(RowLine::row) {
@@ -48,6 +50,9 @@ pub(super) async fn of_rows(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>
             if let Ok(content) = &mapped.desired {
                 valid += 1;
                 names.add(content);
+                for doubt in contact_quality::doubts(content) {
+                    doubts.entry(doubt).or_default().add(key);
+                }
             }
             for reason in mapped.desired.err().into_iter().flatten() {
                 reasons.entry(reason).or_default().add(key);
@@ -65,6 +70,7 @@ pub(super) async fn of_rows(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>
     }];
     items.extend(most_frequent("reason", reasons));
     items.extend(most_frequent("note", notes));
+    items.extend(most_frequent("doubt", doubts));
     items.extend(names::of_sample(&names));
     Ok(items)
 }

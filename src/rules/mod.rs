@@ -6,6 +6,7 @@ pub mod billing_month;
 pub mod breaker;
 pub mod configuration_change;
 pub mod contact;
+pub mod contact_quality;
 pub mod content_hold;
 pub mod cursor;
 pub mod diff;

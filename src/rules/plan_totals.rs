@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::conversica::lead::LeadId;
+use crate::rules::contact_quality;
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::mapping::MappedRow;
 use crate::rules::name_counts::{CountedName, LeadNames, NameCounts};
@@ -54,6 +55,8 @@ pub struct PlanTotals {
     pub notes: Vec<RowReason>,
     /// How often other notes were made.
     pub other_notes: u64,
+    /// The most frequent doubts about addresses and first names of valid rows, which are sent all the same.
+    pub doubts: Vec<RowReason>,
     /// For leads that Conversica has: key → number of leads for which it would change.
     pub changed_keys: BTreeMap<String, u64>,
     /// E-mail addresses that leads to be sent have under more than one id.
@@ -144,6 +147,7 @@ pub struct PlanCounts {
     conversations: NamedCounts,
     reasons: NamedCounts,
     notes: NamedCounts,
+    doubts: NamedCounts,
     keys: NamedCounts,
     names: LeadNames,
 }
@@ -155,6 +159,7 @@ impl Default for PlanCounts {
             conversations,
             reasons: NamedCounts::up_to(REASONS),
             notes: NamedCounts::up_to(REASONS),
+            doubts: NamedCounts::up_to(REASONS),
             keys,
             names: LeadNames::default(),
         }
@@ -174,6 +179,9 @@ impl PlanCounts {
     pub fn row(&mut self, mapped: &MappedRow) {
         if let Ok(content) = &mapped.desired {
             self.names.add(content);
+            for doubt in contact_quality::doubts(content) {
+                self.doubts.add(&doubt, Some(mapped.lead.as_pair()));
+            }
         }
         mapped.notes.iter().for_each(|note| self.notes.add(note, Some(mapped.lead.as_pair())));
     }
@@ -188,6 +196,7 @@ impl PlanCounts {
         };
         (totals.invalid_reasons, totals.invalid_other_reasons) = self.reasons.most_frequent(REASONS_SHOWN);
         (totals.notes, totals.other_notes) = self.notes.most_frequent(REASONS_SHOWN);
+        (totals.doubts, _) = self.doubts.most_frequent(REASONS_SHOWN);
         totals.new_people_in_other_conversations = self.conversations.others;
         totals.new_people_by_conversation = counts(self.conversations);
         totals.changed_keys = counts(self.keys);

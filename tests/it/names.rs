@@ -9,6 +9,7 @@ use crate::support::stand_in::StandIn;
 
 blocking_on_both_engines!(
     conversations_and_reps_are_counted_and_names_that_look_like_one_are_said,
+    contact_details_that_are_probably_none_are_counted_and_sent,
     the_letter_has_what_to_ask_and_no_lead,
 );
 
@@ -46,6 +47,21 @@ fn conversations_and_reps_are_counted_and_names_that_look_like_one_are_said(engi
     scene.run(&["once"]).expect_code(0);
     let plan = scene.run(&["plan", "--json"]).expect_code(0).json();
     assert_eq!(plan["conversations"], json!([{"name": "A", "leads": 5}]), "leads in sync count too");
+}
+
+fn contact_details_that_are_probably_none_are_counted_and_sent(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let scene = Scene::with_state_on(engine, &endpoint.url(), 6);
+    scene.crm("update leads set email = 'a' || id || '@gmial.com' where id in (2, 3); update leads set first_name = 'NULL' where id = 3");
+    let plan = scene.run(&["plan", "--json"]).expect_code(0).json();
+    let doubt = &plan["doubts"][0];
+    assert_eq!((&doubt["leads"], &doubt["first"][1]["id"], &plan["create"]), (&json!(2), &json!("3"), &json!(6)));
+    let said = scene.run(&["plan"]).expect_code(0).stdout;
+    assert!(said.contains("probably a slip for gmail.com: 2, 3"), "{said}");
+    let said = scene.run(&["check"]).expect_code(0).stdout;
+    assert!(said.contains("1 row(s): firstName: is what is written where there is no name; id: 3"), "{said}");
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(endpoint.answered(), 6);
 }
 
 fn the_letter_has_what_to_ask_and_no_lead(engine: Engine) {

@@ -55,6 +55,7 @@ pub fn headline(totals: &PlanTotals) -> String {
     }
     text.push_str(&invalid_reasons(totals));
     text.push_str(&notes(totals));
+    text.push_str(&doubts(totals));
     text.push_str(&changed_keys(totals));
     if let Some(forecast) = &totals.forecast
         && !totals.baseline
@@ -169,6 +170,14 @@ fn notes(totals: &PlanTotals) -> String {
         count(&mut text, totals.other_notes, "for other reasons");
     }
     text
+}
+
+/// Contact details that are probably none.
+fn doubts(totals: &PlanTotals) -> String {
+    if totals.doubts.is_empty() {
+        return String::new();
+    }
+    format!("Look at these, which are valid and probably wrong:\n{}", reasons(&totals.doubts))
 }
 
 fn reasons(reasons: &[RowReason]) -> String {
