@@ -5,10 +5,12 @@ use std::time::Duration;
 use crate::check::item::CheckItem;
 use crate::db::discreet;
 use crate::db::pooler::{self, SessionKind};
+use crate::source::changes::design;
 use crate::source::changes::ground;
 use crate::source::changes::log::{ChangeLog, LogBacklog};
 use crate::source::changes::standing::{self, TriggerStanding};
 use crate::source::changes::watch::{SHARED_SESSION, SHARED_SESSION_CURE};
+use crate::source::changes::watch_query;
 use crate::source::crm::ConnectedCrm;
 
 const SECTION: &str = "triggers";
@@ -56,6 +58,10 @@ pub(super) async fn of_triggers(
     if let Err(error) = ground::refuse_foreign_type(&crm.db, &log.design).await {
         items.extend(CheckItem::failed(SECTION, "type", &error));
     }
+    let (tables, owner) = (&*log.design.tables, log.design.owner.as_deref());
+    if let Err(error) = watch_query::refuse_unsafe(&crm.db, &crm.source, (tables, owner)).await {
+        items.extend(CheckItem::failed(SECTION, "watch", &error));
+    }
     Ok(items)
 }
 
@@ -87,9 +93,9 @@ fn of_owner(standing: &TriggerStanding) -> Option<CheckItem> {
 /// A change log that no process drains only grows.
 async fn unused(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem>> {
     // Most sources have no triggers, and many cannot have any: neither is a finding.
-    let Ok(design) = standing::design(&crm.db, &crm.source).await else { return Ok(Vec::new()) };
+    let Ok(design) = design::design(&crm.db, &crm.source).await else { return Ok(Vec::new()) };
     let others = ground::other_logs(&crm.db, &design).await?;
-    let others = others.iter().map(|other| ground::other_log(&design, other));
+    let others = others.iter().map(ground::other_log);
     let mut items: Vec<CheckItem> =
         others.map(|other| CheckItem::warn(SECTION, "table", other.what).cure(other.cure)).collect();
     let standing = standing::look(&crm.db, &design).await?;

@@ -14,8 +14,10 @@ use crate::db::pooler::StatementPooler;
 use crate::db::{self, discreet};
 use crate::error::SetupError;
 use crate::source::changes::ddl::{ListenerWake, SourceEngine, TriggerDesign};
+use crate::source::changes::design;
 use crate::source::changes::ground;
 use crate::source::changes::standing::{self, TriggerStanding};
+use crate::source::changes::watch_query;
 use crate::source::source_db::SourceDb;
 
 #[derive(Debug, clap::Subcommand)]
@@ -83,23 +85,22 @@ pub async fn run(command: TriggersCommand, file: Option<&Path>) -> anyhow::Resul
     let reader = open(url, &settings.source).await?;
     let removes = matches!(command, TriggersCommand::Print { remove: true, .. } | TriggersCommand::Remove { .. });
     let design = match removes {
-        true => standing::design_of_removal(&reader, &settings.source).await?,
-        false => standing::design(&reader, &settings.source).await?,
+        true => design::design_of_removal(&reader, &settings.source).await?,
+        false => design::design(&reader, &settings.source).await?,
     };
-    let elsewhere = ground::elsewhere(&reader, &design).await?;
+    let remains = ground::remains(&reader, &design).await?;
     let standing = standing::look(&reader, &design).await?;
     if standing == TriggerStanding::Foreign {
         return Err(standing::foreign(&design).into());
     }
     let exit = match command {
         TriggersCommand::Print { remove: true, .. } => {
-            print(&design, &design.remove(&elsewhere));
+            print(&design, &design.remove(&remains));
             ExitCode::Done
         }
         TriggersCommand::Print { made, .. } => {
             ground::refuse_foreign_parts(&reader, &design).await?;
-            ground::refuse_powerless_owner(&reader, &design).await?;
-            ground::refuse_foreign_type(&reader, &design).await?;
+            refuse_unsafe(&reader, &settings.source, &design).await?;
             if !made.published {
                 ground::refuse_published(&reader, &design).await?;
             }
@@ -123,24 +124,24 @@ pub async fn run(command: TriggersCommand, file: Option<&Path>) -> anyhow::Resul
             let role = role(made.role, &reader).await?;
             let script = match (standing, &role) {
                 (TriggerStanding::Complete { misowned: Some(_), .. }, role) => {
-                    Some(design.replace(role.as_deref(), wake, &elsewhere))
+                    Some(design.replace(role.as_deref(), wake, &remains))
                 }
                 (TriggerStanding::Complete { wake: found, .. }, Some(role)) if found == wake && named => {
                     Some(format!("{};\n", design.grant(role)))
                 }
                 (TriggerStanding::Complete { wake: found, .. }, Some(_)) if found == wake => None,
                 (TriggerStanding::Complete { .. }, None) => None,
-                (TriggerStanding::Absent, role) => Some(design.install(role.as_deref(), wake)),
-                (_, role) => Some(design.replace(role.as_deref(), wake, &elsewhere)),
+                (TriggerStanding::Absent, role) if remains.is_empty() => Some(design.install(role.as_deref(), wake)),
+                (_, role) => Some(design.replace(role.as_deref(), wake, &remains)),
             };
             let Some(script) = script else {
                 say("Installed already; nothing was changed.");
                 return Ok(ExitCode::Done);
             };
-            ground::refuse_powerless_owner(&reader, &design).await?;
-            ground::refuse_foreign_type(&reader, &design).await?;
+            refuse_unsafe(&reader, &settings.source, &design).await?;
             let Some(()) = execute(&design, &script, &run, &settings).await? else { return Ok(ExitCode::Decision) };
-            say(format_args!("Installed: {} is logged in {}.", design.table.quoted(), design.log.quoted()));
+            let verb = if design.tables.len() == 1 { "is" } else { "are" };
+            say(format_args!("Installed: {} {verb} logged in {}.", design.place(), design.log.quoted()));
             if is_left_out {
                 say(WITHOUT_NOTIFY);
             }
@@ -153,7 +154,7 @@ pub async fn run(command: TriggersCommand, file: Option<&Path>) -> anyhow::Resul
                 ));
             }
             for other in ground::other_logs(&reader, &design).await? {
-                let SetupError { what, cure } = ground::other_log(&design, &other);
+                let SetupError { what, cure } = ground::other_log(&other);
                 say(format_args!("Beside that, {what}: {cure}."));
             }
             if settings.source.changes == ChangeDetection::Poll {
@@ -164,15 +165,15 @@ pub async fn run(command: TriggersCommand, file: Option<&Path>) -> anyhow::Resul
             ExitCode::Done
         }
         TriggersCommand::Remove { run } => {
-            if standing == TriggerStanding::Absent {
+            if standing == TriggerStanding::Absent && remains.is_empty() {
                 say("There is nothing to remove.");
                 for other in ground::other_logs(&reader, &design).await? {
-                    let SetupError { what, cure } = ground::other_log(&design, &other);
+                    let SetupError { what, cure } = ground::other_log(&other);
                     say(format_args!("But {what}: {cure}."));
                 }
                 return Ok(ExitCode::Done);
             }
-            let Some(()) = execute(&design, &design.remove(&elsewhere), &run, &settings).await? else {
+            let Some(()) = execute(&design, &design.remove(&remains), &run, &settings).await? else {
                 return Ok(ExitCode::Decision);
             };
             say("Removed.");
@@ -184,6 +185,13 @@ pub async fn run(command: TriggersCommand, file: Option<&Path>) -> anyhow::Resul
     };
     reader.close().await;
     Ok(exit)
+}
+
+/// Refuses an installation that would let another role use the rights of the tables' owner, or that the owner cannot have.
+async fn refuse_unsafe(reader: &SourceDb, source: &SourceSettings, design: &TriggerDesign) -> anyhow::Result<()> {
+    ground::refuse_powerless_owner(reader, design).await?;
+    ground::refuse_foreign_type(reader, design).await?;
+    watch_query::refuse_unsafe(reader, source, (&design.tables, design.owner.as_deref())).await
 }
 
 const WITHOUT_NOTIFY: &str = "Without NOTIFY: max_prepared_transactions of this server is above 0, and a transaction that has \
@@ -234,7 +242,7 @@ async fn role(named: Option<String>, reader: &SourceDb) -> Result<Option<String>
 }
 
 fn print(design: &TriggerDesign, script: &str) {
-    let (table, log) = (design.table.quoted(), design.log.quoted());
+    let (table, log) = (design.place(), design.log.quoted());
     say(format_args!("-- conversica-sync: triggers on {table}, change log {log}\n{}", script.trim_end()));
 }
 

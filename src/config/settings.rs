@@ -78,6 +78,20 @@ pub struct SourceSettings {
     #[serde(with = "duration")]
     #[schemars(with = "duration::DurationText")]
     pub statement_timeout: Duration,
+    /// Tables of the query whose changes do not matter: `check` asks for no stamp and no `[[source.watch]]` of them.
+    pub unwatched: Vec<String>,
+    /// Other tables whose changes concern leads; the triggers watch them.
+    pub watch: Vec<WatchSettings>,
+}
+
+/// `[[source.watch]]`: a table whose changes concern leads.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WatchSettings {
+    /// The table, optionally qualified.
+    pub table: String,
+    /// `SELECT …` that returns the keys of the leads that a row of the table concerns; `:column` is a value of that row.
+    pub leads: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -1,13 +1,14 @@
 //! Checks combinations of settings: keys that need each other, keys that exclude each other, sensible ranges, unsafe choices.
 //!
-//! Pure except for one file-system check (whether two paths are the same file). `[lead]` and the URLs have files of their own
-//! below.
+//! Pure except for one file-system check (whether two paths are the same file). `[source]`, `[lead]` and the URLs have files of
+//! their own below.
 
 mod admin;
 mod later;
 mod lead;
 mod place;
 pub mod report;
+mod source;
 
 use std::net::SocketAddr;
 
@@ -17,8 +18,7 @@ use crate::config::check::ConfigProblems;
 use crate::config::merged::MergedConfig;
 use crate::config::validate::report::ValidationReport;
 use crate::config::{
-    ChangeDetection, DeliverySettings, ReceiveSettings, SafetySettings, ServiceSettings, SourceSettings, WritebackMode,
-    duration, size,
+    DeliverySettings, ReceiveSettings, SafetySettings, ServiceSettings, WritebackMode, duration, size,
 };
 
 pub use lead::{CompletedKey, complete};
@@ -31,7 +31,7 @@ pub fn check(
     warnings: &mut Vec<String>,
 ) {
     let mut report = ValidationReport { merged, problems, warnings };
-    source(&settings.source, &mut report);
+    source::check(&settings.source, &mut report);
     lead::check(settings, &mut report);
     place::databases(settings, &mut report);
     conversica(settings, &mut report);
@@ -54,44 +54,6 @@ pub fn check(
             report.problem(key, format!("`{key}` is zero"), "Write how long, like \"90d\".");
         }
     }
-}
-
-fn source(source: &SourceSettings, report: &mut ValidationReport<'_>) {
-    match (&source.table, &source.query) {
-        (Some(_), Some(_)) => report.problem(
-            "source.query",
-            "both `source.table` and `source.query` are set",
-            "Remove one of them; a query may do everything that a table may.",
-        ),
-        (None, None) if !report.is_spoiled("source.query") => report.problem(
-            "source.table",
-            "neither `source.table` nor `source.query` is set",
-            "Add under [source]: table = \"leads\"",
-        ),
-        (None, _) if source.changes == ChangeDetection::Triggers => report.problem(
-            "source.changes",
-            "`source.changes` is `triggers`, which needs a table, but `source.query` is set",
-            "Set `table`, or write changes = \"poll\".",
-        ),
-        _ => {}
-    }
-    if source.filter.is_some() && source.query.is_some() && source.table.is_none() {
-        report.problem(
-            "source.where",
-            "`source.where` is set together with `source.query`",
-            "Write the condition into the query, and remove `where`.",
-        );
-    }
-    if source.change_log.is_some() && source.table.is_none() {
-        report.problem(
-            "source.change_log",
-            "`source.change_log` is set, but there is no `source.table` to put triggers on",
-            "Set `table`, or remove `change_log`.",
-        );
-    }
-    report.duration("source.poll_interval", source.poll_interval, "100ms", "30d");
-    report.duration("source.full_compare_interval", source.full_compare_interval, "100ms", "365d");
-    report.duration("source.statement_timeout", source.statement_timeout, "1s", "24h");
 }
 
 fn conversica(settings: &ServiceSettings, report: &mut ValidationReport<'_>) {

@@ -157,7 +157,11 @@ async fn prepared_columns(pool: &SourcePool, sql: &str) -> Result<Vec<PgColumn>,
     Ok(columns)
 }
 
-async fn prepared_columns_within(connection: &mut PgConnection, sql: String) -> Result<Vec<PgColumn>, sqlx::Error> {
+/// The same over a connection in a transaction.
+pub(crate) async fn prepared_columns_within(
+    connection: &mut PgConnection,
+    sql: String,
+) -> Result<Vec<PgColumn>, sqlx::Error> {
     let statement = (&mut *connection).prepare(db::trusted(sql)).await?;
     let columns = statement.columns().to_vec();
     connection.clear_cached_statements().await?;
@@ -186,7 +190,7 @@ pub(crate) async fn fresh_sqlite(pool: &sqlx::SqlitePool) -> Result<PoolConnecti
     Ok(connection)
 }
 
-fn plain_type(type_info: &PgTypeInfo) -> String {
+pub(crate) fn plain_type(type_info: &PgTypeInfo) -> String {
     match type_info.kind() {
         PgTypeKind::Domain(base) => plain_type(base),
         // The CRM's owner may have named another type `numeric`.

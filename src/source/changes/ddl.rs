@@ -3,37 +3,9 @@
 //! The program runs exactly the script that it shows, and later compares the database with that text.
 
 use crate::db::quote;
+use crate::source::changes::triggered::{LoggedKeys, TriggeredTable};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SourceEngine {
-    Sqlite,
-    Postgres,
-}
-
-/// Whether the triggers notify listeners (PostgreSQL only; SQLite has no notifications).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenerWake {
-    Notify,
-    /// The next poll finds the changes.
-    Silent,
-}
-
-/// A table's name, qualified on PostgreSQL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QualifiedName {
-    pub schema: Option<String>,
-    pub name: String,
-}
-
-impl QualifiedName {
-    /// The name in SQL.
-    pub fn quoted(&self) -> String {
-        match &self.schema {
-            Some(schema) => format!("{}.{}", quote(schema), quote(&self.name)),
-            None => quote(&self.name),
-        }
-    }
-}
+pub use crate::source::changes::triggered::{ListenerWake, QualifiedName, SourceEngine};
 
 /// A trigger on any table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,16 +14,38 @@ pub struct TriggerName {
     pub name: String,
 }
 
-/// The table that the triggers watch, and the log that they fill.
+/// Triggers and functions that fill the log, and that these settings do not ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TriggerRemains {
+    pub triggers: Vec<TriggerName>,
+    /// PostgreSQL.
+    pub functions: Vec<QualifiedName>,
+}
+
+impl TriggerRemains {
+    pub fn is_empty(&self) -> bool {
+        self.triggers.is_empty() && self.functions.is_empty()
+    }
+}
+
+/// The tables that the triggers watch, and the log that they fill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TriggerDesign {
     pub engine: SourceEngine,
-    pub table: QualifiedName,
-    /// PostgreSQL: the role that owns the table, and has to own function and log as well. `None` where the table is gone.
+    /// The table of the leads first, if there is one; then those of `[[source.watch]]`. At least one.
+    pub tables: Vec<TriggeredTable>,
+    /// PostgreSQL: the role that owns the tables, and has to own functions and log as well. `None` where a table is gone.
     pub owner: Option<String>,
     pub log: QualifiedName,
-    pub key: String,
-    pub client: Option<String>,
+    /// Whether the log names clients.
+    pub clients: LogClients,
+}
+
+/// Whether a lead is named by its key alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogClients {
+    KeyAlone,
+    WithClient,
 }
 
 /// The events of the triggers; only PostgreSQL has TRUNCATE.
@@ -60,12 +54,26 @@ const EVENTS: [&str; 4] = ["insert", "update", "delete", "truncate"];
 const NAME_BYTES: usize = 63;
 const LONGEST_SUFFIX: &str = "_truncate";
 
-/// The longest name for a log: PostgreSQL would truncate longer derived names.
-pub const LOG_NAME_BYTES: usize = NAME_BYTES - LONGEST_SUFFIX.len();
+/// The suffix of the names for the entry of `[[source.watch]]` of that number.
+pub fn watch_suffix(number: usize) -> String {
+    format!("{WATCH_SUFFIX}{}", number + 1)
+}
+
+/// Begins such a suffix.
+pub const WATCH_SUFFIX: &str = "_watch";
+
+/// The longest name for a log with that many watched tables: PostgreSQL would truncate longer derived names.
+pub fn log_name_bytes(watches: usize) -> usize {
+    let suffix = if watches == 0 { 0 } else { watch_suffix(watches - 1).len() };
+    NAME_BYTES - LONGEST_SUFFIX.len() - suffix
+}
+
 /// The columns of a log; they identify a table as our log.
 pub const COLUMNS: [&str; 4] = ["seq", "key", "client", "at"];
 /// A setting of the function: floating-point keys are logged to the last bit, however the CRM's session writes them.
 pub const EXACT_FLOATS: &str = "extra_float_digits = 1";
+/// Quotes the text of a function.
+pub const DOLLARS: &str = "$conversica_sync$";
 /// The longest wait for the lock on the table: while the script waits, writers to the table wait behind it.
 const LOCK_TIMEOUT: &str = "10s";
 
@@ -75,16 +83,35 @@ impl TriggerDesign {
         &self.log.name
     }
 
-    /// The sequence that PostgreSQL makes for the log's numbers; `LOG_NAME_BYTES` leaves room for its name too.
+    /// The sequence that PostgreSQL makes for the log's numbers; [`log_name_bytes`] leaves room for its name too.
     pub fn sequence(&self) -> QualifiedName {
         QualifiedName { schema: self.log.schema.clone(), name: format!("{}_seq_seq", self.log.name) }
     }
 
-    /// Names of the triggers, sorted.
-    pub fn trigger_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.events().map(|event| self.trigger_name(event)).collect();
+    /// The tables' names in SQL, for messages.
+    pub fn place(&self) -> String {
+        let names: Vec<String> = self.tables.iter().map(|one| one.table.quoted()).collect();
+        names.join(", ")
+    }
+
+    /// Names of the triggers of a table, sorted.
+    pub fn trigger_names(&self, of: &TriggeredTable) -> Vec<String> {
+        let mut names: Vec<String> = self.events().map(|event| self.trigger_name(of, event)).collect();
         names.sort();
         names
+    }
+
+    /// PostgreSQL: the function that the triggers of a table call.
+    pub fn function(&self, of: &TriggeredTable) -> QualifiedName {
+        self.log.with_suffix(&of.suffix)
+    }
+
+    /// The number of the log's key columns that the source fills.
+    pub fn width(&self) -> usize {
+        match self.clients {
+            LogClients::KeyAlone => 1,
+            LogClients::WithClient => 2,
+        }
     }
 
     fn events(&self) -> impl Iterator<Item = &'static str> {
@@ -95,8 +122,8 @@ impl TriggerDesign {
         events.iter().copied()
     }
 
-    fn trigger_name(&self, event: &str) -> String {
-        format!("{}_{event}", self.log.name)
+    fn trigger_name(&self, of: &TriggeredTable, event: &str) -> String {
+        format!("{}{}_{event}", self.log.name, of.suffix)
     }
 
     /// The whole script, in one transaction. `reader` is the role that drains the log (PostgreSQL).
@@ -115,15 +142,21 @@ impl TriggerDesign {
                     "create table {log} (\n  seq bigint generated always as identity primary key,\n  key text,\n  \
                      client text,\n  at timestamptz not null default statement_timestamp()\n)"
                 ));
-                statements.push(format!(
-                    "create function {log}() returns trigger language plpgsql security definer\n  \
-                     set search_path = pg_catalog, pg_temp\n  set datestyle = 'ISO, YMD'\n  \
-                     set intervalstyle = 'iso_8601'\n  set timezone = 'UTC'\n  set {EXACT_FLOATS}\nas $conversica_sync${}$conversica_sync$",
-                    self.function_body(wake)
-                ));
+                for one in &self.tables {
+                    let function = self.function(one).quoted();
+                    statements.push(format!(
+                        "create function {function}() returns trigger language plpgsql security definer\n  \
+                         set search_path = {}\n  set datestyle = 'ISO, YMD'\n  set intervalstyle = 'iso_8601'\n  \
+                         set timezone = 'UTC'\n  set {EXACT_FLOATS}\nas {DOLLARS}{}{DOLLARS}",
+                        one.search_path(),
+                        self.function_body(one, wake)
+                    ));
+                }
                 statements.push(self.revoke());
-                statements.push(format!("revoke all on function {log}() from public"));
-                statements.extend(self.events().map(|event| self.postgres_trigger(event)));
+                for one in &self.tables {
+                    statements.push(format!("revoke all on function {}() from public", self.function(one).quoted()));
+                    statements.extend(self.events().map(|event| self.postgres_trigger(one, event)));
+                }
                 statements.extend(reader.map(|reader| self.grant(reader)));
             }
         }
@@ -133,17 +166,17 @@ impl TriggerDesign {
     }
 
     /// Creates everything again, in one transaction; the full compare that follows finds the changes that waited in the log.
-    /// `elsewhere` are triggers on other tables that would keep the function.
-    pub fn replace(&self, reader: Option<&str>, wake: ListenerWake, elsewhere: &[TriggerName]) -> String {
+    /// `remains` are other triggers that would keep a function, and functions of earlier settings.
+    pub fn replace(&self, reader: Option<&str>, wake: ListenerWake, remains: &TriggerRemains) -> String {
         let begin = self.begin();
-        let remove = self.drops(elsewhere);
+        let remove = self.drops(remains);
         let install = self.install(reader, wake);
         let install = install.strip_prefix(&lines(&begin)).unwrap_or(&install).to_owned();
         format!("{}{install}", lines(&[begin, remove].concat()))
     }
 
-    pub fn remove(&self, elsewhere: &[TriggerName]) -> String {
-        script([self.begin(), self.drops(elsewhere)].concat())
+    pub fn remove(&self, remains: &TriggerRemains) -> String {
+        script([self.begin(), self.drops(remains)].concat())
     }
 
     /// The function runs with its owner's rights and calls the CRM's casts: the owner of the table can define a type and a cast
@@ -155,14 +188,23 @@ impl TriggerDesign {
     /// Revokes the rights that the owner's default privileges grant others on every new table and function.
     fn revoke(&self) -> String {
         let log = self.log.quoted().replace('\'', "''");
+        let functions: Vec<String> = self
+            .tables
+            .iter()
+            .map(|one| format!("'{}()'::regprocedure", self.function(one).quoted().replace('\'', "''")))
+            .collect();
+        let functions = match functions.as_slice() {
+            [one] => format!("= {one}"),
+            several => format!("in ({})", several.join(", ")),
+        };
         format!(
             "do $conversica_sync$\ndeclare\n  statement text;\nbegin\n  for statement in\n    select distinct format('revoke \
              all on %s from %s', o.object, case a.grantee when 0 then 'public' else \
              quote_ident(pg_get_userbyid(a.grantee)) end)\n    from (select case c.relkind when 'S' then 'sequence ' else \
              'table ' end || c.oid::regclass as object, c.relacl as acl, c.relowner as owner from pg_class c\n      where \
              c.oid in ('{log}'::regclass, pg_get_serial_sequence('{log}', 'seq')::regclass)\n      union all select \
-             'function ' || p.oid::regprocedure, p.proacl, p.proowner from pg_proc p where p.oid = \
-             '{log}()'::regprocedure) o\n    cross join aclexplode(o.acl) a where a.grantee <> o.owner\n  loop\n    \
+             'function ' || p.oid::regprocedure, p.proacl, p.proowner from pg_proc p where p.oid \
+             {functions}) o\n    cross join aclexplode(o.acl) a where a.grantee <> o.owner\n  loop\n    \
              execute statement;\n  end loop;\nend\n$conversica_sync$"
         )
     }
@@ -184,63 +226,46 @@ impl TriggerDesign {
         }
     }
 
-    fn drops(&self, elsewhere: &[TriggerName]) -> Vec<String> {
-        let (table, log) = (self.table.quoted(), self.log.quoted());
-        let on = match self.engine {
-            SourceEngine::Sqlite => String::new(),
-            SourceEngine::Postgres => format!(" on {table}"),
-        };
-        let mut statements: Vec<String> = self
-            .events()
-            .map(|event| format!("drop trigger if exists {}{on}", quote(&self.trigger_name(event))))
-            .collect();
-        let strays = elsewhere.iter();
-        statements.extend(
-            strays.map(|stray| format!("drop trigger if exists {} on {}", quote(&stray.name), stray.table.quoted())),
-        );
-        if self.engine == SourceEngine::Postgres {
-            statements.push(format!("drop function if exists {log}()"));
+    fn drops(&self, remains: &TriggerRemains) -> Vec<String> {
+        let mut statements: Vec<String> = Vec::new();
+        for one in &self.tables {
+            let on = match self.engine {
+                SourceEngine::Sqlite => String::new(),
+                SourceEngine::Postgres => format!(" on {}", one.table.quoted()),
+            };
+            statements.extend(
+                self.events()
+                    .map(|event| format!("drop trigger if exists {}{on}", quote(&self.trigger_name(one, event)))),
+            );
         }
-        statements.push(format!("drop table if exists {log}"));
+        statements.extend(remains.triggers.iter().map(|stray| match self.engine {
+            SourceEngine::Sqlite => format!("drop trigger if exists {}", quote(&stray.name)),
+            SourceEngine::Postgres => {
+                format!("drop trigger if exists {} on {}", quote(&stray.name), stray.table.quoted())
+            }
+        }));
+        if self.engine == SourceEngine::Postgres {
+            let functions = self.tables.iter().map(|one| self.function(one)).chain(remains.functions.iter().cloned());
+            statements.extend(functions.map(|function| format!("drop function if exists {}()", function.quoted())));
+        }
+        statements.push(format!("drop table if exists {}", self.log.quoted()));
         statements
     }
 
     /// Each trigger's name and text.
     pub fn sqlite_triggers(&self) -> Vec<(String, String)> {
-        let (table, log) = (self.table.quoted(), self.log.quoted());
-        let key_columns = self.key_columns();
-        let now = "cast(strftime('%s', 'now') as integer)";
-        let into = format!("insert into {log} (key, {}at)", if self.client.is_some() { "client, " } else { "" });
-        let of = |row: &str| {
-            let values: Vec<String> = key_columns.iter().map(|column| format!("{row}.{}", quote(column))).collect();
-            format!("{}, {now}", values.join(", "))
-        };
-        // As text and byte by byte, as the program distinguishes leads: the column itself may treat A and a, or 1 and 1.0, as
-        // equal.
-        let text = |row: &str, column: &str| format!("cast({row}.{} as text) collate binary", quote(column));
-        let moved: Vec<String> = key_columns
-            .iter()
-            .map(|column| format!("{} is not {}", text("old", column), text("new", column)))
-            .collect();
-        let body = |event: &str| match event {
-            "insert" => format!("  {into} values ({});\n", of("new")),
-            "update" => format!(
-                "  {into} values ({});\n  {into} select {} where {};\n",
-                of("new"),
-                of("old"),
-                moved.join(" or ")
-            ),
-            _ => format!("  {into} values ({});\n", of("old")),
-        };
-        let trigger = |event: &str| {
-            let name = self.trigger_name(event);
-            let sql = format!("CREATE TRIGGER {} after {event} on {table}\nbegin\n{}end", quote(&name), body(event));
+        let log = self.log.quoted();
+        let trigger = |one: &TriggeredTable, event: &str| {
+            let name = self.trigger_name(one, event);
+            let body = one.sqlite_body(event, &log, self.width());
+            let sql =
+                format!("CREATE TRIGGER {} after {event} on {}\nbegin\n{body}end", quote(&name), one.table.quoted());
             (name, sql)
         };
-        self.events().map(trigger).collect()
+        self.tables.iter().flat_map(|one| self.events().map(move |event| trigger(one, event))).collect()
     }
 
-    fn postgres_trigger(&self, event: &str) -> String {
+    fn postgres_trigger(&self, on: &TriggeredTable, event: &str) -> String {
         let referencing = match event {
             "insert" => "referencing new table as conversica_new ",
             "update" => "referencing old table as conversica_old new table as conversica_new ",
@@ -249,21 +274,13 @@ impl TriggerDesign {
         };
         format!(
             "create trigger {} after {event} on {} {referencing}for each statement execute function {}()",
-            quote(&self.trigger_name(event)),
-            self.table.quoted(),
-            self.log.quoted()
+            quote(&self.trigger_name(on, event)),
+            on.table.quoted(),
+            self.function(on).quoted()
         )
     }
 
-    /// One insert per statement, however many rows it touched. Keys are stored as text, as in the state: the column's type may
-    /// change later, and text stays exact where the type treats A and a, or 1.0 and 1, as equal.
-    pub fn function_body(&self, wake: ListenerWake) -> String {
-        let log = self.log.quoted();
-        let columns = if self.client.is_some() { "key, client" } else { "key" };
-        let values: Vec<String> =
-            self.key_columns().iter().map(|column| format!("{}::text collate \"C\"", quote(column))).collect();
-        let values = values.join(", ");
-        let into = format!("insert into {log} ({columns}) select {values} from");
+    pub fn function_body(&self, of: &TriggeredTable, wake: ListenerWake) -> String {
         let wake = match wake {
             ListenerWake::Notify => format!(
                 "  if found then\n    perform pg_catalog.pg_notify('{}', '');\n  end if;\n",
@@ -271,16 +288,16 @@ impl TriggerDesign {
             ),
             ListenerWake::Silent => String::new(),
         };
-        format!(
-            "\nbegin\n  if tg_op = 'INSERT' then\n    {into} conversica_new;\n  elsif tg_op = 'UPDATE' then\n    {into} \
-             conversica_new\n      union select {values} from conversica_old;\n  elsif tg_op = 'DELETE' then\n    {into} \
-             conversica_old;\n  else\n    insert into {log} (key) values (null);\n  end if;\n{wake}  return null;\nend\n"
-        )
+        of.postgres_body(&self.log.quoted(), self.width(), &wake)
     }
 
-    /// Key, and client where there is one.
+    /// The columns of the table of the leads whose values are logged as they are: key, and client where there is one.
     pub fn key_columns(&self) -> Vec<&str> {
-        std::iter::once(self.key.as_str()).chain(self.client.as_deref()).collect()
+        let own = self.tables.iter().find_map(|one| match &one.keys {
+            LoggedKeys::Own(columns) => Some(columns.iter().map(String::as_str).collect()),
+            LoggedKeys::Found(_) => None,
+        });
+        own.unwrap_or_default()
     }
 }
 
@@ -301,11 +318,14 @@ mod tests {
         let schema = (engine == SourceEngine::Postgres).then(|| "crm".to_owned());
         TriggerDesign {
             engine,
-            table: QualifiedName { schema: schema.clone(), name: "Odd \"leads\"".to_owned() },
+            tables: vec![TriggeredTable {
+                table: QualifiedName { schema: schema.clone(), name: "Odd \"leads\"".to_owned() },
+                suffix: String::new(),
+                keys: LoggedKeys::Own(vec!["id".to_owned(), "dealer id".to_owned()]),
+            }],
             owner: (engine == SourceEngine::Postgres).then(|| "the \"owner\"".to_owned()),
             log: QualifiedName { schema, name: "it's a log".to_owned() },
-            key: "id".to_owned(),
-            client: Some("dealer id".to_owned()),
+            clients: LogClients::WithClient,
         }
     }
 
@@ -330,9 +350,13 @@ mod tests {
             let design = design(engine);
             let stray =
                 TriggerName { table: QualifiedName { schema: None, name: "old".to_owned() }, name: "left".to_owned() };
-            let replace = design.replace(None, ListenerWake::Silent, std::slice::from_ref(&stray));
-            assert!(replace.contains("drop trigger if exists \"left\" on \"old\";"), "{replace}");
-            for script in [design.install(None, ListenerWake::Silent), design.remove(&[]), replace.clone()] {
+            let remains = TriggerRemains { triggers: vec![stray], functions: Vec::new() };
+            let replace = design.replace(None, ListenerWake::Silent, &remains);
+            let on = if engine == SourceEngine::Postgres { " on \"old\"" } else { "" };
+            assert!(replace.contains(&format!("drop trigger if exists \"left\"{on};")), "{replace}");
+            for script in
+                [design.install(None, ListenerWake::Silent), design.remove(&TriggerRemains::default()), replace.clone()]
+            {
                 assert!(script.starts_with("begin") && script.ends_with("commit;\n"), "{script}");
                 assert_eq!(script.matches("commit;").count(), 1, "{script}");
                 assert_eq!(
@@ -350,19 +374,26 @@ mod tests {
     fn everything_is_made_as_the_owner_and_removed_as_whoever_runs_it() {
         let design = design(SourceEngine::Postgres);
         let become_owner = "set local role \"the \"\"owner\"\"\";";
-        for script in [design.install(None, ListenerWake::Notify), design.replace(None, ListenerWake::Notify, &[])] {
+        for script in [
+            design.install(None, ListenerWake::Notify),
+            design.replace(None, ListenerWake::Notify, &TriggerRemains::default()),
+        ] {
             assert_eq!(script.matches(become_owner).count(), 1, "{script}");
             let at = |text: &str| script.find(text).unwrap();
             assert!(at("search_path") < at(become_owner) && at(become_owner) < at("create table"), "{script}");
             assert!(script.rfind("drop ").is_none_or(|drop| drop < at(become_owner)), "{script}");
         }
-        assert!(!design.remove(&[]).contains("set local role"));
+        assert!(!design.remove(&TriggerRemains::default()).contains("set local role"));
     }
 
     #[test]
     fn no_name_of_ours_is_cut_by_postgresql() {
         let mut design = design(SourceEngine::Postgres);
-        design.log.name = "x".repeat(LOG_NAME_BYTES);
-        assert!(design.trigger_names().iter().all(|name| name.len() <= NAME_BYTES));
+        for watches in [0, 1, 12] {
+            design.tables[0].suffix = if watches == 0 { String::new() } else { watch_suffix(watches - 1) };
+            design.log.name = "x".repeat(log_name_bytes(watches));
+            let names = design.trigger_names(&design.tables[0]);
+            assert!(names.iter().all(|name| name.len() <= NAME_BYTES), "{names:?}");
+        }
     }
 }

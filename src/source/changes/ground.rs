@@ -1,39 +1,138 @@
 //! Checks the surroundings of the table that matter to triggers: limits of triggers on it, side effects on others, and remains of
 //! earlier ones. It only reads. Nearly all of it concerns PostgreSQL.
 
+use sqlx::SqliteConnection;
+
 use crate::db::{self, discreet};
 use crate::error::SetupError;
-use crate::source::changes::ddl::{COLUMNS, ListenerWake, QualifiedName, TriggerDesign, TriggerName};
+use crate::source::changes::ddl::{
+    COLUMNS, ListenerWake, QualifiedName, TriggerDesign, TriggerName, TriggerRemains, WATCH_SUFFIX,
+};
+use crate::source::changes::triggered::{LoggedKeys, TriggeredTable};
+use crate::source::guest::SourcePool;
 use crate::source::source_db::SourceDb;
 
-/// Triggers that call our function from another table: this table was renamed, and another one has its name now.
+/// Triggers and functions that fill our log and are not part of the design: the table was renamed, and another one has its name
+/// now, or an entry of `[[source.watch]]` has gone.
 ///
 /// # Errors
 /// The database's.
-pub async fn elsewhere(db: &SourceDb, design: &TriggerDesign) -> Result<Vec<TriggerName>, sqlx::Error> {
-    let SourceDb::Postgres(pool) = db else { return Ok(Vec::new()) };
-    let found: Vec<(String, String, String)> = sqlx::query_as(
-        "select n.nspname::text, c.relname::text, g.tgname::text from pg_catalog.pg_trigger g \
-         join pg_catalog.pg_class c on c.oid = g.tgrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
-         where g.tgfoid = to_regprocedure($1 || '()') and g.tgrelid is distinct from to_regclass($2) \
-         and not g.tgisinternal order by 1, 2, 3",
-    )
-    .bind(design.log.quoted())
-    .bind(design.table.quoted())
-    .fetch_all(pool)
-    .await
-    .map_err(discreet::of_source)?;
-    let trigger =
-        |(schema, table, name)| TriggerName { table: QualifiedName { schema: Some(schema), name: table }, name };
-    Ok(found.into_iter().map(trigger).collect())
+pub async fn remains(db: &SourceDb, design: &TriggerDesign) -> Result<TriggerRemains, sqlx::Error> {
+    match db {
+        SourceDb::Mysql(_) => Ok(TriggerRemains::default()),
+        SourceDb::Sqlite(pool) => {
+            let mut connection = pool.acquire().await.map_err(discreet::of_source)?;
+            let found = sqlite_triggers(&mut connection, design).await.map_err(discreet::of_source)?;
+            let triggers = strays(&found, design).into_iter().map(SqliteTrigger::named).collect();
+            Ok(TriggerRemains { triggers, functions: Vec::new() })
+        }
+        SourceDb::Postgres(pool) => postgres_remains(pool, design).await.map_err(discreet::of_source),
+    }
 }
 
-/// Other logs of conversica-sync that are filled from this table: of another configuration, or of this one before the table got
+/// A trigger in an SQLite file.
+pub(super) struct SqliteTrigger {
+    pub name: String,
+    pub table: String,
+    pub sql: String,
+}
+
+impl SqliteTrigger {
+    fn named(&self) -> TriggerName {
+        TriggerName { table: QualifiedName { schema: None, name: self.table.clone() }, name: self.name.clone() }
+    }
+}
+
+/// The triggers whose names say that they fill the log.
+pub(super) async fn sqlite_triggers(
+    connection: &mut SqliteConnection,
+    design: &TriggerDesign,
+) -> Result<Vec<SqliteTrigger>, sqlx::Error> {
+    let found: Vec<(String, String, String)> = sqlx::query_as(
+        "select name, tbl_name, sql from sqlite_master where type = 'trigger' and substr(name, 1, length($1) + 1) = $1 || '_' \
+         order by name",
+    )
+    .bind(&design.log.name)
+    .fetch_all(connection)
+    .await?;
+    Ok(found.into_iter().map(|(name, table, sql)| SqliteTrigger { name, table, sql }).collect())
+}
+
+/// Those of them that these settings do not ask for.
+pub(super) fn strays<'t>(found: &'t [SqliteTrigger], design: &TriggerDesign) -> Vec<&'t SqliteTrigger> {
+    let wanted: Vec<String> = design.tables.iter().flat_map(|one| design.trigger_names(one)).collect();
+    let into = format!("insert into {} (key, ", design.log.quoted());
+    let is_ours = |trigger: &&SqliteTrigger| {
+        let rest = trigger.name.strip_prefix(&design.log.name).unwrap_or_default();
+        let event = rest.rsplit('_').next().unwrap_or_default();
+        let suffix = rest.strip_suffix(&format!("_{event}")).unwrap_or_default();
+        let is_named = suffix.is_empty() || suffix.starts_with(WATCH_SUFFIX);
+        is_named && ["insert", "update", "delete"].contains(&event) && trigger.sql.contains(&into)
+    };
+    found.iter().filter(|trigger| !wanted.contains(&trigger.name)).filter(is_ours).collect()
+}
+
+async fn postgres_remains(pool: &SourcePool, design: &TriggerDesign) -> Result<TriggerRemains, sqlx::Error> {
+    let wanted: Vec<String> = design.tables.iter().map(|one| design.function(one).quoted()).collect();
+    let tables: Vec<String> = design.tables.iter().map(|one| one.table.quoted()).collect();
+    let functions: Vec<(String, String)> = sqlx::query_as(
+        "select n.nspname::text, p.proname::text from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace \
+         where n.nspname = $1 and left(p.proname, length($2) + 6) = $2 || $3 and p.pronargs = 0 \
+         and position('insert into ' || $4 || ' (key' in p.prosrc) > 0 \
+         and p.oid not in (select f.oid from unnest($5::text[]) as w (name) \
+           cross join lateral (select to_regprocedure(w.name || '()')::oid as oid) f where f.oid is not null) order by 2",
+    )
+    .bind(design.log.schema.clone().unwrap_or_default())
+    .bind(&design.log.name)
+    .bind(WATCH_SUFFIX)
+    .bind(design.log.quoted())
+    .bind(&wanted)
+    .fetch_all(pool)
+    .await?;
+    let functions: Vec<QualifiedName> =
+        functions.into_iter().map(|(schema, name)| QualifiedName { schema: Some(schema), name }).collect();
+    let calling: Vec<String> = functions.iter().map(QualifiedName::quoted).chain(wanted.iter().cloned()).collect();
+    let triggers: Vec<(String, String, String)> = sqlx::query_as(
+        "select n.nspname::text, c.relname::text, g.tgname::text from pg_catalog.pg_trigger g \
+         join unnest($1::text[]) as f (name) on g.tgfoid = to_regprocedure(f.name || '()') \
+         join pg_catalog.pg_class c on c.oid = g.tgrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         left join unnest($2::text[], $3::text[]) as w (function, on_table) on w.function = f.name \
+         where g.tgrelid is distinct from to_regclass(w.on_table) and not g.tgisinternal order by 1, 2, 3",
+    )
+    .bind(calling)
+    .bind(wanted)
+    .bind(tables)
+    .fetch_all(pool)
+    .await?;
+    let trigger =
+        |(schema, table, name)| TriggerName { table: QualifiedName { schema: Some(schema), name: table }, name };
+    Ok(TriggerRemains { triggers: triggers.into_iter().map(trigger).collect(), functions })
+}
+
+/// Another log that is filled from a table of the design.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherLog {
+    pub table: QualifiedName,
+    pub log: QualifiedName,
+}
+
+/// Other logs of conversica-sync that are filled from these tables: of another configuration, or of this one before a table got
 /// its present name.
 ///
 /// # Errors
 /// The database's.
-pub async fn other_logs(db: &SourceDb, design: &TriggerDesign) -> Result<Vec<QualifiedName>, sqlx::Error> {
+pub async fn other_logs(db: &SourceDb, design: &TriggerDesign) -> Result<Vec<OtherLog>, sqlx::Error> {
+    let mut others: Vec<OtherLog> = Vec::new();
+    for one in &design.tables {
+        let logs = logs_of(db, &one.table).await.map_err(discreet::of_source)?;
+        let found = logs.into_iter().filter(|log| *log != design.log);
+        let found = found.map(|log| OtherLog { table: one.table.clone(), log });
+        others.extend(found.filter(|other| !others.contains(other)).collect::<Vec<_>>());
+    }
+    Ok(others)
+}
+
+async fn logs_of(db: &SourceDb, table: &QualifiedName) -> Result<Vec<QualifiedName>, sqlx::Error> {
     match db {
         SourceDb::Mysql(_) => Ok(Vec::new()),
         SourceDb::Sqlite(pool) => {
@@ -41,41 +140,41 @@ pub async fn other_logs(db: &SourceDb, design: &TriggerDesign) -> Result<Vec<Qua
                 "select name, sql from sqlite_master where type = 'trigger' and tbl_name = $1 collate nocase \
                  and name like '%!_insert' escape '!' order by name",
             )
-            .bind(&design.table.name)
+            .bind(&table.name)
             .fetch_all(pool)
-            .await
-            .map_err(discreet::of_source)?;
+            .await?;
             let log = |(name, sql): (String, String)| {
-                let log = QualifiedName { schema: None, name: name.strip_suffix("_insert")?.to_owned() };
-                let is_ours = sql.contains(&format!("insert into {} (key, ", log.quoted()));
-                (is_ours && log != design.log).then_some(log)
+                let name = name.strip_suffix("_insert")?;
+                let watched = name.rsplit_once(WATCH_SUFFIX).map(|(log, _)| log);
+                let log = |name: &str| QualifiedName { schema: None, name: name.to_owned() };
+                let logs = watched.into_iter().chain([name]).map(log);
+                logs.into_iter().find(|log| sql.contains(&format!("insert into {} (key, ", log.quoted())))
             };
             Ok(triggers.into_iter().filter_map(log).collect())
         }
         SourceDb::Postgres(pool) => {
             let found: Vec<(String, String)> = sqlx::query_as(
-                "select distinct n.nspname::text, p.proname::text from pg_catalog.pg_trigger g \
+                "select distinct n.nspname::text, l.relname::text from pg_catalog.pg_trigger g \
                  join pg_catalog.pg_proc p on p.oid = g.tgfoid join pg_catalog.pg_namespace n on n.oid = p.pronamespace \
-                 join pg_catalog.pg_class l on l.relname = p.proname and l.relnamespace = p.pronamespace \
+                 join pg_catalog.pg_class l on l.relname in (p.proname, regexp_replace(p.proname, $2 || '[0-9]+$', '')) \
+                 and l.relnamespace = p.pronamespace \
                  where g.tgrelid = to_regclass($1) and p.prosrc like '%conversica!_new%' escape '!' \
-                 and p.oid is distinct from to_regprocedure($2 || '()') \
                  and (select string_agg(a.attname, ' ' order by a.attnum) from pg_catalog.pg_attribute a \
                  where a.attrelid = l.oid and a.attnum > 0 and not a.attisdropped) = $3 order by 1, 2",
             )
-            .bind(design.table.quoted())
-            .bind(design.log.quoted())
+            .bind(table.quoted())
+            .bind(WATCH_SUFFIX)
             .bind(COLUMNS.join(" "))
             .fetch_all(pool)
-            .await
-            .map_err(discreet::of_source)?;
+            .await?;
             Ok(found.into_iter().map(|(schema, name)| QualifiedName { schema: Some(schema), name }).collect())
         }
     }
 }
 
 /// The message about another log.
-pub fn other_log(design: &TriggerDesign, other: &QualifiedName) -> SetupError {
-    let (table, other) = (design.table.quoted(), other.quoted());
+pub fn other_log(other: &OtherLog) -> SetupError {
+    let (table, other) = (other.table.quoted(), other.log.quoted());
     SetupError::new(
         format!("triggers on {table} fill another change log too, {other}"),
         "nothing, if another configuration drains it; if it is from before the table was renamed, set [source] change_log to \
@@ -90,31 +189,32 @@ pub fn other_log(design: &TriggerDesign, other: &QualifiedName) -> SetupError {
 pub async fn refuse_foreign_parts(db: &SourceDb, design: &TriggerDesign) -> anyhow::Result<()> {
     match foreign_part(db, design).await? {
         None => Ok(()),
-        Some(part) => Err(foreign(design, &part).into()),
+        Some((table, part)) => Err(foreign(&table, &part).into()),
     }
 }
 
-fn foreign(design: &TriggerDesign, part: &str) -> SetupError {
+fn foreign(table: &str, part: &str) -> SetupError {
     SetupError::new(
         format!(
-            "{} has a foreign table below it, {part}, and PostgreSQL fails every write to a table with triggers of this kind \
-             and such a partition or child",
-            design.table.quoted()
+            "{table} has a foreign table below it, {part}, and PostgreSQL fails every write to a table with triggers of this kind \
+             and such a partition or child"
         ),
         "write changes = \"poll\" and set changed_at, or detach the foreign table first; triggers that are there already are \
          removed by `conversica-sync triggers remove`",
     )
 }
 
-async fn foreign_part(db: &SourceDb, design: &TriggerDesign) -> Result<Option<String>, sqlx::Error> {
+/// The table, in SQL, and its foreign part.
+async fn foreign_part(db: &SourceDb, design: &TriggerDesign) -> Result<Option<(String, String)>, sqlx::Error> {
     let SourceDb::Postgres(pool) = db else { return Ok(None) };
-    sqlx::query_scalar(
-        "with recursive part (oid) as (select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = to_regclass($1) \
-         union select i.inhrelid from pg_catalog.pg_inherits i join part on i.inhparent = part.oid) \
-         select c.oid::regclass::text from part join pg_catalog.pg_class c on c.oid = part.oid \
-         where c.relkind = 'f' order by 1 limit 1",
+    sqlx::query_as(
+        "with recursive part (top, oid) as (select w.name, i.inhrelid from unnest($1::text[]) as w (name) \
+         join pg_catalog.pg_inherits i on i.inhparent = to_regclass(w.name) \
+         union select part.top, i.inhrelid from pg_catalog.pg_inherits i join part on i.inhparent = part.oid) \
+         select part.top, c.oid::regclass::text from part join pg_catalog.pg_class c on c.oid = part.oid \
+         where c.relkind = 'f' order by 1, 2 limit 1",
     )
-    .bind(design.table.quoted())
+    .bind(design.tables.iter().map(|one| one.table.quoted()).collect::<Vec<_>>())
     .fetch_optional(pool)
     .await
     .map_err(discreet::of_source)
@@ -127,11 +227,12 @@ async fn foreign_part(db: &SourceDb, design: &TriggerDesign) -> Result<Option<St
 pub async fn refuse_powerless_owner(db: &SourceDb, design: &TriggerDesign) -> anyhow::Result<()> {
     let (SourceDb::Postgres(pool), Some(owner)) = (db, &design.owner) else { return Ok(()) };
     let schema = design.log.schema.clone().unwrap_or_default();
+    let table = design.tables.first().map(|one| one.table.quoted()).unwrap_or_default();
     let may_create: Option<bool> = sqlx::query_scalar(
         "select has_schema_privilege(t.relowner, n.oid, 'create') and has_schema_privilege(t.relowner, n.oid, 'usage') \
          from pg_catalog.pg_class t join pg_catalog.pg_namespace n on n.nspname = $2 where t.oid = to_regclass($1)",
     )
-    .bind(design.table.quoted())
+    .bind(&table)
     .bind(&schema)
     .fetch_optional(pool)
     .await
@@ -143,7 +244,7 @@ pub async fn refuse_powerless_owner(db: &SourceDb, design: &TriggerDesign) -> an
             format!(
                 "change log and function have to belong to {role}, who owns {}, and {role} may not create them in the schema \
                  {schema}",
-                design.table.quoted()
+                design.place()
             ),
             format!(
                 "run `grant usage, create on schema {schema} to {role}`, or set [source] change_log to \"schema.name\" in a \
@@ -177,7 +278,7 @@ pub async fn refuse_foreign_type(db: &SourceDb, design: &TriggerDesign) -> anyho
          join pg_catalog.pg_roles r on r.oid = kind.maker \
          where kind.base = 0 and not r.rolsuper and not pg_has_role(kind.maker, kind.owner, 'member') limit 1",
     )
-    .bind(design.table.quoted())
+    .bind(design.tables.first().map(|one| one.table.quoted()))
     .bind(design.key_columns())
     .fetch_optional(pool)
     .await
@@ -267,33 +368,13 @@ pub async fn doubts(
     design: &TriggerDesign,
     wake: Option<ListenerWake>,
 ) -> Result<Vec<SetupError>, sqlx::Error> {
-    let mut doubts: Vec<SetupError> =
-        other_logs(db, design).await?.iter().map(|other| other_log(design, other)).collect();
+    let mut doubts: Vec<SetupError> = other_logs(db, design).await?.iter().map(other_log).collect();
     let SourceDb::Postgres(pool) = db else { return Ok(doubts) };
-    let table = design.table.quoted();
-    let (parts, row_security): (i64, bool) = sqlx::query_as(
-        "select (select count(*) from pg_catalog.pg_inherits where inhparent = to_regclass($1)), \
-         coalesce(row_security_active(to_regclass($1)::oid), false)",
-    )
-    .bind(&table)
-    .fetch_one(pool)
-    .await
-    .map_err(discreet::of_source)?;
-    if parts > 0 {
-        let what = format!(
-            "{table} has {parts} partition(s) or child tables: what is written to those directly is found by full compares only"
-        );
-        doubts.push(SetupError::new(what, "nothing, if the CRM writes to the table itself"));
+    for one in &design.tables {
+        doubts.extend(doubts_of_table(pool, one).await?);
     }
-    if let Some(part) = foreign_part(db, design).await? {
-        doubts.push(foreign(design, &part));
-    }
-    if row_security {
-        doubts.push(SetupError::new(
-            format!("row level security applies to the user of [source] url: of {table} it sees what its policies allow"),
-            "nothing, if that is every row that is a lead: a row that is touched and not seen counts as deleted. Else give \
-             that user `bypassrls`",
-        ));
+    if let Some((table, part)) = foreign_part(db, design).await? {
+        doubts.push(foreign(&table, &part));
     }
     if wake == Some(ListenerWake::Notify) && has_two_phase_commit(db).await? {
         doubts.push(SetupError::new(
@@ -308,6 +389,34 @@ pub async fn doubts(
             format!("the change log {} is published by {}", design.log.quoted(), names.join(", ")),
             "see that every subscriber has a table of that name, or have the publication name its tables",
         )),
+    }
+    Ok(doubts)
+}
+
+async fn doubts_of_table(pool: &SourcePool, one: &TriggeredTable) -> Result<Vec<SetupError>, sqlx::Error> {
+    let table = one.table.quoted();
+    let mut doubts = Vec::new();
+    let (parts, row_security): (i64, bool) = sqlx::query_as(
+        "select (select count(*) from pg_catalog.pg_inherits where inhparent = to_regclass($1)), \
+         coalesce(row_security_active(to_regclass($1)::oid), false)",
+    )
+    .bind(&table)
+    .fetch_one(pool)
+    .await
+    .map_err(discreet::of_source)?;
+    if parts > 0 {
+        let what = format!(
+            "{table} has {parts} partition(s) or child tables: what is written to those directly is found by full compares only"
+        );
+        doubts.push(SetupError::new(what, "nothing, if the CRM writes to the table itself"));
+    }
+    // Only the table of the leads is read through its policies: the owner's function asks about the others.
+    if row_security && matches!(one.keys, LoggedKeys::Own(_)) {
+        doubts.push(SetupError::new(
+            format!("row level security applies to the user of [source] url: of {table} it sees what its policies allow"),
+            "nothing, if that is every row that is a lead: a row that is touched and not seen counts as deleted. Else give \
+             that user `bypassrls`",
+        ));
     }
     Ok(doubts)
 }

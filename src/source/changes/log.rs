@@ -12,6 +12,7 @@ use crate::config::SourceSettings;
 use crate::conversica::lead::LeadId;
 use crate::db::{self, discreet};
 use crate::source::changes::ddl::TriggerDesign;
+use crate::source::changes::design;
 use crate::source::changes::standing::{self, TriggerStanding};
 use crate::source::read::number;
 use crate::source::source_db::{SourceDb, on_source};
@@ -97,7 +98,7 @@ impl ChangeLog {
     /// # Errors
     /// [`crate::error::SetupError`] where the source can have no triggers.
     pub async fn open(reader: &SourceDb, source: &SourceSettings, url: &str) -> anyhow::Result<Self> {
-        let design = standing::design(reader, source).await?;
+        let design = design::design(reader, source).await?;
         let writer = SourceDb::change_log(url, source.statement_timeout)?;
         Ok(Self { design, reader: reader.clone(), writer, tried: Arc::default() })
     }

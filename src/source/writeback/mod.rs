@@ -3,7 +3,6 @@
 pub mod ddl;
 pub mod failure;
 pub(crate) mod mysql;
-pub mod named;
 pub(crate) mod session;
 pub mod statements;
 pub mod tables;

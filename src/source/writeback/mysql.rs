@@ -165,7 +165,7 @@ pub(crate) async fn prepare_statements(
 mod tests {
     use super::*;
     use crate::source::dialect::SourceDialect;
-    use crate::source::writeback::named;
+    use crate::source::named;
 
     #[test]
     fn the_right_to_create_is_read_from_the_grants() {

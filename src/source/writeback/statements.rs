@@ -24,8 +24,8 @@ use crate::error::SetupError;
 use crate::rules::heard_event::WaitingEvent;
 use crate::rules::value;
 use crate::source::dialect::SourceDialect;
+use crate::source::named::{self, NamedStatement};
 use crate::source::writeback::failure::WriteFailure;
-use crate::source::writeback::named::{self, NamedStatement};
 use crate::source::writeback::tables::{format_instant, json_without_nul, without_nul};
 
 /// The statements of one kind of event, in the order in which they run.
