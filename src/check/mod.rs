@@ -16,6 +16,7 @@ mod settings;
 mod source;
 mod state;
 mod suppression;
+mod tables;
 mod triggers;
 mod writeback;
 
@@ -69,6 +70,9 @@ pub async fn walk(
             if settings.source.changes == ChangeDetection::Poll {
                 add(&mut list, source.items("changes", "changed_at", changes::of_changes(&crm, now)).await);
             }
+            let changes = settings.source.changes;
+            let section = if changes == ChangeDetection::Poll { "changes" } else { "triggers" };
+            add(&mut list, source.items(section, "tables", tables::of_tables(&crm, changes)).await);
             add(&mut list, or_failed("triggers", "log", triggers::of_triggers(&crm, log).await));
             add(&mut list, source.items("mapping", "rows", mapping::of_rows(&crm)).await);
             add(&mut list, source.items("mapping", "whole_numbers", mapping::of_whole_numbers(&crm)).await);

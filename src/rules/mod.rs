@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod billing_month;
 pub mod breaker;
+pub mod change_stamp;
 pub mod configuration_change;
 pub mod contact;
 pub mod contact_quality;

@@ -22,5 +22,6 @@ pub mod settled;
 pub mod snapshot;
 pub mod source_db;
 pub mod source_file;
+pub mod stamp_reach;
 pub mod suppression_query;
 pub mod writeback;

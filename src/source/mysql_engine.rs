@@ -1,4 +1,4 @@
-//! Tables of storage engines without snapshots that a MySQL or MariaDB source reads.
+//! Tables that a MySQL or MariaDB source reads, and those of storage engines without snapshots among them.
 
 use sqlx::MySqlPool;
 
@@ -18,6 +18,19 @@ const UNVERSIONED: &str = "select table_name, engine from information_schema.tab
      where table_type = 'BASE TABLE' and engine in ('MyISAM', 'Aria', 'MEMORY', 'CSV', 'MRG_MyISAM', 'ARCHIVE') \
      and table_schema not in ('mysql', 'sys', 'information_schema', 'performance_schema') order by 1";
 
+/// Every table that the user sees.
+const ALL: &str = "select table_name, coalesce(engine, '') from information_schema.tables \
+     where table_type = 'BASE TABLE' and table_schema not in ('mysql', 'sys', 'information_schema', 'performance_schema') order by 1";
+
+/// The tables of the source: those that occur in the statement, or below its views. A server leaves empty tables out.
+///
+/// # Errors
+/// The database's, in words without data.
+pub async fn tables_read(pool: &MySqlPool, source: &SourceSettings) -> Result<Vec<String>, sqlx::Error> {
+    let found = read(pool, &columns::from_clause(source), ALL).await.map_err(discreet::of_source)?;
+    Ok(found.into_iter().map(|table| table.name).collect())
+}
+
 /// Those of them that occur in the statement, or in the server's own version of it, which has the tables below a view. A server
 /// leaves empty tables out of its version.
 ///
@@ -27,12 +40,12 @@ pub async fn unversioned_tables(
     pool: &MySqlPool,
     source: &SourceSettings,
 ) -> Result<Vec<UnversionedTable>, sqlx::Error> {
-    read(pool, &columns::from_clause(source)).await.map_err(discreet::of_source)
+    read(pool, &columns::from_clause(source), UNVERSIONED).await.map_err(discreet::of_source)
 }
 
-async fn read(pool: &MySqlPool, from: &str) -> Result<Vec<UnversionedTable>, sqlx::Error> {
+async fn read(pool: &MySqlPool, from: &str, known: &str) -> Result<Vec<UnversionedTable>, sqlx::Error> {
     let mut connection = mysql::acquire(pool).await?;
-    let known = mysql::texts_within(&mut connection, UNVERSIONED.to_owned()).await?;
+    let known = mysql::texts_within(&mut connection, known.to_owned()).await?;
     if known.is_empty() {
         return Ok(Vec::new());
     }

@@ -37,6 +37,7 @@ mod browser;
 mod cap;
 mod check_list;
 mod check_source;
+mod check_tables;
 mod clock_ahead;
 mod clock_apart;
 mod clock_behind;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::config::{FieldRule, WhenNull};
 use crate::conversica::lead::LeadKey;
 use crate::db;
+use crate::rules::change_stamp::{self, LatestFunction};
 use crate::rules::source_column::TypeFamily;
 use crate::setup::introspect::table::{InspectedTable, TableColumn};
 use crate::setup::propose::dialect::SqlDialect;
@@ -364,20 +365,13 @@ impl<'a> ProposalDraft<'a> {
         if self.stamps.is_empty() {
             return own.to_owned();
         }
-        match self.dialect {
-            SqlDialect::Postgres => format!("greatest({own}, {})", self.stamps.join(", ")),
-            // SQLite's `max` and MySQL's `greatest` are NULL if any argument is. So each argument falls back to the first other
-            // stamp that is not NULL.
-            SqlDialect::Sqlite | SqlDialect::Mysql => {
-                let all: Vec<&str> = std::iter::once(own).chain(self.stamps.iter().map(String::as_str)).collect();
-                let turned = (0..all.len()).map(|start| {
-                    let order = all.iter().cycle().skip(start).take(all.len());
-                    format!("coalesce({})", order.copied().collect::<Vec<_>>().join(", "))
-                });
-                let latest = if self.dialect == SqlDialect::Mysql { "greatest" } else { "max" };
-                format!("{latest}({})", turned.collect::<Vec<_>>().join(", "))
-            }
-        }
+        let function = match self.dialect {
+            SqlDialect::Postgres => LatestFunction::Greatest,
+            SqlDialect::Sqlite => LatestFunction::MaxOrNull,
+            SqlDialect::Mysql => LatestFunction::GreatestOrNull,
+        };
+        let all: Vec<String> = std::iter::once(own.to_owned()).chain(self.stamps.iter().cloned()).collect();
+        change_stamp::latest_of(&all, function)
     }
 }
 

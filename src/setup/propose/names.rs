@@ -5,25 +5,7 @@
 
 use crate::conversica::lead::LeadKey;
 
-/// `E-Mail_Adresse` → `emailadresse`, `Prénom` → `prenom`, `nameFirstName` → `namefirstname`.
-pub fn folded(name: &str) -> String {
-    let mut plain = String::with_capacity(name.len());
-    for c in name.chars().flat_map(char::to_lowercase) {
-        match c {
-            'à' | 'á' | 'â' | 'ã' | 'å' | 'ä' => plain.push('a'),
-            'ç' => plain.push('c'),
-            'è' | 'é' | 'ê' | 'ë' => plain.push('e'),
-            'ì' | 'í' | 'î' | 'ï' => plain.push('i'),
-            'ñ' => plain.push('n'),
-            'ò' | 'ó' | 'ô' | 'õ' | 'ö' => plain.push('o'),
-            'ù' | 'ú' | 'û' | 'ü' => plain.push('u'),
-            'ß' => plain.push_str("ss"),
-            c if c.is_alphanumeric() => plain.push(c),
-            _ => {}
-        }
-    }
-    plain
-}
+pub use crate::rules::change_stamp::{CHANGED_AT, folded};
 
 /// The words of a name, each folded: `sales_rep`, `SalesRep` and `sales rep` → `sales`, `rep`.
 pub fn words(name: &str) -> Vec<String> {
@@ -174,16 +156,6 @@ pub fn of(key: LeadKey) -> &'static str {
 /// Names of a column with a person's full name.
 pub const FULL_NAME: &str = "fullname contactname personname name displayname leadname customername realname nameandsurname \
     nombrecompleto nombreyapellidos nomcomplet nomprenom vollername kundenname ansprechpartner nomecompleto nomecognome nominativo volledigenaam naam klantnaam";
-
-/// Names of the time of the last change.
-pub const CHANGED_AT: &str = "updatedat modifiedat changedat lastmodified lastmodifieddate lastmodifiedat modifieddate datemodified \
-    writedate updated modified changed updatedon modifiedon changedon lastupdate lastupdated lastupdatedat \
-    lastchange lastchanged lastchangedat dateupdated updatedate modifydate systemmodstamp modtime mtime tstamp \
-    updatetime rowmodified geandertam geaendertam aenderungsdatum anderungsdatum letzteaenderung letzteanderung \
-    aktualisiertam modifiele modifie datemodification datedemodification datemodif datemaj misajourle majle \
-    fechamodificacion fechademodificacion modificadoen modificadoel actualizadoen actualizadoel \
-    ultimamodificacion fechaactualizacion modifiedtime datamodifica dataaggiornamento atualizadoem modificadoem \
-    datamodificacao dataatualizacao gewijzigdop bijgewerktop laatstgewijzigd";
 
 /// Names of a row's key, where the catalog declares none.
 pub const KEY: &str = "id leadid uuid guid recordid contactid nr nummer kundennummer idlead";
