@@ -2,13 +2,23 @@
 
 alter table lead add column approved_at bigint; -- when a person let the desired content go; null after the content has changed
 
--- Which leads have the same e-mail address; filled while safety.duplicates asks for it.
+-- An instance of an earlier version of the program does not know that column either: an approval is for one content.
+create or replace function raise_lead_version() returns trigger language plpgsql as $$
+begin
+    new.version := old.version + 1;
+    if new.desired_hash is distinct from old.desired_hash then
+        new.approved_at := null;
+    end if;
+    return new;
+end $$;
+
+-- Which leads have the same e-mail address, or had it when Conversica was told; filled while safety.duplicates asks for it.
 create table lead_address (
     id        text collate "C" not null,
     client_id text collate "C" not null,
     tag       bytea  not null, -- keyed hash of the address, as in table suppression
     date      bigint,          -- the lead's own date
-    primary key (id, client_id)
+    primary key (id, client_id, tag)
 );
 
 create index lead_address_tag on lead_address (tag, client_id, date nulls first, length(id), id);

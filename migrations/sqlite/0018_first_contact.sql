@@ -2,13 +2,13 @@
 
 alter table lead add column approved_at integer; -- when a person let the desired content go; null after the content has changed
 
--- Which leads have the same e-mail address; filled while safety.duplicates asks for it.
+-- Which leads have the same e-mail address, or had it when Conversica was told; filled while safety.duplicates asks for it.
 create table lead_address (
     id        text    not null,
     client_id text    not null,
     tag       blob    not null, -- keyed hash of the address, as in table suppression
     date      integer,          -- the lead's own date
-    primary key (id, client_id)
+    primary key (id, client_id, tag)
 ) strict, without rowid;
 
 create index lead_address_tag on lead_address (tag, client_id, date, length(id), id);

@@ -138,7 +138,10 @@ async fn open_state(settings: &ServiceSettings, repair: bool) -> anyhow::Result<
 
 /// A cell that no spreadsheet takes for a formula: ids and details come from other people's data.
 fn spreadsheet_cell(text: &str) -> Cow<'_, str> {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}").into() } else { text.into() }
+    let is_number =
+        text.strip_prefix(['-', '+']).is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number;
+    if is_formula { format!("'{text}").into() } else { text.into() }
 }
 
 /// Writes lead by lead: ten million of them need no memory.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::ValueEnum;
+use clap::builder::NonEmptyStringValueParser;
 
 use crate::cli::context::{ExitCode, existing_state, person, settings};
 use crate::cli::{progress, table};
@@ -22,7 +23,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "all")]
     pub status: Option<StuckStatus>,
     /// Leads with this in Conversica's last answer (words of it, its number, or its class), as in `leads`
-    #[arg(long, value_name = "TEXT", conflicts_with = "ids")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "ids", value_parser = NonEmptyStringValueParser::new())]
     pub reason: Option<String>,
     /// All rejected and exhausted leads
     #[arg(long)]
@@ -42,6 +43,9 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         if let Some(ids) = ids {
             return Err(nothing_stuck(ids).into());
         }
+        if args.reason.is_some() {
+            return Err(no_such_reason().into());
+        }
         say("Nothing to retry: there is no state yet.");
         return Ok(ExitCode::Done);
     };
@@ -60,16 +64,19 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let requeued = decide::retry(&state, order, clock::now(), progress::deciding(stuck)).await?;
     match ids {
         Some(ids) if requeued == 0 => Err(nothing_stuck(ids).into()),
-        None if requeued == 0 && reason.is_some() => Err(SetupError::new(
-            "no rejected or exhausted lead has that in Conversica's last answer, so nothing was changed",
-            "`conversica-sync leads --status rejected,exhausted` lists the leads with their answers",
-        )
-        .into()),
+        None if requeued == 0 && reason.is_some() => Err(no_such_reason().into()),
         _ => {
             say(wording::requeued(requeued));
             if unfit.is_empty() { Ok(ExitCode::Done) } else { Err(partly_stuck(&unfit).into()) }
         }
     }
+}
+
+fn no_such_reason() -> SetupError {
+    SetupError::new(
+        "no rejected or exhausted lead has that in Conversica's last answer, so nothing was changed",
+        "`conversica-sync leads --status rejected,exhausted` lists the leads with their answers",
+    )
 }
 
 fn partly_stuck(ids: &[String]) -> SetupError {

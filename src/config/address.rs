@@ -12,7 +12,7 @@ pub fn parse(text: &str) -> Result<SocketAddr, &'static str> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok((Ipv4Addr::LOCALHOST, port).into());
     }
-    let without_scheme = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+    let without_scheme = text.strip_prefix("http://").unwrap_or(text);
     let plain = without_scheme.strip_suffix('/').unwrap_or(without_scheme);
     let plain = plain.strip_prefix("localhost:").map_or_else(|| plain.to_owned(), |port| format!("127.0.0.1:{port}"));
     plain.parse().map_err(|_| EXPECTED)
@@ -31,11 +31,19 @@ mod tests {
     #[test]
     fn an_address_a_port_and_a_url_are_taken() {
         let parsed = |text: &str| parse(text).map(|address| address.to_string());
-        for text in ["127.0.0.1:9464", "9464", "localhost:9464", "http://127.0.0.1:9464/", "https://localhost:9464"] {
+        for text in ["127.0.0.1:9464", "9464", "localhost:9464", "http://127.0.0.1:9464/", "http://localhost:9464"] {
             assert_eq!(parsed(text), Ok("127.0.0.1:9464".to_owned()), "{text}");
         }
         assert_eq!(parsed("[::1]:80"), Ok("[::1]:80".to_owned()));
-        for text in ["", "crm.example.com:80", "127.0.0.1", "70000", "http://127.0.0.1:80/path", "127.0.0.1:80:80"] {
+        for text in [
+            "",
+            "crm.example.com:80",
+            "127.0.0.1",
+            "70000",
+            "https://127.0.0.1:9464",
+            "http://127.0.0.1:80/path",
+            "127.0.0.1:80:80",
+        ] {
             assert!(parsed(text).is_err(), "{text}");
         }
     }

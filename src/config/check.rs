@@ -3,6 +3,7 @@
 //! The value itself is named in a message unless the key is secret.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use chrono_tz::Tz;
@@ -167,6 +168,14 @@ fn shaped(key: &ConfigKey, kind: &KeyKind, text: &str) -> Result<(), ValueMisfit
         KeyKind::Size => match size::parse(text) {
             Ok(_) => Ok(()),
             Err(error) => misfit(format!("{is}, which is not a size: {error}"), "Write it like \"1MiB\"."),
+        },
+        // A port alone would mean this machine, where no post of Conversica arrives.
+        KeyKind::Address if key.name == "receive.listen" => match text.parse::<SocketAddr>() {
+            Ok(_) => Ok(()),
+            Err(_) => misfit(
+                format!("{is}, which is not an IP address and port"),
+                "Write them like \"0.0.0.0:8443\" or \"[::]:8443\"; host names are not resolved.",
+            ),
         },
         KeyKind::Address => match address::parse(text) {
             Ok(_) => Ok(()),

@@ -36,6 +36,6 @@ pub use crate::config::receive_settings::ReceiveSettings;
 pub use crate::config::settings::{
     AdminSettings, AlertSettings, BreakerSettings, ChangeDetection, ConsentScope, ConsentSettings, ConversationChanges,
     ConversicaSettings, DeliverySettings, DuplicateLeads, FieldRule, FirstRun, LeadSettings, LogFormat, LogLevel,
-    LogSettings, OnAmbiguous, OnDelete, OperatorRole, OperatorSettings, RetrySettings, SafetySettings,
-    ServiceSettings, SourceSettings, StateSettings, WatchSettings, WhenNull, WritebackMode, WritebackSettings,
+    LogSettings, OnAmbiguous, OnDelete, OperatorRole, OperatorSettings, RetrySettings, SafetySettings, ServiceSettings,
+    SourceSettings, StateSettings, WatchSettings, WhenNull, WritebackMode, WritebackSettings,
 };

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::config::{address, size};
+use crate::config::size;
 use crate::conversica::post::PostKind;
 
 /// `[receive]`: the endpoint that Conversica posts Lead Updates, Messages and Chat Leads to.
@@ -15,7 +15,6 @@ use crate::conversica::post::PostKind;
 #[serde(deny_unknown_fields)]
 pub struct ReceiveSettings {
     /// Address and port.
-    #[serde(deserialize_with = "address::deserialize")]
     #[schemars(with = "String", extend("x-kind" = "address"))]
     pub listen: SocketAddr,
     /// What Conversica must present.

@@ -21,7 +21,8 @@ pub async fn refuse_foreign(request: Request, next: Next) -> Response {
 fn is_foreign(uri: &Uri, headers: &HeaderMap) -> bool {
     let Some(authority) = uri.authority() else { return false };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    host.is_none_or(|host| !host.eq_ignore_ascii_case(authority.as_str()))
+    let plain = |host: &str| host.trim_end_matches(":80").trim_end_matches(":443").to_ascii_lowercase();
+    host.is_none_or(|host| plain(host) != plain(authority.as_str()))
 }
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ mod tests {
         };
         assert!(!foreign("/conversica/lead", Some("crm.example.com")) && !foreign("/", None));
         assert!(!foreign("http://CRM.example.com:8443/", Some("crm.example.com:8443")));
+        assert!(!foreign("http://crm.example.com:80/", Some("crm.example.com")));
         assert!(foreign("http://other.example.com/", Some("crm.example.com")));
         assert!(foreign("http://other.example.com/", None));
     }

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::config::{ReceiveSettings, ServiceSettings};
+use crate::conversica::any_withdrawal::list_withdrawn;
 use crate::store::event::PostArrival;
 use crate::store::free_disk::DiskReserve;
 use crate::store::heard::reading;
@@ -44,10 +45,13 @@ impl StorageLimits {
     /// # Errors
     /// [`crate::store::free_disk::DiskShortage`], [`TooManyUnreadable`], or the database's.
     pub async fn check(&self, db: &StateDb, arrivals: &[PostArrival]) -> anyhow::Result<()> {
-        if let Some(shortage) = self.disk.as_ref().and_then(DiskReserve::shortage) {
+        // What may be an opt-out is stored as long as anything can be.
+        let others = || arrivals.iter().filter(|post| !may_withdraw(post));
+        if let Some(shortage) = self.disk.as_ref().and_then(DiskReserve::shortage).filter(|_| others().next().is_some())
+        {
             return Err(shortage.into());
         }
-        let new: u64 = arrivals.iter().filter(|post| post.problem.is_some()).map(|post| post.body.len() as u64).sum();
+        let new: u64 = others().filter(|post| post.problem.is_some()).map(|post| post.body.len() as u64).sum();
         if new == 0 {
             return Ok(());
         }
@@ -57,4 +61,8 @@ impl StorageLimits {
         }
         Ok(())
     }
+}
+
+fn may_withdraw(post: &PostArrival) -> bool {
+    post.withdraws || !list_withdrawn(post.kind, &post.body, post.problem.as_deref()).is_empty()
 }

@@ -58,9 +58,10 @@ pub fn difference(lead: &LeadId, old: Option<&RowContent>, new: Option<&RowConte
     };
     let reasons = |content: Option<&RowContent>| content.and_then(|content| content.as_ref().err().cloned());
     let (kind, reasons) = match (old, new) {
-        (None, None) | (Some(Err(_)), Some(Err(_))) => return None,
-        (None, Some(_)) => (ConfigurationChangeKind::Added, reasons(new)),
-        (Some(_), None) => (ConfigurationChangeKind::Removed, reasons(old)),
+        // Sent by neither.
+        (None | Some(Err(_)), None | Some(Err(_))) => return None,
+        (None, Some(Ok(_))) => (ConfigurationChangeKind::Added, None),
+        (Some(Ok(_)), None) => (ConfigurationChangeKind::Removed, None),
         (Some(Ok(old)), Some(Ok(new))) if old == new => return None,
         (Some(Ok(_)), Some(Ok(_))) => (ConfigurationChangeKind::Changed, None),
         (Some(Err(_)), Some(Ok(_))) => (ConfigurationChangeKind::NowValid, reasons(old)),

@@ -1,7 +1,8 @@
 //! The last look before a person is contacted for the first time: whether the lead has grown too old while it waited, whether another
 //! lead has the same address, and whether Conversica works the conversation at all. Pure.
 //!
-//! A content that a person has approved needs no such look. Withdrawals of consent and updates never do.
+//! A content that a person has approved needs no such look. Withdrawals of consent, updates and leads that a baseline assumes to be known
+//! never do.
 
 use std::time::Duration;
 
@@ -45,9 +46,30 @@ impl FirstContactPolicy {
         self.duplicates != DuplicateLeads::Send || self.canary_leads > 0
     }
 
+    /// What holds first contacts that a plan counts.
+    pub fn in_words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if self.canary_leads > 0 {
+            words.push(format!(
+                "of each conversation that Conversica has not been seen to work, {} people are contacted first, and the others are held \
+                 (canary)",
+                self.canary_leads
+            ));
+        }
+        let which = match self.duplicates {
+            DuplicateLeads::Send => return words,
+            DuplicateLeads::Hold => "earliest",
+            DuplicateLeads::Newest => "newest",
+        };
+        words.push(format!(
+            "of several leads with one address only the {which} is contacted, and the others are held (duplicate_person)"
+        ));
+        words
+    }
+
     /// Whether this look is needed for the lead.
     pub fn concerns(&self, record: &LeadRecord) -> bool {
-        *self != Self::NONE && !record.urgent && record.is_new_person() && record.approved_at.is_none()
+        *self != Self::NONE && !record.urgent && !record.may_be_contacted() && record.approved_at.is_none()
     }
 
     /// Whether the lead is too old by now.
@@ -105,6 +127,8 @@ impl HolderStanding {
         match record.status {
             LeadStatus::Pending | LeadStatus::Retrying => Self::Waiting,
             LeadStatus::Held if record.gone_at.is_some() => Self::Idle,
+            // They may never be contacted, and must not keep back a lead that can be.
+            LeadStatus::Held if record.hold_reason.is_some_and(HoldReason::is_of_content) => Self::Idle,
             LeadStatus::Held if record.hold_reason == Some(HoldReason::DuplicatePerson) => Self::Idle,
             LeadStatus::Held => Self::Waiting,
             LeadStatus::InSync

@@ -98,6 +98,11 @@ impl HoldReason {
         }
     }
 
+    /// Whether the hold is about the lead itself and not about the poll that found it: an approval lets its content go for good.
+    pub const fn is_about_lead(self) -> bool {
+        self.is_of_content() || matches!(self, HoldReason::Canary | HoldReason::DuplicatePerson)
+    }
+
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.name() == name)
     }

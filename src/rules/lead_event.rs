@@ -78,7 +78,7 @@ pub struct ClaimTerms {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimCounting {
     Nothing,
-    /// Caps on people contacted for the first time.
+    /// People contacted for the first time, for caps that are set or will be.
     NewPeople,
     /// The limit of the Test Lead Token.
     TestLeads,

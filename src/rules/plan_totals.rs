@@ -77,6 +77,8 @@ pub struct PlanTotals {
     pub hold: Option<HoldReason>,
     /// Leads in the state that already wait for approval.
     pub held: HeldShown,
+    /// What the last look before first contacts holds besides, in words; the plan does not foresee which leads.
+    pub before_first_contacts: Vec<String>,
 }
 
 impl PlanTotals {

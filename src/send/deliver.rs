@@ -35,7 +35,7 @@ use crate::store::claimed_records::ClaimedRecords;
 use crate::store::control::{self, StoredHalt, StoredPace, VerifiedAccount};
 use crate::store::delivery::{ClaimRequest, DeliveryRound, OptOuts};
 use crate::store::state_db::StateDb;
-use crate::store::{budget, conversation_progress, due, restored_state};
+use crate::store::{budget, conversation_progress, due, lead_address, restored_state};
 use crate::{clock, horizon};
 use deliverer::{RECHECK, UnwrittenFact};
 
@@ -80,6 +80,7 @@ impl LeadDeliverer {
         let admit = guard::admit(settings, test_leads);
         budget::note(&state, settings, now).await?;
         conversation_progress::make_progress(&state, now).await?;
+        lead_address::keep_addresses(&state, settings.safety.duplicates, now).await?;
         conversation_progress::note_receiver(&state, settings, now).await?;
         let mut deliverer = Self {
             state,

@@ -12,6 +12,7 @@ use crate::conversica::token::{self, TokenVeil};
 use crate::rules::admission::ClaimFilter;
 use crate::rules::content_hold::ContentHoldPolicy;
 use crate::rules::diff::{self, RowDifference};
+use crate::rules::first_contact::FirstContactPolicy;
 use crate::rules::guard::{self, ExpectedCount, MissingLeadPolicy, MissingVerdict, PollHistory, SendPolicy};
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_change::KnownLead;
@@ -100,6 +101,9 @@ pub async fn plan(
             hold.or(would_hold.filter(|reason| !ends(*reason))).or(too_many_tests(&totals, state, settings).await?)
         }
     };
+    if totals.first_contacts() > 0 {
+        totals.before_first_contacts = FirstContactPolicy::of(settings).in_words();
+    }
     totals.halt = halt(state, settings).await?;
     totals.pause = operator_pause::read(state, now).await?;
     if settings.conversica.test_lead_token.is_some() {

@@ -6,6 +6,7 @@ use tracing::info;
 
 use crate::conversica::consent::opt_out_key;
 use crate::conversica::lead::LeadId;
+use crate::rules::first_contact::FirstContactPolicy;
 use crate::rules::lead_change::KnownLead;
 use crate::rules::mapping::MappedRow;
 use crate::rules::suppression_ground::{SuppressionScope, withdrawn_by};
@@ -13,13 +14,18 @@ use crate::send::poll_context::PollContext;
 use crate::store::contact_key;
 use crate::store::state_db::StateDb;
 use crate::store::suppression_review::{self, ReviewOutcome};
-use crate::store::{lead, lead_address, people_ledger, suppression};
+use crate::store::{first_contact, lead, lead_address, people_ledger, suppression};
 
 /// Applies entries that have changed since the last poll to the known leads.
 pub(crate) async fn review_suppressed(context: PollContext<'_>) -> Result<(), sqlx::Error> {
     let PollContext { state, settings, tally, now, .. } = context;
     people_ledger::make_ledger(state, now).await?;
     lead_address::keep_addresses(state, settings.safety.duplicates, now).await?;
+    let leads = first_contact::review_duplicates(state, &FirstContactPolicy::of(settings), now).await?;
+    if leads > 0 {
+        info!(leads, "first contacts go on: no other lead of their address goes before them any more");
+        tally.announce();
+    }
     let scope = SuppressionScope::of(&settings.consent);
     let Some(outcome) = suppression_review::review(state, scope, now).await? else { return Ok(()) };
     let ReviewOutcome { suppressed, withdrawn, lifted, invalid } = outcome;

@@ -111,11 +111,11 @@ impl<'a> PollWriter<'a> {
         match self.admission {
             SendPolicy::Hold(reason) => _ = held::hold_staged(self.state, reason, self.now).await?,
             SendPolicy::Baseline => _ = held::hold_staged(self.state, HoldReason::FirstRun, self.now).await?,
-            SendPolicy::Send | SendPolicy::UpTo { .. } => {
-                self.staged_rows = staged.all;
-                self.resent = staged.resent;
-            }
+            SendPolicy::Send | SendPolicy::UpTo { .. } => self.staged_rows = staged.all - staged.resent,
         }
+        // A person has decided about these: no other hold takes them.
+        self.staged_rows += staged.resent;
+        self.resent = staged.resent;
         Ok(())
     }
 
@@ -225,6 +225,8 @@ impl<'a> PollWriter<'a> {
             return self.write(change).await;
         }
         match self.admission {
+            // Which lead of an address goes is decided when all of them are known.
+            SendPolicy::Send if self.compares_addresses() => self.stage(change).await,
             SendPolicy::Send => self.write(change).await,
             SendPolicy::Hold(reason) => {
                 change.hold_reason = Some(reason);
@@ -238,6 +240,10 @@ impl<'a> PollWriter<'a> {
             }
             SendPolicy::UpTo { .. } => self.stage(change).await,
         }
+    }
+
+    fn compares_addresses(&self) -> bool {
+        self.settings.safety.duplicates != DuplicateLeads::Send
     }
 
     /// Keeps a send until all of them are judged: some thousand in memory, the others in the state, where they are not due.
@@ -309,7 +315,7 @@ impl<'a> PollWriter<'a> {
             return Ok(());
         }
         self.fence.check(self.state).await?;
-        if self.settings.safety.duplicates != DuplicateLeads::Send {
+        if self.compares_addresses() {
             // Before the leads are due.
             lead_address::keep_changed(self.state, &self.ready, self.written_at()).await?;
         }
@@ -395,8 +401,11 @@ impl<'a> PollWriter<'a> {
                     self.polled.unasked = self.count_unasked() as u64;
                 }
                 // First the rows that were read: leads that the state still holds as missing after that are really missing.
-                for change in std::mem::take(&mut self.staged) {
-                    self.write(change).await?;
+                let staged = std::mem::take(&mut self.staged);
+                self.staged_rows += if self.compares_addresses() { staged.len() } else { 0 };
+                let hold_reason = self.compares_addresses().then_some(HoldReason::Staged);
+                for change in staged {
+                    self.write(LeadChange { hold_reason, ..change }).await?;
                 }
                 self.flush().await?;
                 self.let_missing_go().await?;

@@ -23,9 +23,9 @@ fn latest_due() -> String {
 
 const LATEST_INTRODUCED: &str = "select max(at) from (\
      select max(introduced_at) as at from lead where introduced_at is not null union all \
-     select max(introduced_at) from tombstone) latest";
+     select max(introduced_at) from tombstone where introduced_at is not null) latest";
 
-/// `longest` is the longest delay that the settings allow. `count_introductions` is set if a cap counts new people.
+/// `longest` is the longest delay that the settings allow. `count_introductions` is set unless all leads are test leads.
 pub async fn correct_waits(
     db: &StateDb,
     longest: Duration,

@@ -104,21 +104,23 @@ pub(crate) async fn progress(
     Ok(progress)
 }
 
-/// Notes that Conversica works these leads, of which it has just posted something. Most of the time every conversation is known to be
+/// Notes that Conversica works these leads, of which it has posted something at that time. Most of the time every conversation is known to be
 /// worked, and this is one query.
 pub(crate) async fn note_worked(
     transaction: &mut StateTransaction,
-    leads: &BTreeSet<LeadId>,
+    signs: &BTreeMap<LeadId, DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
-    if leads.is_empty() {
+    if signs.is_empty() {
         return Ok(());
     }
     let is_any_open = "select cast(1 as bigint) from conversation_progress where worked_at is null limit 1";
     if transaction.fetch_optional::<(i64,)>(is_any_open).await?.is_none() {
         return Ok(());
     }
-    let leads: Vec<LeadId> = leads.iter().cloned().collect();
+    let leads: Vec<LeadId> = signs.keys().cloned().collect();
+    // An older post may be about an earlier conversation of the lead.
+    let is_newer = |record: &LeadRecord| signs.get(&record.lead).copied() >= record.delivered_at;
     let mut worked = BTreeSet::new();
     for some in leads.chunks(1000) {
         let mut known = lead_record::choose();
@@ -126,7 +128,8 @@ pub(crate) async fn note_worked(
             row.push_bind(&lead.id).push_bind(&lead.client_id);
         });
         known.push(")");
-        worked.extend(lead_record::read(transaction, known).await?.iter().filter_map(worked_conversation));
+        let known = lead_record::read(transaction, known).await?;
+        worked.extend(known.iter().filter(|record| is_newer(record)).filter_map(worked_conversation));
     }
     set_worked(transaction, &worked, now).await
 }
@@ -193,6 +196,14 @@ pub async fn make_progress(db: &StateDb, now: DateTime<Utc>) -> Result<(), sqlx:
     }
     let mut after = LeadId::default();
     let mut transaction = db.begin().await?;
+    if let Some(lock) = db.claim_lock() {
+        transaction.execute(lock).await?;
+    }
+    let is_made = StateStatement::new("select cast(1 as bigint) from control where name = $1").bind(ProgressMade::NAME);
+    if transaction.fetch_optional::<(i64,)>(is_made).await?.is_some() {
+        // Another instance has made it meanwhile.
+        return transaction.rollback().await;
+    }
     let (mut contacted, mut worked) = (BTreeMap::<ConversationName, (i64, DateTime<Utc>)>::new(), BTreeSet::new());
     loop {
         let mut choice = lead_record::choose();
@@ -221,8 +232,10 @@ pub async fn make_progress(db: &StateDb, now: DateTime<Utc>) -> Result<(), sqlx:
         transaction.execute(insert).await?;
     }
     set_worked(&mut transaction, &worked, now).await?;
-    transaction.commit().await?;
-    control::write(db, &ProgressMade { at: now }, now).await
+    let body = serde_json::to_string(&ProgressMade { at: now }).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    let made = StateStatement::new("insert into control (name, body, at) values ($1, $2, $3)");
+    transaction.execute(made.bind(ProgressMade::NAME).bind(body).bind(micros(now))).await?;
+    transaction.commit().await
 }
 
 /// Those of these leads that Conversica has shown to work.
@@ -243,6 +256,15 @@ async fn pictures_of(transaction: &mut StateTransaction, leads: &[&LeadId]) -> R
                 .filter(|(_, _, picture)| is_worked(picture))
                 .map(|(id, client_id, _)| LeadId { id, client_id }),
         );
+        let mut messages = StateStatement::new(
+            "select distinct id, client_id from event where kind = 'message' and (id, client_id) in (",
+        );
+        messages.push_values(some, |row, lead| {
+            row.push_bind(&lead.id).push_bind(&lead.client_id);
+        });
+        messages.push(")");
+        let written: Vec<(String, String)> = transaction.fetch_all(messages).await?;
+        worked.extend(written.into_iter().map(|(id, client_id)| LeadId { id, client_id }));
     }
     Ok(worked)
 }
@@ -253,11 +275,11 @@ pub async fn list_largest(db: &StateDb, most: i64) -> Result<Vec<ConversationSho
 }
 
 /// Conversations whose first person was contacted long ago without a sign that any is worked; the longest first, at most `most`.
-/// Empty without a receiver: without posts there are no signs.
+/// Empty without a receiver, or with a newer one: without posts there are no signs.
 pub async fn list_silent(db: &StateDb, most: i64, now: DateTime<Utc>) -> Result<Vec<ConversationShown>, sqlx::Error> {
     let silent = StateStatement::new(format!(
         "{SHOWN} where worked_at is null and contacted > 0 and contacted_at <= $1 \
-         and exists (select 1 from control where name = 'receiver') order by contacted_at, client, name limit $2"
+         and exists (select 1 from control where name = 'receiver' and at <= $1) order by contacted_at, client, name limit $2"
     ));
     list(db, silent.bind(micros(now - SILENT_AFTER)).bind(most)).await
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::config::ConsentSettings;
+use crate::config::{ConsentSettings, DuplicateLeads};
 use crate::conversica::lead::LeadId;
 use crate::conversica::outcome::RETRY_AFTER_MAX;
 use crate::rules::admission::ClaimFilter;
@@ -28,8 +28,8 @@ use crate::store::lead_status::UNSETTLED;
 use crate::store::state_db::StateDb;
 use crate::store::statement::{StateStatement, StateTransaction};
 use crate::store::{
-    consent, conversation_progress, due, late, micros, operator_pause, outcome, pause, possible_opt_out, suppression,
-    withdrawal_apart,
+    consent, conversation_progress, due, late, lead_address, micros, operator_pause, outcome, pause, possible_opt_out,
+    suppression, withdrawal_apart,
 };
 
 /// Which leads are wanted, and how many.
@@ -103,7 +103,7 @@ pub async fn record_and_claim(
 
 impl ClaimedRecords {
     /// Records the finished attempts and claims up to `wanted` due leads, withdrawals of consent first. It takes a handful of
-    /// statements in one transaction, for any number of leads.
+    /// statements in one transaction, for any number of leads; `[safety] duplicates` adds one or two for each first contact.
     pub async fn record_and_claim(
         &mut self,
         db: &StateDb,
@@ -115,9 +115,12 @@ impl ClaimedRecords {
         }
         let mut transaction = db.begin().await?;
         let RecordedAttempts { journal, leads } = record(&mut transaction, self, finished).await?;
-        // Otherwise later, because other instances wait for these counts.
+        // Otherwise later, because other instances wait for these counts. The lock comes first, whatever the settings of an instance.
         let needs_counts = round.wanted.first_contacts.canary_leads > 0;
         if needs_counts {
+            if let Some(lock) = db.claim_lock().filter(|_| round.wanted.leads > 0) {
+                transaction.execute(lock).await?;
+            }
             conversation_progress::count_contacted(&mut transaction, &leads, round.now).await?;
         }
         let claimed = claim(db, &mut transaction, round).await?;
@@ -243,6 +246,10 @@ async fn claim(
         let (used,): (i64,) =
             transaction.fetch_one(StateStatement::new(quota.sql).bind(quota.since).bind(quota.at_most)).await?;
         budget = budget.min(quota.at_most - used);
+    }
+    if first_contacts.duplicates != DuplicateLeads::Send && !lead_address::is_kept(transaction).await? {
+        // The next poll makes the table; until then nobody can tell who has the same address.
+        budget = 0;
     }
     let arms = admit.arms(count, budget);
     let choice = DueChoice { arms, leads: count, opt_outs };

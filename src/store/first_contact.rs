@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 
 use crate::config::DuplicateLeads;
 use crate::conversica::lead::LeadId;
-use crate::rules::first_contact::{ConversationProgress, FirstContactPolicy, FirstContent, is_duplicate};
+use crate::rules::first_contact::{
+    AddressHolder, ConversationProgress, FirstContactPolicy, FirstContent, HolderStanding, is_duplicate,
+};
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_event::LeadEvent;
 use crate::rules::lead_record::LeadRecord;
@@ -92,6 +94,12 @@ pub async fn end_holds(db: &StateDb, policy: &FirstContactPolicy, now: DateTime<
     }
     let worked: BTreeSet<ConversationName> =
         rows.into_iter().map(|(client_id, name)| ConversationName { client_id, name }).collect();
+    // Claims that have not seen this yet are over after this: what they hold is found below.
+    if let Some(lock) = db.claim_lock() {
+        let mut barrier = db.begin().await?;
+        barrier.execute(lock).await?;
+        barrier.commit().await?;
+    }
     let is_worked = |record: &LeadRecord| {
         worked.contains(&ConversationName::of(&record.lead, record.desired.as_deref().unwrap_or_default()))
     };
@@ -113,4 +121,43 @@ fn held(reason: HoldReason) -> StateStatement {
 
 async fn end_all(db: &StateDb, reason: HoldReason, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     lead_record::apply_to_all(db, || held(reason), now, |_| Some(LeadEvent::HoldEnded(reason))).await
+}
+
+/// Leads that one look examines.
+const REVIEWED_AT_ONCE: i64 = 500;
+
+/// Looks again at some of the leads that are held as duplicates: the lead that went before may have become invalid, rejected, suppressed or
+/// gone. Of very many, each look takes others, by chance. Returns how many leads go on.
+pub async fn review_duplicates(
+    db: &StateDb,
+    policy: &FirstContactPolicy,
+    now: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
+    if policy.duplicates == DuplicateLeads::Send {
+        return Ok(0);
+    }
+    let count = StateStatement::new("select count(*) from lead where status = 'held' and hold_reason = $1");
+    let (all,): (i64,) = db.fetch_one(count.bind(HoldReason::DuplicatePerson.name())).await?;
+    if all == 0 {
+        return Ok(0);
+    }
+    let skipped = if all > REVIEWED_AT_ONCE { rand::random_range(0..=all - REVIEWED_AT_ONCE) } else { 0 };
+    let mut transaction = db.begin().await?;
+    let mut some = held(HoldReason::DuplicatePerson);
+    some.push(" order by id, client_id limit ").push_bind(REVIEWED_AT_ONCE).push(" offset ").push_bind(skipped);
+    some.push(transaction.for_update());
+    let records = lead_record::read(&mut transaction, some).await?;
+    let asked: Vec<&LeadRecord> = records.iter().collect();
+    let crowds = lead_address::crowds(&mut transaction, policy.duplicates, &asked, now).await?;
+    let goes_on = |record: &LeadRecord| {
+        crowds.get(&record.lead).is_none_or(|crowd| {
+            // It is a candidate from now on, as it was before it was held.
+            let own = AddressHolder { standing: HolderStanding::Waiting, ..lead_address::holder(record) };
+            !crowd.is_far_behind && !is_duplicate(policy.duplicates, &own, &crowd.holders)
+        })
+    };
+    let ended = |record: &LeadRecord| goes_on(record).then_some(LeadEvent::HoldEnded(HoldReason::DuplicatePerson));
+    let ended = lead_record::apply(&mut transaction, records, now, ended).await?;
+    transaction.commit().await?;
+    Ok(ended.len() as u64)
 }

@@ -8,7 +8,7 @@ pub mod replay;
 mod similar;
 mod withdraw;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
@@ -193,17 +193,22 @@ async fn apply_some(
     Ok(applied)
 }
 
-/// The leads that these events show to be worked by Conversica. Every Message is a sign of it.
-fn worked_leads(events: &[&PendingEvent], folded: &FoldedEvents) -> BTreeSet<LeadId> {
-    let is_worked = |event: &&&PendingEvent| match event.kind {
-        PostKind::Message => true,
-        PostKind::LeadUpdate => folded
-            .conversations
-            .get(&event.lead)
-            .is_some_and(|stored| sign_of_life::is_worked(&stored.conversation.picture)),
-        PostKind::ChatLead => false,
-    };
-    events.iter().filter(is_worked).map(|event| event.lead.clone()).collect()
+/// The leads that these events show to be worked by Conversica, and when they came. Every Message is such a sign; of a Lead Update only
+/// its news count, because what was heard before may be about another conversation.
+fn worked_leads(events: &[&PendingEvent], folded: &FoldedEvents) -> BTreeMap<LeadId, DateTime<Utc>> {
+    let mut worked = BTreeMap::new();
+    for (event, (_, effect)) in events.iter().zip(&folded.effects) {
+        let news = || effect.as_ref().ok().and_then(Option::as_deref).and_then(|news| serde_json::from_str(news).ok());
+        let is_worked = match event.kind {
+            PostKind::Message => true,
+            PostKind::LeadUpdate => news().is_some_and(|news| sign_of_life::is_worked(&news)),
+            PostKind::ChatLead => false,
+        };
+        if is_worked {
+            worked.insert(event.lead.clone(), event.received_at);
+        }
+    }
+    worked
 }
 
 /// Searches the oldest unreadable posts that were not searched yet for possible withdrawals of consent.

@@ -281,9 +281,14 @@ pub async fn send_staged(db: &StateDb, now: DateTime<Utc>) -> Result<u64, sqlx::
     lead_record::apply_to_all(db, staged, now, |_| Some(LeadEvent::HoldLifted)).await
 }
 
-/// Holds the staged leads for this reason. Returns how many there were.
+/// Holds the staged leads for this reason, except those that a person has sent again. Returns how many there were.
 pub async fn hold_staged(db: &StateDb, reason: HoldReason, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-    lead_record::apply_to_all(db, staged, now, |_| Some(LeadEvent::HoldRenamed(reason))).await
+    let undecided = || {
+        let mut undecided = staged();
+        undecided.push(" and approved_at is null");
+        undecided
+    };
+    lead_record::apply_to_all(db, undecided, now, |_| Some(LeadEvent::HoldRenamed(reason))).await
 }
 
 /// How many leads are staged, and how many of them because a person has them sent again.
@@ -294,8 +299,7 @@ pub struct StagedCount {
 }
 
 pub async fn count_staged(db: &StateDb) -> Result<StagedCount, sqlx::Error> {
-    // As [`crate::rules::lead_record::LeadRecord::may_have_been_lost`].
-    const RESENT: &str = "delivered_hash is null and (last_outcome = 'accepted' or assumed_at is not null)";
+    const RESENT: &str = "approved_at is not null";
     let (all, resent): (i64, i64) =
         db.fetch_one(format!("select count(*), count(*) filter (where {RESENT}) from lead where {IS_STAGED}")).await?;
     let number = |count| usize::try_from(count).unwrap_or(0);

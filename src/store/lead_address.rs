@@ -31,6 +31,12 @@ impl ControlFact for AddressesKept {
     const NAME: &'static str = "lead_addresses";
 }
 
+/// Whether a claim can rely on the table.
+pub(crate) async fn is_kept(transaction: &mut StateTransaction) -> Result<bool, sqlx::Error> {
+    let kept = StateStatement::new("select cast(1 as bigint) from control where name = $1").bind(AddressesKept::NAME);
+    Ok(transaction.fetch_optional::<(i64,)>(kept).await?.is_some())
+}
+
 /// An address with its place among the leads that have it.
 struct KeptAddress<'l> {
     lead: &'l LeadId,
@@ -53,8 +59,11 @@ pub async fn keep_addresses(db: &StateDb, duplicates: DuplicateLeads, now: DateT
     match (duplicates, is_kept) {
         (DuplicateLeads::Send, false) | (DuplicateLeads::Hold | DuplicateLeads::Newest, true) => Ok(()),
         (DuplicateLeads::Send, true) => {
-            control::clear::<AddressesKept>(db).await?;
-            db.execute("delete from lead_address").await.map(drop)
+            let mut transaction = db.begin().await?;
+            let forget = StateStatement::new("delete from control where name = $1").bind(AddressesKept::NAME);
+            transaction.execute(forget).await?;
+            transaction.execute("delete from lead_address").await?;
+            transaction.commit().await
         }
         (DuplicateLeads::Hold | DuplicateLeads::Newest, false) => fill(db, now).await,
     }
@@ -70,11 +79,13 @@ async fn fill(db: &StateDb, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
         let records = lead_record::lock_some(&mut transaction, choice, &after).await?;
         let Some(last) = records.last() else { break };
         after = last.lead.clone();
-        let kept: Vec<KeptAddress<'_>> = records
-            .iter()
-            .filter_map(|record| KeptAddress::of(&record.lead, record.desired.as_deref()?, &key))
+        let all =
+            records.iter().flat_map(|record| record.contents().into_iter().map(|content| (&record.lead, content)));
+        let kept: BTreeMap<_, _> = all
+            .filter_map(|(lead, content)| KeptAddress::of(lead, content, &key))
+            .map(|kept| ((kept.lead, kept.tag.clone()), kept))
             .collect();
-        write(&mut transaction, &kept).await?;
+        write(&mut transaction, &Vec::from_iter(kept.into_values())).await?;
         transaction.commit().await?;
     }
     control::write(db, &AddressesKept { at: now }, now).await
@@ -88,9 +99,11 @@ pub async fn keep_changed(db: &StateDb, changes: &[LeadChange], now: DateTime<Ut
     let mut transaction = db.begin().await?;
     let erased = tombstone::erased_among(&mut transaction, changes.iter().map(|change| change.lead.clone())).await?;
     let key = contact_key::make_key(&mut transaction, micros(now)).await?;
-    let changes = changes.iter().filter(|change| !erased.has(&change.lead));
+    let changes: Vec<&LeadChange> = changes.iter().filter(|change| !erased.has(&change.lead)).collect();
+    forget_former(&mut transaction, &changes).await?;
     // Of several changes of one lead the last one counts.
     let kept: BTreeMap<&LeadId, KeptAddress<'_>> = changes
+        .into_iter()
         .filter_map(|change| {
             Some((&change.lead, KeptAddress::of(&change.lead, change.desired.as_deref().ok()?, &key)?))
         })
@@ -98,6 +111,22 @@ pub async fn keep_changed(db: &StateDb, changes: &[LeadChange], now: DateTime<Ut
     let kept: Vec<KeptAddress<'_>> = kept.into_values().collect();
     write(&mut transaction, &kept).await?;
     transaction.commit().await
+}
+
+/// Forgets the former addresses of these leads, except of those that Conversica knows: there it may still have the former one.
+async fn forget_former(transaction: &mut StateTransaction, changes: &[&LeadChange]) -> Result<(), sqlx::Error> {
+    for some in changes.chunks(1000) {
+        let mut forget = StateStatement::new("delete from lead_address where (id, client_id) in (");
+        forget.push_values(some, |row, change| {
+            row.push_bind(&change.lead.id).push_bind(&change.lead.client_id);
+        });
+        forget.push(
+            ") and not exists (select 1 from lead where lead.id = lead_address.id and lead.client_id = lead_address.client_id \
+             and (lead.first_contact_at is not null or lead.status = 'in_flight'))",
+        );
+        transaction.execute(forget).await?;
+    }
+    Ok(())
 }
 
 async fn write(transaction: &mut StateTransaction, kept: &[KeptAddress<'_>]) -> Result<(), sqlx::Error> {
@@ -110,8 +139,8 @@ async fn write(transaction: &mut StateTransaction, kept: &[KeptAddress<'_>]) -> 
         row.push_bind(kept.tag.clone()).push_bind(kept.date);
     });
     statement.push(
-        ") as new where true on conflict (id, client_id) do update set tag = excluded.tag, date = excluded.date \
-         where lead_address.tag <> excluded.tag or lead_address.date is distinct from excluded.date",
+        ") as new where true on conflict (id, client_id, tag) do update set date = excluded.date \
+         where lead_address.date is distinct from excluded.date",
     );
     transaction.execute(statement).await.map(drop)
 }
@@ -146,7 +175,8 @@ pub(crate) async fn crowds(
         same.push(" order by ").push(order).push(" limit ").push_bind(MOST_HOLDERS);
         same.push(") a join lead on lead.id = a.id and lead.client_id = a.client_id");
         let leads = lead_record::read(transaction, same).await?;
-        let is_cut = i64::try_from(leads.len()).is_ok_and(|leads| leads >= MOST_HOLDERS);
+        // Fewer where a row of the table has no lead (any more), which is no reason to look at less.
+        let is_cut = i64::try_from(leads.len()).is_ok_and(|leads| leads >= MOST_HOLDERS / 2);
         let mut holders: Vec<AddressHolder> = leads.iter().map(holder).collect();
         let is_far_behind = is_cut && holders.iter().all(|holder| holder.lead != record.lead);
         if is_cut && !is_far_behind {
@@ -163,6 +193,7 @@ fn known_holder(tag: Vec<u8>, record: &LeadRecord) -> StateStatement {
     let mut known = StateStatement::new(format!("select {} from lead_address a ", lead_record::columns_of("lead")));
     known.push("join lead on lead.id = a.id and lead.client_id = a.client_id where a.tag = ").push_bind(tag);
     known.push(" and a.client_id = ").push_bind(&record.lead.client_id);
+    known.push(" and a.id <> ").push_bind(&record.lead.id);
     known.push(" and (lead.first_contact_at is not null or lead.status = 'in_flight') limit 1");
     known
 }

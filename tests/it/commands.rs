@@ -326,6 +326,7 @@ fn what_people_try_first_works_or_says_what_does() {
     let requeued = scene.run(&["retry", "--reason", "REPNAME"]).expect_code(0);
     assert!(requeued.stdout.starts_with("1 lead"), "{requeued}");
     scene.run(&["retry", "--reason", "x", "1"]).expect_code(2);
+    scene.run(&["retry", "--reason", ""]).expect_code(2);
     // One post by its number.
     scene.hear(&[serde_json::json!({"apiVersion": "7.2", "id": "3", "hotLead": true})]);
     let seq = scene.run(&["received", "--json"]).json()["received"][0]["seq"].to_string();

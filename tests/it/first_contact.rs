@@ -18,6 +18,10 @@ blocking_on_both_engines!(
     of_one_address_the_newest_is_contacted,
     a_setting_that_is_made_later_knows_the_people_from_before,
     a_shared_placeholder_of_hundreds_costs_one_contact,
+    a_lead_that_waits_behind_one_that_will_not_go_is_contacted,
+    the_address_that_conversica_has_counts_after_it_has_changed,
+    an_approval_of_the_first_run_leaves_the_last_look_in_place,
+    leads_that_a_baseline_assumes_to_be_known_are_not_looked_at,
     so_many_go_first_until_conversica_works_one_of_them,
     canaries_that_are_refused_or_fail_leave_their_place_to_others,
     conversations_worked_before_the_upgrade_have_no_canaries,
@@ -217,10 +221,12 @@ fn a_conversation_without_a_sign_of_life_is_named_after_twelve_hours(engine: Eng
     let later =
         |scene: &Scene| scene.state("update conversation_progress set contacted_at = contacted_at - 43260000000");
     later(&scene);
-    let status = scene.run(&["status", "--json"]).expect_code(0).json();
-    assert_eq!(status["silent_conversations"], json!([]), "without a receiver there are no signs");
+    let silent = |scene: &Scene| scene.run(&["status", "--json"]).expect_code(0).json()["silent_conversations"].clone();
+    assert_eq!(silent(&scene), json!([]), "without a receiver there are no signs");
     with_receiver(&mut scene);
     scene.run(&["once"]).expect_code(0);
+    assert_eq!(silent(&scene), json!([]), "with a new receiver there were none");
+    scene.state("update control set at = at - 43260000000 where name = 'receiver'");
     scene.hear(&[json!({"apiVersion": "7.2", "id": "8", "conversationStatus": "First Message Schedule"})]);
     let status = scene.run(&["status", "--json"]).expect_code(0).json();
     let silent = &status["silent_conversations"];
@@ -231,4 +237,60 @@ fn a_conversation_without_a_sign_of_life_is_named_after_twelve_hours(engine: Eng
     assert!(said.contains("SILENT conversation A: 6 contacted since"), "{said}");
     scene.hear(&[json!({"apiVersion": "7.2", "id": "1", "lastMessageDate": "2026-01-01T00:00:00+00:00"})]);
     assert!(!scene.run(&["status"]).expect_code(0).stdout.contains("SILENT"));
+}
+
+fn a_lead_that_waits_behind_one_that_will_not_go_is_contacted(engine: Engine) {
+    let endpoint = StandIn::start(|request| match request.id.as_deref() {
+        Some("1") => Reaction::status(400),
+        _ => Reaction::accept(),
+    });
+    let mut scene = Scene::with_state_on(engine, &endpoint.url(), 3);
+    scene.set_text("safety", "duplicates", "hold");
+    scene.crm("update leads set email = 'ann@example.com' where id < 3");
+    scene.run(&["once"]).expect_code(4);
+    assert_eq!(held(&scene), json!([["2", "duplicate_person"]]));
+    // The first one was rejected, so the next pass lets the second one go.
+    let status = scene.run(&["once", "--json"]).expect_code(3).json();
+    assert_eq!((&status["leads"]["in_sync"], held(&scene)), (&json!(2), json!([])), "{status:#}");
+}
+
+fn the_address_that_conversica_has_counts_after_it_has_changed(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::with_state_on(engine, &endpoint.url(), 1);
+    scene.set_text("safety", "duplicates", "hold");
+    scene.crm("update leads set email = 'ann@example.com'");
+    scene.run(&["once"]).expect_code(0);
+    scene.crm("update leads set email = 'new@example.com'");
+    scene.add(2, 3);
+    scene.crm("update leads set email = 'ann@example.com' where id = 2");
+    scene.run(&["once"]).expect_code(4);
+    assert_eq!(held(&scene), json!([["2", "duplicate_person"]]), "the mailbox had a first contact");
+    // The address of a lead that was never contacted is forgotten with it.
+    scene.crm("update leads set email = 'other@example.com' where id = 2");
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!(endpoint.bodies_of("2").len(), 1);
+}
+
+fn an_approval_of_the_first_run_leaves_the_last_look_in_place(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = scene_of_canaries(engine, &endpoint);
+    scene.set("safety", "first_run", "");
+    scene.run(&["once"]).expect_code(4);
+    let plan = scene.run(&["plan"]).expect_code(4).stdout;
+    assert!(plan.contains("But of each conversation that Conversica has not been seen to work, 2 people"), "{plan}");
+    scene.run(&["approve", "--yes"]).expect_code(0);
+    let status = scene.run(&["once", "--json"]).expect_code(4).json();
+    assert_eq!((&status["hold"]["reason"], &status["hold"]["leads"]), (&json!("canary"), &json!(4)), "{status:#}");
+    assert_eq!(sent(&endpoint).len(), 4);
+}
+
+fn leads_that_a_baseline_assumes_to_be_known_are_not_looked_at(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = scene_of_canaries(engine, &endpoint);
+    scene.crm("update leads set email = 'ann@example.com'");
+    scene.set_text("safety", "first_run", "baseline").set_text("safety", "duplicates", "hold");
+    scene.run(&["once"]).expect_code(0);
+    scene.crm("update leads set last_name = 'Bello'");
+    scene.run(&["once"]).expect_code(0);
+    assert_eq!((sent(&endpoint).len(), held(&scene)), (8, json!([])));
 }

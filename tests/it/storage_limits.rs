@@ -36,6 +36,12 @@ fn with_less_room_than_the_reserve_posts_are_refused_and_leads_are_sent() {
     with_receiver(&mut scene).set_text("receive", "free_disk", "999999GiB");
     let receiver = Receiver::start(&scene);
     assert_eq!(receiver.post("/conversica/lead", lead_update("1")).status, 500);
+    let opt_out = json!({"apiVersion": "7.2", "id": "2", "clientId": "", "doNotEmail": true}).to_string();
+    assert_eq!(
+        receiver.post("/conversica/lead", opt_out).status,
+        200,
+        "an opt-out is stored as long as anything can be"
+    );
     wait_until("the leads are sent", Duration::from_secs(20), || endpoint.answered() == 2);
     let status = scene.run(&["status", "--json"]).expect_code(4).json();
     assert!(status["disk_short"]["free"].is_u64(), "{status:#}");

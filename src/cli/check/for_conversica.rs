@@ -36,21 +36,27 @@ fn letter(settings: &ServiceSettings, names: &LeadNames) -> String {
         printable(&settings.conversica.api_version),
         printable(&settings.conversica.username),
     );
-    text.push_str("1. These conversations exist, are active, and are spelled as here, to the letter:\n");
-    text.push_str(&list(&names.conversations));
-    text.push_str(
-        "2. These reps are users of our account, or aliases, spelled as here (first, middle, last, punctuation):\n",
-    );
-    text.push_str(&list(&names.reps));
-    text.push_str("3. A default rep is set, for leads whose rep is not found.\n");
-    text.push_str("4. The integration is approved, and the user may post leads.\n");
-    let _ = writeln!(
-        text,
-        "5. We may send up to {} requests a second, {} at a time.",
-        settings.delivery.requests_per_second, settings.delivery.concurrency
-    );
-    text.push_str(&keys(settings));
-    text.push_str(&budget(settings));
+    let mut points = vec![
+        format!(
+            "These conversations exist, are active, and are spelled as here, to the letter:\n{}",
+            list(&names.conversations)
+        ),
+        format!(
+            "These reps are users of our account, or aliases, spelled as here (first, middle, last, punctuation):\n{}",
+            list(&names.reps)
+        ),
+        "A default rep is set, for leads whose rep is not found.\n".to_owned(),
+        "The integration is approved, and the user may post leads.\n".to_owned(),
+        format!(
+            "We may send up to {} requests a second, {} at a time.\n",
+            settings.delivery.requests_per_second, settings.delivery.concurrency
+        ),
+    ];
+    points.extend(keys(settings));
+    points.push(budget(settings));
+    for (number, point) in (1..).zip(points) {
+        let _ = write!(text, "{number}. {point}");
+    }
     text.push_str("\nPLEASE ANSWER\n\n");
     text.push_str(
         "a. Does our account require further keys, such as leadStatus, or year, make and model?\n\
@@ -86,27 +92,27 @@ fn list(names: &NameCounts) -> String {
     text
 }
 
-fn keys(settings: &ServiceSettings) -> String {
-    let mut text = String::new();
+fn keys(settings: &ServiceSettings) -> Vec<String> {
+    let mut points = Vec::new();
     let custom: Vec<&str> = settings.lead.custom.keys().map(String::as_str).collect();
     if !custom.is_empty() {
-        let _ = writeln!(text, "6. These keys beyond the published ones are taken: {}.", custom.join(", "));
+        points.push(format!("These keys beyond the published ones are taken: {}.\n", custom.join(", ")));
     }
     if settings.conversica.sms {
-        text.push_str("7. Text messages are enabled for our account; we send cellPhone with smsOptIn or smsOptOut.\n");
+        let sms = "Text messages are enabled for our account; we send cellPhone with smsOptIn or smsOptOut.\n";
+        points.push(sms.to_owned());
     }
     if !settings.conversica.require_conversation_id {
-        text.push_str("8. Our leads may go without conversationId.\n");
+        points.push("Our leads may go without conversationId.\n".to_owned());
     }
-    text
+    points
 }
 
 fn budget(settings: &ServiceSettings) -> String {
     match settings.safety.new_leads_per_month {
-        0 => "9. How many new leads a month does our contract allow, and on which day does that month begin?\n"
-            .to_owned(),
+        0 => "How many new leads a month does our contract allow, and on which day does that month begin?\n".to_owned(),
         people => format!(
-            "9. Our contract allows {} new leads a month, from day {} of each month.\n",
+            "Our contract allows {} new leads a month, from day {} of each month.\n",
             number(people.into()),
             settings.safety.month_starts_on
         ),

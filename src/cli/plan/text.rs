@@ -53,6 +53,9 @@ pub fn headline(totals: &PlanTotals) -> String {
     if totals.unnamed > 0 {
         count(&mut text, totals.unnamed, "rows without a key that names a lead: `check` says why");
     }
+    for held in &totals.before_first_contacts {
+        let _ = writeln!(text, "But {held}.");
+    }
     text.push_str(&invalid_reasons(totals));
     text.push_str(&notes(totals));
     text.push_str(&doubts(totals));

@@ -177,6 +177,7 @@ fn withdrawal_queued(record: LeadRecord, content: String, now: DateTime<Utc>) ->
         urgent: true,
         desired_hash: ContentFingerprint::of(content.as_bytes()),
         desired: Some(content),
+        approved_at: None,
         invalid_reasons: None,
         row_hash: None,
         attempts: if is_in_flight { record.attempts } else { 0 },
@@ -255,7 +256,9 @@ fn hold_of_row_back(record: &LeadRecord) -> Option<HoldReason> {
         && record.invalid_reasons.is_none()
         && !record.is_delivered();
     let reason = record.hold_reason.filter(|_| !record.urgent);
-    reason.filter(|reason| *reason != HoldReason::SourceShrank || first_seen_then)
+    // The last look before the first contact finds these anew.
+    let is_found_again = |reason: HoldReason| matches!(reason, HoldReason::Canary | HoldReason::DuplicatePerson);
+    reason.filter(|reason| (*reason != HoldReason::SourceShrank || first_seen_then) && !is_found_again(*reason))
 }
 
 /// A lead that Conversica knows has still to be told: `urgent` on a lead that is gone says so.

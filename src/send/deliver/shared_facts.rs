@@ -100,7 +100,6 @@ impl LeadDeliverer {
         Ok(())
     }
 
-    /// Logs when an operator pauses sending, and when it goes on.
     /// Leads that waited for a sign of life of their conversation go on once there is one.
     async fn end_first_contact_holds(&self, now: DateTime<Utc>) -> anyhow::Result<()> {
         let leads = first_contact::end_holds(&self.state, &self.first_contacts, now).await?;
@@ -110,6 +109,7 @@ impl LeadDeliverer {
         Ok(())
     }
 
+    /// Logs when an operator pauses sending, and when it goes on.
     async fn look_at_pause(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
         let found = operator_pause::read(&self.state, now).await?;
         if found != self.operator_pause {
