@@ -108,7 +108,7 @@ pub async fn run(mut changes: SettingsChanges, tally: Arc<RunTally>, stop: Cance
     let receive_loop = ReceiveLoop { signals: signals.clone(), pulse: pulse.clone(), stop: stop.clone() };
     let receive = receive::run(changes.clone(), certificate, store, receive_loop);
     let receive = AbortOnDropHandle::new(tokio::spawn(receive));
-    let loss = alert::loss::run(settings.clone(), state.file.clone(), stop.clone());
+    let loss = alert::loss::run(settings.clone(), db.clone(), state.file.clone(), stop.clone());
     let _loss = AbortOnDropHandle::new(tokio::spawn(loss));
     let alert = alert::run(settings.clone(), db.clone(), signals, vitals, stop.clone());
     let alert = AbortOnDropHandle::new(tokio::spawn(alert));

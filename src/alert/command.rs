@@ -8,6 +8,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use crate::alert::failure::ChannelFailure;
+
 /// Whether a variable is for this program alone: it may hold a secret, which the command must not get.
 fn is_ours(name: &str) -> bool {
     // With systemd's variables the command could speak to systemd in our name.
@@ -33,14 +35,16 @@ impl Drop for ProcessGroup {
 
 /// # Errors
 /// How the command ended instead of with exit code 0.
-pub async fn tell(command: &str, document: &str, timeout: Duration) -> Result<(), String> {
+pub async fn run(command: &str, document: &str, timeout: Duration) -> Result<(), ChannelFailure> {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", command]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     shell.process_group(0).kill_on_drop(true);
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(&name.to_string_lossy())) {
         shell.env_remove(name);
     }
-    let mut child = shell.spawn().map_err(|error| format!("/bin/sh cannot be started: {}", error.kind()))?;
+    let mut child = shell
+        .spawn()
+        .map_err(|error| ChannelFailure::of_command(format!("/bin/sh cannot be started: {}", error.kind())))?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     let mut group = ProcessGroup(pid);
     let input = child.stdin.take();
@@ -55,13 +59,16 @@ pub async fn tell(command: &str, document: &str, timeout: Duration) -> Result<()
     let ended = tokio::select! {
         ended = child.wait() => ended,
         never = write => match never {},
-        () = tokio::time::sleep(timeout) => return Err("no end within the time limit; it was killed".to_owned()),
+        () = tokio::time::sleep(timeout) => return Err(ChannelFailure::of_command("no end within the time limit; it was killed")),
     };
     group.0 = None;
     match ended {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(status.code().map_or("ended by a signal".to_owned(), |code| format!("exit code {code}"))),
-        Err(error) => Err(format!("its end was not seen: {}", error.kind())),
+        Ok(status) => {
+            let how = status.code().map_or("ended by a signal".to_owned(), |code| format!("exit code {code}"));
+            Err(ChannelFailure::of_command(how))
+        }
+        Err(error) => Err(ChannelFailure::of_command(format!("its end was not seen: {}", error.kind()))),
     }
 }
 

@@ -9,12 +9,15 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::alert::{AlertChannels, RETRY, TOLD};
+use crate::alert::RETRY;
+use crate::alert::channel::{AlertChannels, TOLD};
 use crate::clock;
 use crate::config::ServiceSettings;
 use crate::rules::retry;
+use crate::send::account;
 use crate::store::alert::TakenAlert;
 use crate::store::file_lock::{StateFile, StateLoss};
+use crate::store::state_db::StateDb;
 
 /// The `kind` of the alert.
 pub const KIND: &str = "state_lost";
@@ -25,26 +28,28 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs until `stop`.
-pub async fn run(settings: Arc<ServiceSettings>, file: StateFile, stop: CancellationToken) {
+pub async fn run(settings: Arc<ServiceSettings>, state: StateDb, file: StateFile, stop: CancellationToken) {
     if !settings.alerts.is_on() || !file.is_watched() {
         return;
     }
+    // The deliverer has just read the state; without an answer, the alert goes out under a shorter name.
+    let identity = account::installation(&state, clock::now()).await.unwrap_or_default();
     tokio::select! {
-        () = watch(&settings, &file) => {}
+        () = watch(&settings, identity, &file) => {}
         () = stop.cancelled() => {}
     }
 }
 
-async fn watch(settings: &ServiceSettings, file: &StateFile) {
-    // The loop for the other alerts logs why this fails.
-    let Ok(ways) = AlertChannels::new(&settings.alerts) else { return };
+async fn watch(settings: &ServiceSettings, identity: String, file: &StateFile) {
+    // The loop for the other alerts logs which channels cannot be used.
+    let channels = AlertChannels::new(&settings.alerts, identity);
     loop {
         let (loss, since) = wait_for_loss(file).await;
-        tell(&ways, document("begun", Some(loss), since)).await;
+        tell(&channels, document("begun", Some(loss), since)).await;
         while file.check().is_err() {
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
-        tell(&ways, document("ended", None, since)).await;
+        tell(&channels, document("ended", None, since)).await;
     }
 }
 
@@ -82,13 +87,17 @@ fn document(state: &str, loss: Option<StateLoss>, since: DateTime<Utc>) -> Strin
 }
 
 /// Retries until every channel has succeeded.
-async fn tell(ways: &AlertChannels, body: String) {
+async fn tell(channels: &AlertChannels, body: String) {
     let (kind, id) = (KIND.to_owned(), String::new());
     let mut alert = TakenAlert { seq: 0, kind, id, body, created_at: clock::now(), attempts: 0, detail: None };
     loop {
         alert.attempts += 1;
-        let results = ways.tell(&alert).await;
+        let results = channels.tell(&alert).await;
         let detail = json!(results).to_string();
+        if results.is_empty() {
+            // No channel is told of this kind.
+            return;
+        }
         if results.values().all(|result| result == TOLD) {
             info!(kind = KIND, attempts = alert.attempts, "told");
             return;

@@ -1,13 +1,19 @@
-//! Alerts people: delivers each row of table `alert` to a web address, a command, or both, until it is accepted, or a day is
-//! over.
+//! Alerts people: delivers each row of table `alert` by the [`channel`]s that are told of its kind, until all have taken it, or a day
+//! is over.
 //!
-//! Delivery does not depend on an alert's content; its source writes the document: [`crate::store::heard`] for leads, [`service`]
-//! for the service itself. [`loss`] reports the loss of the state without that table.
+//! An alert's source writes its document: [`crate::store::heard`] for leads, [`service`] for the service itself. [`notice`] and
+//! [`body`] put it into the words and the form of a channel. [`loss`] reports the loss of the state without that table.
 
-pub mod command;
+mod body;
+pub mod channel;
+mod command;
+pub mod failure;
 pub mod loss;
-pub mod post;
+mod mail;
+mod notice;
+mod post;
 pub mod service;
+pub mod trial;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -17,15 +23,16 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use crate::alert::post::AlertPost;
+use crate::alert::channel::{AlertChannels, TOLD};
 use crate::clock;
-use crate::config::{self, AlertSettings, ServiceSettings};
+use crate::config::{self, ServiceSettings};
 use crate::db::discreet;
 use crate::pulse::{DaemonLoop, LoopPulse, ProcessVitals};
 use crate::receive::signals::LoopSignals;
 use crate::rules::retry;
+use crate::send::account;
 use crate::store::alert::{self, TakenAlert};
 use crate::store::state_db::StateDb;
 use crate::store::state_failure::state_cure;
@@ -51,50 +58,6 @@ const RETRY: config::RetrySettings = config::RetrySettings {
     max_elapsed: Duration::from_secs(24 * 60 * 60),
 };
 
-/// The result of a channel that has succeeded.
-pub const TOLD: &str = "told";
-
-/// The alert channels.
-#[derive(Debug, Clone)]
-struct AlertChannels {
-    post: Option<AlertPost>,
-    command: Option<String>,
-    timeout: Duration,
-}
-
-impl AlertChannels {
-    fn new(settings: &AlertSettings) -> anyhow::Result<Self> {
-        let post = settings.url.as_ref().map(|url| AlertPost::new(url, settings.timeout)).transpose()?;
-        Ok(Self { post, command: settings.command.clone(), timeout: settings.timeout })
-    }
-
-    /// Tries each channel that has not succeeded yet for this alert; returns the result of each.
-    async fn tell(&self, alert: &TakenAlert) -> BTreeMap<&'static str, String> {
-        let before: BTreeMap<String, String> =
-            alert.detail.as_deref().and_then(|detail| serde_json::from_str(detail).ok()).unwrap_or_default();
-        let is_told = |way: &str| before.get(way).is_some_and(|came_to| came_to == TOLD);
-        let post = async {
-            match &self.post {
-                Some(_) if is_told("url") => Some(Ok(())),
-                Some(post) => Some(post.tell(&alert.body).await),
-                None => None,
-            }
-        };
-        let command = async {
-            match &self.command {
-                Some(_) if is_told("command") => Some(Ok(())),
-                Some(command) => Some(command::tell(command, &alert.body, self.timeout).await),
-                None => None,
-            }
-        };
-        let (post, command) = tokio::join!(post, command);
-        let came_to = |(way, result): (&'static str, Option<Result<(), String>>)| {
-            Some((way, result?.err().unwrap_or_else(|| TOLD.to_owned())))
-        };
-        [("url", post), ("command", command)].into_iter().filter_map(came_to).collect()
-    }
-}
-
 /// Runs until `stop`.
 pub async fn run(
     settings: Arc<ServiceSettings>,
@@ -119,20 +82,16 @@ async fn hand_on(
     if !settings.alerts.is_on() {
         return stop.cancelled().await;
     }
-    let ways = match AlertChannels::new(&settings.alerts) {
-        Ok(ways) => Arc::new(ways),
-        Err(error) => {
-            error!(error = format!("{error:#}"), "no alert can be sent");
-            return stop.cancelled().await;
-        }
-    };
+    let Some(identity) = identity(&state, &pulse, &stop).await else { return };
+    let channels = Arc::new(AlertChannels::new(&settings.alerts, identity));
+    channels.report_broken();
     let mut failing = false;
     let mut tasks = JoinSet::new();
     loop {
         pulse.beat(DaemonLoop::Alert, Instant::now());
         let now = clock::now();
         let free = AT_ONCE - tasks.len();
-        let lease_until = now + ways.timeout + LEASE_MARGIN;
+        let lease_until = now + channels.timeout + LEASE_MARGIN;
         let taken = if free == 0 {
             Ok(Vec::new())
         } else {
@@ -147,7 +106,7 @@ async fn hand_on(
                     info!("alerts can be read from the state again");
                 }
                 for alert in taken {
-                    tasks.spawn(hand_over(ways.clone(), state.clone(), alert));
+                    tasks.spawn(hand_over(channels.clone(), state.clone(), alert));
                 }
             }
             Err(error) => {
@@ -169,15 +128,37 @@ async fn hand_on(
     let _ = tokio::time::timeout(STOP_MARGIN, async { while tasks.join_next().await.is_some() {} }).await;
 }
 
+/// What tells this installation from others; `None` when told to stop before the state has answered.
+async fn identity(state: &StateDb, pulse: &LoopPulse, stop: &CancellationToken) -> Option<String> {
+    loop {
+        pulse.beat(DaemonLoop::Alert, Instant::now());
+        let read = tokio::select! {
+            read = account::installation(state, clock::now()) => read,
+            () = stop.cancelled() => return None,
+        };
+        match read {
+            Ok(identity) => return Some(identity),
+            // The deliverer reports that the state cannot be read.
+            Err(error) => debug!(error = discreet::in_words(&error.into()), "alerts wait for the state"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AWAY_PAUSE) => {}
+            () = stop.cancelled() => return None,
+        }
+    }
+}
+
 /// Tries to deliver, and records the result.
-async fn hand_over(ways: Arc<AlertChannels>, state: StateDb, alert: TakenAlert) {
-    let came_to = ways.tell(&alert).await;
+async fn hand_over(channels: Arc<AlertChannels>, state: StateDb, alert: TakenAlert) {
+    let came_to = channels.tell(&alert).await;
     let now = clock::now();
     let (seq, kind, id, attempts) = (alert.seq, &alert.kind, &alert.id, alert.attempts);
     let detail = serde_json::json!(came_to).to_string();
     let written = match next(&alert, &came_to, now) {
         NextAlert::Over(told) => {
-            if told {
+            if came_to.is_empty() {
+                debug!(alert = seq, kind, "no channel is told of this kind");
+            } else if told {
                 info!(alert = seq, kind, id, attempts, "told");
             } else {
                 error!(alert = seq, kind, id, attempts, detail, "an alert could not be delivered; given up");
@@ -202,7 +183,7 @@ enum NextAlert {
     Again(DateTime<Utc>),
 }
 
-fn next(alert: &TakenAlert, came_to: &BTreeMap<&'static str, String>, now: DateTime<Utc>) -> NextAlert {
+fn next(alert: &TakenAlert, came_to: &BTreeMap<String, String>, now: DateTime<Utc>) -> NextAlert {
     if came_to.values().all(|came_to| came_to == TOLD) {
         return NextAlert::Over(true);
     }
@@ -222,10 +203,16 @@ mod tests {
         TakenAlert { seq: 1, kind, id, body, created_at, attempts, detail: None }
     }
 
+    fn results(of_command: &str) -> BTreeMap<String, String> {
+        BTreeMap::from(
+            [("url", TOLD), ("command", of_command)].map(|(name, result)| (name.to_owned(), result.to_owned())),
+        )
+    }
+
     #[test]
     fn it_is_over_when_every_way_has_told_or_after_a_day_and_ten_tries() {
-        let told = BTreeMap::from([("url", TOLD.to_owned()), ("command", TOLD.to_owned())]);
-        let half = BTreeMap::from([("url", TOLD.to_owned()), ("command", "exit code 1".to_owned())]);
+        let told = results(TOLD);
+        let half = results("exit code 1");
         let soon = taken(1).created_at + TimeDelta::hours(1);
         let late = taken(1).created_at + TimeDelta::hours(25);
         assert_eq!(next(&taken(1), &told, late), NextAlert::Over(true));

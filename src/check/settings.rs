@@ -70,17 +70,25 @@ fn is_secret(effective: &EffectiveSetting) -> bool {
 
 pub(super) fn of_alerts(settings: &ServiceSettings) -> Vec<CheckItem> {
     let alerts = &settings.alerts;
-    let told = match (&alerts.url, &alerts.command) {
-        (Some(_), Some(_)) => "by [alerts] url and by [alerts] command",
-        (Some(_), None) => "by [alerts] url",
-        (None, Some(_)) => "by [alerts] command",
-        (None, None) if settings.receive.is_some() => {
+    let of_section = [("[alerts] url", alerts.url.is_some()), ("[alerts] command", alerts.command.is_some())]
+        .map(|(name, is_set)| is_set.then(|| name.to_owned()));
+    let of_entries = alerts.channel.iter().enumerate().map(|(place, channel)| {
+        let kinds = channel.kinds.as_ref().map(|kinds| format!(", {} kinds", kinds.len())).unwrap_or_default();
+        format!("channel {} ({}{kinds})", channel.name_at(place), channel.format().name())
+    });
+    let ways: Vec<String> = of_section.into_iter().flatten().chain(of_entries).map(|way| format!("by {way}")).collect();
+    let told = ways.join(" and ");
+    if ways.is_empty() {
+        if settings.receive.is_some() {
             let text = "no alert goes out when a lead wants to be contacted: only the CRM and `received` show it";
-            return vec![CheckItem::warn("alerts", "ways", text).cure("set [alerts] url or [alerts] command")];
+            return vec![
+                CheckItem::warn("alerts", "ways", text)
+                    .cure("set [alerts] url or [alerts] command, or [[alerts.channel]]"),
+            ];
         }
         // Without a receiver there is nothing to tell people.
-        (None, None) => return Vec::new(),
-    };
+        return Vec::new();
+    }
     let of_leads = if settings.receive.is_some() { "of leads that need a person, and " } else { "" };
     let text =
         format!("alerts go {told}: {of_leads}when the service itself needs an operator, and when it no longer does");

@@ -1,5 +1,6 @@
 //! Arguments, and one file per command; each command is a thin caller of the library.
 
+pub mod alerts;
 pub mod approve;
 pub mod backup;
 pub mod check;
@@ -147,6 +148,12 @@ pub enum CliCommand {
         #[command(subcommand)]
         command: writeback::WritebackCommand,
     },
+    /// Whether the channels of [alerts] reach people: a test notice through each
+    #[command(after_help = alerts::ALERTS)]
+    Alerts {
+        #[command(subcommand)]
+        command: alerts::AlertsCommand,
+    },
     /// A local Conversica to try things against
     #[command(after_help = help::SANDBOX)]
     Sandbox(Box<sandbox::Args>),
@@ -205,6 +212,7 @@ pub async fn dispatch(cli: CommandLine) -> anyhow::Result<ExitCode> {
         CliCommand::Restored(args) => backup::restored(args, file).await,
         CliCommand::Triggers { command } => triggers::run(command, file).await,
         CliCommand::Writeback { command } => writeback::run(command, file).await,
+        CliCommand::Alerts { command } => alerts::run(command, file).await,
         CliCommand::Sandbox(args) => sandbox::run(*args).await.map(|()| ExitCode::Done),
         CliCommand::Demo(args) => demo::run(args).await,
         CliCommand::Completions(args) => completions::run(args, CommandLine::command()),

@@ -89,7 +89,11 @@ pub fn fits(key: &ConfigKey, value: &Value) -> Result<(), ValueMisfit> {
         (KeyKind::Boolean | KeyKind::Integer | KeyKind::Number, _) => mistyped(key, value),
         (KeyKind::TextOrNone, ValueKind::String(_)) => Ok(()),
         (KeyKind::TextList, ValueKind::Array(items)) => texts(key, items),
-        (KeyKind::TextList, _) => mistyped(key, value),
+        (KeyKind::ChoiceList(words), ValueKind::Array(items)) => {
+            texts(key, items).and_then(|()| items.iter().try_for_each(|item| chosen(key, words, item)))
+        }
+        (KeyKind::Headers, ValueKind::Table(entries)) => headers(key, entries),
+        (KeyKind::TextList | KeyKind::ChoiceList(_) | KeyKind::Headers, _) => mistyped(key, value),
         (_, ValueKind::String(text)) if text.trim().is_empty() => {
             misfit(format!("`{}` is empty", key.name), "Write a value, or remove the key.")
         }
@@ -124,6 +128,46 @@ fn texts(key: &ConfigKey, items: &[Value]) -> Result<(), ValueMisfit> {
     Ok(())
 }
 
+/// One entry of a list of words.
+fn chosen(key: &ConfigKey, words: &[String], item: &Value) -> Result<(), ValueMisfit> {
+    let ValueKind::String(text) = &item.kind else { return Ok(()) };
+    if words.contains(text) {
+        return Ok(());
+    }
+    let near = nearest(text, words.iter().map(String::as_str));
+    let question = near.map(|near| format!(": did you mean `{near}`?")).unwrap_or_default();
+    misfit(
+        format!("`{}` has `{text}`, which is not known{question}", key.name),
+        format!("Write some of {}.", listed(words)),
+    )
+}
+
+/// Headers of a request. No value is shown.
+fn headers(key: &ConfigKey, entries: &config::Map<String, Value>) -> Result<(), ValueMisfit> {
+    for (name, value) in entries {
+        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        if name.is_empty() || !name.chars().all(is_token) {
+            return misfit(
+                format!("`{}` has a name that no header can have", key.name),
+                "Write headers like { Authorization = \"Bearer …\" }.",
+            );
+        }
+        let ValueKind::String(text) = &value.kind else {
+            return misfit(
+                format!("`{}.{name}` must be text, but is {}", key.name, kind_in_words(&value.kind)),
+                "Write it in quotes.",
+            );
+        };
+        if text.trim().is_empty() || text.chars().any(|c| c.is_control() || !c.is_ascii()) {
+            return misfit(
+                format!("`{}.{name}` is not the value of a header", key.name),
+                "Write it in one line of plain characters.",
+            );
+        }
+    }
+    Ok(())
+}
+
 fn kind_in_words(kind: &ValueKind) -> &'static str {
     match kind {
         ValueKind::Boolean(_) => "a boolean",
@@ -146,6 +190,8 @@ fn mistyped(key: &ConfigKey, value: &Value) -> Result<(), ValueMisfit> {
         }
         KeyKind::Size => ("a size", "Write it with a unit and in quotes, like \"1MiB\".".to_owned()),
         KeyKind::TextList => ("a list", "Write it in brackets, like [\"one\", \"another\"].".to_owned()),
+        KeyKind::ChoiceList(words) => ("a list", format!("Write it in brackets: some of {}.", listed(words))),
+        KeyKind::Headers => ("a table", "Write it like { Authorization = \"Bearer …\" }.".to_owned()),
         KeyKind::Choice(words) => ("one of some words", format!("Write {}.", listed(words))),
         KeyKind::Text | KeyKind::TextOrNone | KeyKind::Address | KeyKind::TimeZone | KeyKind::Url | KeyKind::Rule => {
             ("text", "Write it in quotes.".to_owned())

@@ -143,7 +143,7 @@ fn target(segments: &[String], file: &ConfigLayer) -> Option<(Vec<String>, Optio
         if wanted == name {
             return Some((path(), None));
         }
-        if key.secrecy.is_some() && wanted.strip_suffix("_file") == Some(&name) {
+        if key.has_file_twin() && wanted.strip_suffix("_file") == Some(&name) {
             let mut path = path();
             if let Some(last) = path.last_mut() {
                 last.push_str("_file");
@@ -168,7 +168,7 @@ fn target_in_entry(wanted: &str) -> Option<Vec<String>> {
             let twin = format!("{name}_file");
             if wanted == name {
                 Some(key::parts(&key.name))
-            } else if key.secrecy.is_some() && wanted == twin {
+            } else if key.has_file_twin() && wanted == twin {
                 Some(key::parts(&format!("{}_file", key.name)))
             } else {
                 None
@@ -195,7 +195,8 @@ fn typed(key: &ConfigKey, text: &str) -> ValueKind {
         KeyKind::Boolean => text.parse().map(ValueKind::Boolean).ok(),
         KeyKind::Integer => text.parse().map(ValueKind::I64).ok().or_else(|| text.parse().map(ValueKind::Float).ok()),
         KeyKind::Number => text.parse().map(ValueKind::Float).ok(),
-        KeyKind::TextList => listed(text),
+        KeyKind::TextList | KeyKind::ChoiceList(_) => listed(text),
+        KeyKind::Headers => inline_table(text),
         _ => None,
     }
     .unwrap_or_else(|| ValueKind::String(text.to_owned()))
@@ -212,6 +213,14 @@ fn listed(text: &str) -> Option<ValueKind> {
     Some(ValueKind::Array(texts.into_iter().map(|text| Value::new(None, text)).collect()))
 }
 
+/// A table as in the file: `{ Authorization = "…" }`.
+fn inline_table(text: &str) -> Option<ValueKind> {
+    let mut document: BTreeMap<String, BTreeMap<String, String>> =
+        toml::from_str(&format!("table = {}", text.trim())).ok()?;
+    let table = document.remove("table").filter(|_| document.is_empty())?;
+    Some(ValueKind::Table(table.into_iter().map(|(name, text)| (name, Value::new(None, text))).collect()))
+}
+
 fn unknown(place: &str, segments: &[String], problems: &mut ConfigProblems) {
     let wanted = segments.join("__").to_uppercase();
     // Of an entry of a list of tables: the keys of the entry that the name seems to mean.
@@ -220,7 +229,7 @@ fn unknown(place: &str, segments: &[String], problems: &mut ConfigProblems) {
     let names: Vec<String> = key::all()
         .iter()
         .chain(&of_entries)
-        .flat_map(|key| [Some(key.name.clone()), key.secrecy.map(|_| format!("{}_file", key.name))])
+        .flat_map(|key| [Some(key.name.clone()), key.has_file_twin().then(|| format!("{}_file", key.name))])
         .flatten()
         .map(|name| name.replace('.', "__").to_uppercase())
         .collect();

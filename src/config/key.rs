@@ -18,6 +18,10 @@ pub enum KeyKind {
     TextOrNone,
     /// A list of texts; it may be empty.
     TextList,
+    /// A list of some of these words.
+    ChoiceList(Vec<String>),
+    /// A table of the operator's own names, each with a text or, as `NAME_file`, with a file that holds it.
+    Headers,
     Integer,
     Number,
     Boolean,
@@ -49,6 +53,13 @@ pub struct ConfigKey {
     pub secrecy: Option<KeySecrecy>,
     /// Whether the settings are incomplete without it (in `[receive]`: once that section exists).
     pub required: bool,
+}
+
+impl ConfigKey {
+    /// Whether `KEY_file` names a file that holds the value.
+    pub fn has_file_twin(&self) -> bool {
+        self.secrecy.is_some() && self.kind != KeyKind::Headers
+    }
 }
 
 /// A list of tables: `[[admin.operator]]` begins one entry. In the layers an entry is a table at its number, counted from 0, so that
@@ -135,7 +146,7 @@ pub fn by_name(name: &str) -> Option<&'static ConfigKey> {
 /// The secret whose `_file` twin this path is.
 pub fn twin_of(path: &[String]) -> Option<Cow<'static, ConfigKey>> {
     let name = path.join(".");
-    find_named(path, name.strip_suffix("_file")?).filter(|key| key.secrecy.is_some())
+    find_named(path, name.strip_suffix("_file")?).filter(|key| key.has_file_twin())
 }
 
 /// The section of a full name as a file writes its header: `[delivery.retry]`, `[[admin.operator]]`.
@@ -191,7 +202,7 @@ pub fn nearest_to(section: &str, name: &str) -> Option<String> {
     let here = all()
         .iter()
         .chain(&of_entry)
-        .flat_map(|key| [Some(key.name.clone()), key.secrecy.map(|_| format!("{}_file", key.name))])
+        .flat_map(|key| [Some(key.name.clone()), key.has_file_twin().then(|| format!("{}_file", key.name))])
         .flatten()
         .chain(sections().iter().cloned())
         .chain(lists().iter().map(|list| list.name.clone()))
@@ -211,7 +222,7 @@ impl KnownKeys {
             schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             let full = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-            if property["type"] == "object" {
+            if property["type"] == "object" && property["x-kind"].is_null() {
                 self.sections.push(full.clone());
                 self.collect(property, &full);
             } else if schema::is_list_of_tables(property) {
@@ -238,6 +249,8 @@ impl KnownKeys {
 fn kind(schema: &Value) -> KeyKind {
     let choices = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let choices: Vec<String> = choices.map(str::to_owned).collect();
+    let of_items = schema["items"]["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let of_items: Vec<String> = of_items.map(str::to_owned).collect();
     let is = |name: &str| schema["type"] == name;
     match schema["x-kind"].as_str() {
         Some("text-or-none") => KeyKind::TextOrNone,
@@ -247,10 +260,12 @@ fn kind(schema: &Value) -> KeyKind {
         Some("time-zone") => KeyKind::TimeZone,
         Some("url") => KeyKind::Url,
         Some("rule") => KeyKind::Rule,
+        Some("headers") => KeyKind::Headers,
         _ if !choices.is_empty() => KeyKind::Choice(choices),
         _ if is("integer") => KeyKind::Integer,
         _ if is("number") => KeyKind::Number,
         _ if is("boolean") => KeyKind::Boolean,
+        _ if is("array") && !of_items.is_empty() => KeyKind::ChoiceList(of_items),
         _ if is("array") && schema["items"]["type"] == "string" => KeyKind::TextList,
         _ => KeyKind::Text,
     }

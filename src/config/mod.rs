@@ -5,6 +5,8 @@
 //! the daemon runs. The extensions `x-kind` and `x-secret` tell [`key`] the meaning of a text.
 
 pub mod address;
+pub mod admin_settings;
+pub mod alert_settings;
 pub mod check;
 pub mod duration;
 pub mod environment;
@@ -25,6 +27,8 @@ pub mod size;
 pub mod url_engine;
 pub mod validate;
 
+pub use crate::config::admin_settings::{AdminSettings, OperatorRole, OperatorSettings};
+pub use crate::config::alert_settings::{AlertKind, AlertSettings, ChannelFormat, ChannelSettings};
 pub use crate::config::environment::ProcessEnvironment;
 pub use crate::config::layers::ConfigErrors;
 pub use crate::config::layers::find_file;
@@ -34,8 +38,8 @@ pub use crate::config::loaded::EffectiveSetting;
 pub use crate::config::loaded::LoadedConfig;
 pub use crate::config::receive_settings::ReceiveSettings;
 pub use crate::config::settings::{
-    AdminSettings, AlertSettings, BreakerSettings, ChangeDetection, ConsentScope, ConsentSettings, ConversationChanges,
-    ConversicaSettings, DeliverySettings, DuplicateLeads, FieldRule, FirstRun, LeadSettings, LogFormat, LogLevel,
-    LogSettings, OnAmbiguous, OnDelete, OperatorRole, OperatorSettings, RetrySettings, SafetySettings, ServiceSettings,
-    SourceSettings, StateSettings, WatchSettings, WhenNull, WritebackMode, WritebackSettings,
+    BreakerSettings, ChangeDetection, ConsentScope, ConsentSettings, ConversationChanges, ConversicaSettings,
+    DeliverySettings, DuplicateLeads, FieldRule, FirstRun, LeadSettings, LogFormat, LogLevel, LogSettings, OnAmbiguous,
+    OnDelete, RetrySettings, SafetySettings, ServiceSettings, SourceSettings, StateSettings, WatchSettings, WhenNull,
+    WritebackMode, WritebackSettings,
 };

@@ -68,7 +68,7 @@ fn for_files(schema: &mut Value, defaults: &Value) {
     let mut finished = Map::new();
     for (name, mut property) in std::mem::take(properties) {
         for_files(&mut property, defaults.get(&name).unwrap_or(&Value::Null));
-        let is_secret = property.get("x-secret").is_some();
+        let is_secret = property.get("x-secret").is_some() && property["x-kind"] != "headers";
         finished.insert(name.clone(), property);
         if is_secret {
             let twin = json!({ "type": "string", "description": format!("File that holds `{name}`; instead of it.") });

@@ -12,7 +12,7 @@ use config::{Value, ValueKind};
 
 use crate::config::check::ConfigProblems;
 use crate::config::environment::ProcessEnvironment;
-use crate::config::key::{self, ConfigKey};
+use crate::config::key::{self, ConfigKey, KeyKind};
 use crate::config::layer::ConfigLayer;
 
 /// The text in place of a secret.
@@ -46,7 +46,7 @@ pub fn credentials(
             );
         }
     }
-    for key in &secrets {
+    for key in secrets.iter().filter(|key| key.has_file_twin()) {
         let file = directory.join(&key.name);
         if file.exists() {
             let origin = format!("credentials directory, file {}", key.name);
@@ -60,6 +60,10 @@ pub fn credentials(
 /// read: a missing file that is not needed is no mistake.
 pub fn settle(layers: &mut [ConfigLayer], problems: &mut ConfigProblems, warnings: &mut Vec<String>) {
     for key in &secrets(layers.iter()) {
+        if key.kind == KeyKind::Headers {
+            read_headers(key, layers, problems, warnings);
+            continue;
+        }
         let (path, twin) = (key_path(key), twin(key));
         for layer in layers.iter_mut() {
             let both = layer.values.contains_key(&path) && layer.values.contains_key(&twin);
@@ -85,6 +89,37 @@ pub fn settle(layers: &mut [ConfigLayer], problems: &mut ConfigProblems, warning
                 Err((what, cure)) => {
                     problems.spoil(&key.name);
                     problems.add(file.origin().unwrap_or("settings"), what, cure);
+                }
+            }
+        }
+    }
+}
+
+/// Replaces each `NAME_file` among the headers by the header `NAME`, with the text of that file.
+fn read_headers(
+    key: &ConfigKey,
+    layers: &mut [ConfigLayer],
+    problems: &mut ConfigProblems,
+    warnings: &mut Vec<String>,
+) {
+    let path = key_path(key);
+    for value in layers.iter_mut().filter_map(|layer| layer.values.get_mut(&path)) {
+        let place = value.origin().unwrap_or("settings").to_owned();
+        let ValueKind::Table(entries) = &mut value.kind else { continue };
+        let files: Vec<String> = entries.keys().filter(|name| name.ends_with("_file")).cloned().collect();
+        for twin in files {
+            let Some(file) = entries.remove(&twin) else { continue };
+            let header = twin.trim_end_matches("_file").to_owned();
+            let name = format!("{}.{header}", key.name);
+            if entries.contains_key(&header) {
+                problems.add(&place, format!("both `{name}` and `{name}_file` are set"), "Remove one of the two.");
+                continue;
+            }
+            match read(&ConfigKey { name, ..key.clone() }, &file, warnings) {
+                Ok(secret) => _ = entries.insert(header, secret),
+                Err((what, cure)) => {
+                    problems.spoil(&key.name);
+                    problems.add(&place, what, cure);
                 }
             }
         }

@@ -2,7 +2,6 @@
 //! `config/default.toml` has any.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -10,8 +9,10 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::config::admin_settings::AdminSettings;
+use crate::config::alert_settings::AlertSettings;
+use crate::config::duration;
 use crate::config::receive_settings::ReceiveSettings;
-use crate::config::{address, duration};
 use crate::conversica::lead::LeadKey;
 
 /// Everything that can be set.
@@ -352,69 +353,6 @@ pub enum WritebackMode {
     Tables,
     Sql,
     Off,
-}
-
-/// `[alerts]`: who is told when a person is needed.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AlertSettings {
-    /// Web address that a JSON document is posted to; HTTPS, except on this machine. A secret as a whole: it gives the right to
-    /// post.
-    #[schemars(with = "Option<String>", extend("x-secret" = "secret", "x-kind" = "url"))]
-    pub url: Option<url::Url>,
-    /// Command line for `/bin/sh`, given the document on its standard input.
-    pub command: Option<String>,
-    /// Longest that one try may take; 1s to 10m.
-    #[serde(with = "duration")]
-    #[schemars(with = "duration::DurationText")]
-    pub timeout: Duration,
-    /// People are told when a lead has waited for longer than this to be sent; `0s` = off.
-    #[serde(with = "duration")]
-    #[schemars(with = "duration::DurationText")]
-    pub backlog_older_than: Duration,
-}
-
-impl AlertSettings {
-    /// Whether any alert can be sent.
-    pub fn is_on(&self) -> bool {
-        self.url.is_some() || self.command.is_some()
-    }
-}
-
-/// `[admin]`: health, metrics, dashboard.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AdminSettings {
-    /// Address and port; port 0 picks a free one.
-    #[serde(deserialize_with = "address::deserialize")]
-    #[schemars(with = "String", extend("x-kind" = "address"))]
-    pub listen: SocketAddr,
-    /// Signs in to the dashboard; required off loopback, unless there are operators.
-    #[schemars(with = "Option<String>", extend("x-secret" = "secret"))]
-    pub token: Option<SecretString>,
-    /// People with a token of their own.
-    pub operator: Vec<OperatorSettings>,
-}
-
-/// `[[admin.operator]]`: a person who signs in to the dashboard with their own token.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct OperatorSettings {
-    /// The name that decisions carry.
-    pub name: String,
-    /// Signs this person in; at least 20 characters off loopback.
-    #[schemars(with = "String", extend("x-secret" = "secret"))]
-    pub token: SecretString,
-    /// `look` sees everything and decides nothing; `act` decides, too.
-    pub role: OperatorRole,
-}
-
-/// What an operator may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OperatorRole {
-    Look,
-    Act,
 }
 
 /// `[log]`: what is written to standard error.

@@ -4,6 +4,7 @@
 //! their own below.
 
 mod admin;
+mod alerts;
 mod later;
 mod lead;
 mod place;
@@ -40,11 +41,7 @@ pub fn check(
         receiver(receive, &mut report);
     }
     writeback(settings, &mut report);
-    if let Some(url) = &settings.alerts.url {
-        place::alerts(url, &mut report);
-    }
-    report.duration("alerts.timeout", settings.alerts.timeout, "1s", "10m");
-    report.duration("alerts.backlog_older_than", settings.alerts.backlog_older_than, "0s", "90d");
+    alerts::check(&settings.alerts, &mut report);
     safety(&settings.safety, &mut report);
     later::check(settings, &mut report);
     admin::check(&settings.admin, &mut report);

@@ -25,15 +25,24 @@ pub async fn fingerprint(
     account: &ConversicaSettings,
     now: DateTime<Utc>,
 ) -> Result<String, sqlx::Error> {
-    let key = match control::read::<FingerprintKey>(db).await? {
-        Some(fact) => fact.key,
-        None => {
-            let key = format!("{:032x}", rand::random::<u128>());
-            control::write(db, &FingerprintKey { key: key.clone() }, now).await?;
-            key
-        }
-    };
-    Ok(keyed(&key, account))
+    Ok(keyed(&read_key(db, now).await?, account))
+}
+
+/// A short name of this state, which no credentials change: alerts of several installations are told apart by it.
+pub async fn installation(db: &StateDb, now: DateTime<Utc>) -> Result<String, sqlx::Error> {
+    let key = read_key(db, now).await?;
+    let name = ContentFingerprint::of(format!("alerts/{key}").as_bytes()).to_string();
+    Ok(name.chars().take(12).collect())
+}
+
+/// Makes the key where the state has none yet.
+async fn read_key(db: &StateDb, now: DateTime<Utc>) -> Result<String, sqlx::Error> {
+    if let Some(fact) = control::read::<FingerprintKey>(db).await? {
+        return Ok(fact.key);
+    }
+    let key = format!("{:032x}", rand::random::<u128>());
+    control::write(db, &FingerprintKey { key: key.clone() }, now).await?;
+    Ok(key)
 }
 
 /// The same without creating the key; `None` where the state has no key yet.

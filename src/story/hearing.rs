@@ -295,7 +295,10 @@ fn people_told(alert: &ToldAlert) -> String {
         None => String::new(),
     };
     let what = match alert.done_at {
-        Some(at) if ways.values().all(|way| way == crate::alert::TOLD) => format!("told at {}", moment(at)),
+        Some(_) if ways.is_empty() && alert.detail.is_some() => {
+            "no channel of [alerts] is told of this kind".to_owned()
+        }
+        Some(at) if ways.values().all(|way| way == crate::alert::channel::TOLD) => format!("told at {}", moment(at)),
         Some(at) => format!("given up at {}{came_to}", moment(at)),
         None => format!("not told yet{came_to}"),
     };

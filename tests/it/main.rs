@@ -35,6 +35,7 @@ mod backup;
 mod bad_input;
 mod browser;
 mod cap;
+mod channels;
 mod check_list;
 mod check_source;
 mod check_tables;

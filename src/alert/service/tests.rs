@@ -7,6 +7,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::rules::operator_pause::OperatorPause;
 
+#[test]
+fn every_condition_is_a_kind_that_a_channel_can_choose() {
+    let kinds: Vec<&str> = crate::config::AlertKind::ALL.iter().map(|kind| kind.name()).collect();
+    let leads = ["hot_lead", "action_required", "lead_at_risk"];
+    let conditions = ServiceCondition::ALL.iter().map(|condition| condition.name());
+    let told: Vec<&str> = leads.into_iter().chain(conditions).chain([crate::alert::loss::KIND]).collect();
+    assert_eq!(kinds, told);
+}
+
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
 }

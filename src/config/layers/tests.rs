@@ -1,5 +1,6 @@
 //! Settings loaded as an operator's would be: layers, messages, secrets.
 
+mod channels;
 mod lists;
 
 use std::fs::{self, Permissions};

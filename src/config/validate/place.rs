@@ -34,21 +34,21 @@ pub(super) fn endpoint(endpoint: &Url, report: &mut ValidationReport<'_>) {
 }
 
 /// The address for alerts: their documents contain personal data.
-pub(super) fn alerts(url: &Url, report: &mut ValidationReport<'_>) {
+pub(super) fn alerts(key: &str, url: &Url, report: &mut ValidationReport<'_>) {
     let is_local = url.host_str().is_some_and(is_loopback_host);
     if url.scheme() == "https" || (url.scheme() == "http" && is_local) {
         return;
     }
     // The whole address may be a secret, so no part of it is shown.
     report.problem(
-        "alerts.url",
-        "`alerts.url` is not HTTPS: personal data would travel in the open",
+        key,
+        format!("`{key}` is not HTTPS: personal data would travel in the open"),
         "Write https://…; http:// is for this machine (127.0.0.1, localhost) only.",
     );
 }
 
 /// Whether a host, as URLs write it, is this machine.
-fn is_loopback_host(host: &str) -> bool {
+pub(super) fn is_loopback_host(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }

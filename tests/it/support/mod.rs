@@ -15,6 +15,7 @@ pub mod everything;
 pub mod heard;
 pub mod hearing;
 pub mod lead_row;
+pub mod mail_server;
 pub mod mariadb;
 pub mod network;
 pub mod pgbouncer;
