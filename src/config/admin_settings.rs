@@ -19,19 +19,23 @@ pub struct AdminSettings {
     /// Signs in to the dashboard; required off loopback, unless there are operators.
     #[schemars(with = "Option<String>", extend("x-secret" = "secret"))]
     pub token: Option<SecretString>,
-    /// People with a token of their own.
+    /// The header in which a proxy in front names the operator it has signed in: single sign-on. Only with `sso_from`.
+    pub sso_header: Option<String>,
+    /// The addresses, and ranges like `10.0.0.0/8`, from which `sso_header` counts; it is ignored from any other.
+    pub sso_from: Option<Vec<String>>,
+    /// The people who may sign in with a token of their own, or by `sso_header`.
     pub operator: Vec<OperatorSettings>,
 }
 
-/// `[[admin.operator]]`: a person who signs in to the dashboard with their own token.
+/// `[[admin.operator]]`: a person who signs in to the dashboard with their own token, or by single sign-on.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorSettings {
-    /// The name that decisions carry.
+    /// The name that decisions carry, and that `admin.sso_header` has for this person.
     pub name: String,
-    /// Signs this person in; at least 20 characters off loopback.
-    #[schemars(with = "String", extend("x-secret" = "secret"))]
-    pub token: SecretString,
+    /// Signs this person in; at least 20 characters off loopback. Not needed with `admin.sso_header`.
+    #[schemars(with = "Option<String>", extend("x-secret" = "secret"))]
+    pub token: Option<SecretString>,
     /// `look` sees everything and decides nothing; `act` decides, too.
     pub role: OperatorRole,
 }

@@ -5,6 +5,7 @@
 //! the daemon runs. The extensions `x-kind` and `x-secret` tell [`key`] the meaning of a text.
 
 pub mod address;
+pub mod address_range;
 pub mod admin_settings;
 pub mod alert_settings;
 pub mod check;

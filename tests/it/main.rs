@@ -161,6 +161,7 @@ mod runbook;
 mod sandbox;
 mod service_alerts;
 mod shrink;
+mod sign_on;
 mod source;
 mod source_cure;
 mod source_types;

@@ -13,7 +13,8 @@ use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::config::{AdminSettings, OperatorRole};
+use crate::config::address_range::AddressRange;
+use crate::config::{AdminSettings, OperatorRole, OperatorSettings};
 
 /// Headers that proxies add. A browser that connects directly sends none of them.
 const OF_PROXIES: [&str; 6] =
@@ -22,7 +23,26 @@ const OF_PROXIES: [&str; 6] =
 pub struct AccessPolicy {
     /// The digest of each token, and its holder.
     tokens: Vec<([u8; 32], TokenHolder)>,
+    sign_on: Option<SignOnPolicy>,
     on_loopback: bool,
+}
+
+/// Single sign-on: the header of a proxy, the addresses from which it counts, and the people whom it may name.
+struct SignOnPolicy {
+    header: HeaderName,
+    from: Vec<AddressRange>,
+    operators: Vec<TokenHolder>,
+}
+
+/// What the proxy says about a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignOnWord {
+    /// Nothing: no single sign-on, no header, or a header from an address that may not set it.
+    Silent,
+    /// The request is this operator's.
+    Is(TokenHolder),
+    /// The header names nobody whom the settings list, or it came more than once.
+    Unknown,
 }
 
 /// The person behind a token or a session, as far as is known.
@@ -62,16 +82,45 @@ impl AccessPolicy {
     pub fn new(settings: &AdminSettings, listens_on: SocketAddr) -> Self {
         let admin = settings.token.iter().map(|token| (token, TokenHolder::unnamed()));
         let operators = settings.operator.iter();
-        let operators = operators.map(|one| (&one.token, TokenHolder { name: Some(one.name.clone()), role: one.role }));
+        let holder = |one: &OperatorSettings| TokenHolder { name: Some(one.name.clone()), role: one.role };
+        let sign_on = settings.sso_header.as_ref().and_then(|header| {
+            let from = settings.sso_from.iter().flatten().filter_map(|text| text.parse().ok()).collect();
+            let operators = settings.operator.iter().map(holder).collect();
+            // A name that is no header's was refused with the settings.
+            Some(SignOnPolicy { header: HeaderName::from_bytes(header.as_bytes()).ok()?, from, operators })
+        });
+        let operators = operators.filter_map(|one| Some((one.token.as_ref()?, holder(one))));
         let tokens = admin.chain(operators).filter(|(token, _)| !token.expose_secret().is_empty());
         Self {
             tokens: tokens.map(|(token, holder)| (digest(token.expose_secret()), holder)).collect(),
+            sign_on,
             on_loopback: listens_on.ip().to_canonical().is_loopback(),
         }
     }
 
     pub fn has_token(&self) -> bool {
         !self.tokens.is_empty()
+    }
+
+    /// Whether operators sign in through a proxy.
+    pub fn has_sign_on(&self) -> bool {
+        self.sign_on.is_some()
+    }
+
+    /// Who sends the request, by the word of a proxy that may say so.
+    pub fn signed_on(&self, headers: &HeaderMap, peer: IpAddr) -> SignOnWord {
+        let Some(policy) = &self.sign_on else { return SignOnWord::Silent };
+        if !policy.from.iter().any(|range| range.contains(peer)) {
+            return SignOnWord::Silent;
+        }
+        let mut named = headers.get_all(&policy.header).iter();
+        let (Some(name), further) = (named.next(), named.next()) else { return SignOnWord::Silent };
+        if further.is_some() {
+            // One of them may be the visitor's own.
+            return SignOnWord::Unknown;
+        }
+        let is_named = |one: &&TokenHolder| one.name.as_ref().is_some_and(|have| have.as_bytes() == name.as_bytes());
+        policy.operators.iter().find(is_named).map_or(SignOnWord::Unknown, |one| SignOnWord::Is(one.clone()))
     }
 
     /// Compares digests in constant time, and with every token, so that neither a token's length nor its place leaks.
@@ -82,7 +131,7 @@ impl AccessPolicy {
     }
 
     pub fn stranger(&self, headers: &HeaderMap) -> AnonymousAccess {
-        if self.has_token() {
+        if self.has_token() || self.has_sign_on() {
             AnonymousAccess::MustSignIn
         } else if self.on_loopback && is_of_this_machine(headers) {
             AnonymousAccess::MayCount
@@ -149,7 +198,6 @@ pub fn is_https(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::OperatorSettings;
     use proptest::prelude::*;
     use secrecy::SecretString;
 
@@ -163,10 +211,12 @@ mod tests {
         let listen = listens_on.parse().unwrap();
         let operator = operators.iter().map(|(name, token, role)| OperatorSettings {
             name: (*name).to_owned(),
-            token: SecretString::from(*token),
+            token: Some(SecretString::from(*token)),
             role: *role,
         });
-        let settings = AdminSettings { listen, token: token.map(SecretString::from), operator: operator.collect() };
+        let (sso_header, sso_from) = (None, None);
+        let token = token.map(SecretString::from);
+        let settings = AdminSettings { listen, token, sso_header, sso_from, operator: operator.collect() };
         AccessPolicy::new(&settings, listen)
     }
 
@@ -238,6 +288,31 @@ mod tests {
                 "{proxy}"
             );
         }
+    }
+
+    #[test]
+    fn a_header_names_an_operator_from_the_addresses_of_the_proxy_only() {
+        let listen = "0.0.0.0:1".parse().unwrap();
+        let operator = vec![OperatorSettings { name: "anna".to_owned(), token: None, role: OperatorRole::Act }];
+        let (sso_header, sso_from) =
+            (Some("X-Forwarded-User".to_owned()), Some(vec!["127.0.0.1".to_owned(), "10.0.0.0/8".to_owned()]));
+        let door = AccessPolicy::new(&AdminSettings { listen, token: None, sso_header, sso_from, operator }, listen);
+        let word = |pairs: &[(&'static str, &str)], peer: &str| door.signed_on(&headers(pairs), peer.parse().unwrap());
+        let anna = SignOnWord::Is(TokenHolder { name: Some("anna".to_owned()), role: OperatorRole::Act });
+        let named = [("x-forwarded-user", "anna")];
+        for peer in ["127.0.0.1", "10.9.8.7", "::ffff:10.9.8.7"] {
+            assert_eq!(word(&named, peer), anna, "{peer}");
+        }
+        for peer in ["127.0.0.2", "11.0.0.1", "::1"] {
+            assert_eq!(word(&named, peer), SignOnWord::Silent, "{peer}");
+        }
+        assert_eq!(word(&[], "127.0.0.1"), SignOnWord::Silent);
+        for name in ["Anna", "anna ann", "ben", "", "anna, ben"] {
+            assert_eq!(word(&[("x-forwarded-user", name)], "127.0.0.1"), SignOnWord::Unknown, "{name}");
+        }
+        assert_eq!(word(&[named[0], named[0]], "127.0.0.1"), SignOnWord::Unknown, "one may be the visitor's own");
+        assert!(!door.has_token() && door.holder("").is_none());
+        assert_eq!(door.stranger(&headers(&[("host", "localhost")])), AnonymousAccess::MustSignIn);
     }
 
     #[test]

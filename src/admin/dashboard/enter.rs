@@ -28,6 +28,7 @@ use crate::store::{file_lock, sign_in};
 struct LoginPage<'a> {
     frame: PageFrame,
     has_token: bool,
+    has_sign_on: bool,
     next: &'a str,
     problem: Option<Vec<TextPiece>>,
 }
@@ -38,11 +39,9 @@ pub async fn form(State(board): State<Arc<DashboardContext>>, RawQuery(query): R
 }
 
 fn login(board: &DashboardContext, status: StatusCode, next: &str, problem: Option<&str>) -> Response {
-    let frame = PageFrame::plain("Sign in");
-    page(
-        status,
-        &LoginPage { frame, has_token: board.door.has_token(), next: page_of_ours(next), problem: problem.map(pieces) },
-    )
+    let (frame, next, problem) = (PageFrame::plain("Sign in"), page_of_ours(next), problem.map(pieces));
+    let (has_token, has_sign_on) = (board.door.has_token(), board.door.has_sign_on());
+    page(status, &LoginPage { frame, has_token, has_sign_on, next, problem })
 }
 
 pub async fn sign_in(

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use crate::admin::dashboard::board::DashboardContext;
 use crate::admin::dashboard::door::TokenHolder;
-use crate::admin::dashboard::session::DashboardVisitor;
+use crate::admin::dashboard::session::{DashboardVisitor, SessionOrigin};
 use crate::conversica::lead::LeadId;
 use crate::wording::roughly;
 
@@ -16,6 +16,8 @@ use crate::wording::roughly;
 pub struct PageFrame {
     pub title: String,
     pub signed_in: bool,
+    /// Whether signing out here ends anything.
+    pub may_sign_out: bool,
     /// Who has signed in, where that is known, and whether they may only look.
     pub signed_in_as: Option<String>,
     /// Whether the page shows counts only.
@@ -34,6 +36,7 @@ impl PageFrame {
         Self {
             title: title.into(),
             signed_in: session.is_some(),
+            may_sign_out: session.is_some_and(|session| session.origin == SessionOrigin::Cookie),
             signed_in_as: session.and_then(|session| name_and_role(&session.holder)),
             counts_only: !visitor.sees_people(),
             has_menu: true,
@@ -48,6 +51,7 @@ impl PageFrame {
         Self {
             title: title.to_owned(),
             signed_in: false,
+            may_sign_out: false,
             signed_in_as: None,
             counts_only: false,
             has_menu: false,

@@ -33,16 +33,33 @@ impl SessionTable {
     /// Starts a session; returns the cookie's value.
     pub fn begin(&self, holder: TokenHolder, now: Instant) -> String {
         let mut sessions = self.lock();
-        sessions.retain(|_, session| session.ends > now);
-        if sessions.len() >= MOST
-            && let Some(oldest) = sessions.iter().min_by_key(|(_, session)| session.ends).map(|(key, _)| *key)
-        {
-            sessions.remove(&oldest);
-        }
+        make_room(&mut sessions, &holder, now);
         let cookie = random();
         let session = OperatorSession { form_token: random(), ends: now + LASTS, holder, message: None };
         sessions.insert(key(&cookie), session);
         cookie
+    }
+
+    /// The session of an operator whom a proxy names with each request: one for each name, without a cookie. It lasts as long as the
+    /// operator's requests come. The second value says whether it has just begun.
+    pub fn signed_on(&self, holder: TokenHolder, now: Instant) -> (VisitorSession, bool) {
+        let mut sessions = self.lock();
+        // No cookie has such a value, so that no cookie opens the session.
+        let key = key(&format!("single sign-on\n{}", holder.name.as_deref().unwrap_or_default()));
+        let known = sessions.get_mut(&key).filter(|session| session.ends > now && session.holder == holder);
+        let began = known.is_none();
+        match known {
+            Some(session) => session.ends = now + LASTS,
+            None => {
+                sessions.remove(&key);
+                make_room(&mut sessions, &holder, now);
+                let holder = holder.clone();
+                sessions
+                    .insert(key, OperatorSession { form_token: random(), ends: now + LASTS, holder, message: None });
+            }
+        }
+        let form_token = sessions.get(&key).map(|session| session.form_token.clone()).unwrap_or_default();
+        (VisitorSession { key, form_token, holder, origin: SessionOrigin::Proxy }, began)
     }
 
     /// The session of that cookie.
@@ -50,7 +67,8 @@ impl SessionTable {
         let key = key(cookie);
         let sessions = self.lock();
         let session = sessions.get(&key).filter(|session| session.ends > now)?;
-        Some(VisitorSession { key, form_token: session.form_token.clone(), holder: session.holder.clone() })
+        let (form_token, holder) = (session.form_token.clone(), session.holder.clone());
+        Some(VisitorSession { key, form_token, holder, origin: SessionOrigin::Cookie })
     }
 
     pub fn end(&self, key: &SessionKey) {
@@ -73,6 +91,26 @@ impl SessionTable {
     }
 }
 
+/// Ends the oldest session when there are too many: the holder's own, or one of the holder with the most. A person who signs in again
+/// and again signs nobody else out.
+fn make_room(sessions: &mut HashMap<SessionKey, OperatorSession>, holder: &TokenHolder, now: Instant) {
+    sessions.retain(|_, session| session.ends > now);
+    if sessions.len() < MOST {
+        return;
+    }
+    let of_holder = |holder: &TokenHolder| sessions.values().filter(|session| session.holder == *holder).count();
+    let crowded = if of_holder(holder) > 0 {
+        Some(holder.clone())
+    } else {
+        let holders = sessions.values().map(|session| &session.holder);
+        holders.max_by_key(|holder| of_holder(holder)).cloned()
+    };
+    let theirs = sessions.iter().filter(|(_, session)| Some(&session.holder) == crowded.as_ref());
+    if let Some(oldest) = theirs.min_by_key(|(_, session)| session.ends).map(|(key, _)| *key) {
+        sessions.remove(&oldest);
+    }
+}
+
 /// 256 random bits.
 fn random() -> String {
     format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
@@ -82,6 +120,15 @@ fn key(cookie: &str) -> SessionKey {
     Sha256::digest(cookie.as_bytes()).into()
 }
 
+/// What a session hangs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionOrigin {
+    /// The visitor has signed in here.
+    Cookie,
+    /// A proxy names the visitor with each request, so that signing out here would end nothing.
+    Proxy,
+}
+
 /// The session of a signed-in visitor.
 #[derive(Debug, Clone)]
 pub struct VisitorSession {
@@ -89,6 +136,7 @@ pub struct VisitorSession {
     /// The token of its forms.
     pub form_token: String,
     pub holder: TokenHolder,
+    pub origin: SessionOrigin,
 }
 
 /// A visitor of the dashboard.
@@ -145,5 +193,39 @@ mod tests {
             assert!(sessions.find(&newest, now).is_some());
         }
         assert_eq!(sessions.lock().len(), MOST);
+    }
+
+    fn named(name: &str) -> TokenHolder {
+        TokenHolder { name: Some(name.to_owned()), role: crate::config::OperatorRole::Look }
+    }
+
+    #[test]
+    fn who_signs_in_again_and_again_signs_nobody_else_out() {
+        let (sessions, start) = (SessionTable::default(), Instant::now());
+        let anna = sessions.begin(named("anna"), start);
+        let now = |n: usize| start + Duration::from_millis(n as u64);
+        let ben: Vec<String> = (1..2 * MOST).map(|n| sessions.begin(named("ben"), now(n))).collect();
+        assert!(sessions.find(&anna, now(2 * MOST)).is_some(), "hers is the oldest of all");
+        assert_eq!(sessions.lock().len(), MOST);
+        let carl = sessions.begin(named("carl"), now(2 * MOST));
+        let at = now(2 * MOST);
+        assert!(sessions.find(&carl, at).is_some() && sessions.find(&anna, at).is_some());
+        assert_eq!(ben.iter().filter(|cookie| sessions.find(cookie, at).is_some()).count(), MOST - 2);
+    }
+
+    #[test]
+    fn a_proxy_s_word_is_one_session_for_each_name_and_no_cookie_opens_it() {
+        let (sessions, start) = (SessionTable::default(), Instant::now());
+        let (first, began) = sessions.signed_on(named("anna"), start);
+        let (again, began_again) = sessions.signed_on(named("anna"), start + LASTS / 2);
+        assert_eq!((began, began_again, &first.form_token), (true, false, &again.form_token));
+        let (later, began) = sessions.signed_on(named("anna"), start + LASTS);
+        assert_eq!((began, &later.form_token), (false, &first.form_token), "it goes on while she comes");
+        assert_ne!(sessions.signed_on(named("ben"), start).0.form_token, first.form_token);
+        for cookie in ["anna", "single sign-on", &first.form_token] {
+            assert!(sessions.find(cookie, start).is_none(), "{cookie}");
+        }
+        let (_, began) = sessions.signed_on(named("anna"), start + LASTS * 3);
+        assert!(began);
     }
 }

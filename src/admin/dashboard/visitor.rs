@@ -11,9 +11,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::json;
-use tracing::warn;
+use tracing::{info, warn};
 
-use super::door::{self, AnonymousAccess, TokenHolder};
+use super::door::{self, AnonymousAccess, SignOnWord, TokenHolder};
 use super::frame::{PageFrame, note, query};
 use crate::admin::dashboard::board::DashboardContext;
 use crate::admin::dashboard::session::{DashboardVisitor, PeopleVisitor};
@@ -27,6 +27,14 @@ impl FromRequestParts<Arc<DashboardContext>> for DashboardVisitor {
         let now = Instant::now();
         let is_live = parts.headers.contains_key("x-live");
         let of = |session, bearer| Self { address, session, bearer, is_live };
+        let word = board.door.signed_on(&parts.headers, address);
+        if let SignOnWord::Is(holder) = &word {
+            let (session, began) = board.sessions.signed_on(holder.clone(), now);
+            if began {
+                info!(%address, operator = holder.name, "a user signed in to the dashboard by single sign-on");
+            }
+            return Ok(of(Some(session), None));
+        }
         if let Some(session) = cookie(&parts.headers, &board.cookie).and_then(|cookie| board.sessions.find(cookie, now))
         {
             return Ok(of(Some(session), None));
@@ -37,6 +45,9 @@ impl FromRequestParts<Arc<DashboardContext>> for DashboardVisitor {
                 Ok(holder) => Ok(of(None, Some(holder))),
                 Err(refusal) => Err(wrong_token(refusal)),
             };
+        }
+        if word == SignOnWord::Unknown {
+            return Err(unknown_operator(is_api));
         }
         match board.door.stranger(&parts.headers) {
             AnonymousAccess::MayCount => Ok(of(None, None)),
@@ -79,6 +90,17 @@ fn must_sign_in(parts: &Parts, board: &DashboardContext) -> Response {
     };
     let answer = Json(json!({ "error": error, "cure": cure }));
     (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], answer).into_response()
+}
+
+/// The answer to a request of a person whom the proxy has signed in, and whom the settings do not list.
+fn unknown_operator(is_api: bool) -> Response {
+    const WHAT: &str = "Single sign-on names a person who is no operator here.";
+    const CURE: &str = "Write `[[admin.operator]]` with exactly that `name` and a `role`, and start `run` again; the proxy must set the header \
+                        once, in place of any that came with the request.";
+    if is_api {
+        return (StatusCode::FORBIDDEN, Json(json!({ "error": WHAT, "cure": CURE }))).into_response();
+    }
+    note(StatusCode::FORBIDDEN, PageFrame::plain("No operator"), WHAT, CURE, Some(("Sign in with a token", "/login")))
 }
 
 const FOREIGN: &str = "Without a token the dashboard shows counts to this machine only, under its own names.";

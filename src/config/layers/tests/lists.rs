@@ -12,7 +12,11 @@ fn with_two() -> String {
 
 fn operators(loaded: &LoadedConfig) -> Vec<(String, String, OperatorRole)> {
     let operators = loaded.settings.admin.operator.iter();
-    operators.map(|one| (one.name.clone(), one.token.expose_secret().to_owned(), one.role)).collect()
+    operators
+        .map(|one| {
+            (one.name.clone(), one.token.as_ref().map_or("", |token| token.expose_secret()).to_owned(), one.role)
+        })
+        .collect()
 }
 
 #[test]
@@ -78,6 +82,8 @@ fn secrets_of_entries_are_read_from_files_and_never_shown() {
         [
             "admin.listen \"127.0.0.1:0\" conversica-sync.toml:16".to_owned(),
             "admin.token (not set)".to_owned(),
+            "admin.sso_header (not set)".to_owned(),
+            "admin.sso_from (not set)".to_owned(),
             "admin.operator.0.name \"anna\" conversica-sync.toml:18".to_owned(),
             format!("admin.operator.0.token (hidden) file {}, named by conversica-sync.toml:19", file.display()),
             "admin.operator.0.role \"act\" conversica-sync.toml:20".to_owned(),
@@ -168,4 +174,30 @@ fn off_loopback_every_token_is_long() {
     let long =
         open.replace("first-token", "first-token-that-is-long").replace("second-token", "second-token-that-is-long");
     assert_eq!(operators(&loaded(&long, &[])).len(), 2, "no [admin] token is needed");
+}
+
+#[test]
+fn single_sign_on_says_from_where_its_header_counts() {
+    let with = |lines: &str| with_two().replace("[admin]\n", &format!("[admin]\n{lines}"));
+    let refused = |lines: &str| load_with(&with(lines), &[]).expect_err(lines).to_string();
+    const HEADER: &str = "sso_header = \"X-Forwarded-User\"\n";
+    let both = format!("{HEADER}sso_from = [\"127.0.0.1\", \"10.0.0.0/8\"]\n");
+    let without_tokens = with(&both).replace("token = \"first-token\"\n", "").replace("token = \"second-token\"\n", "");
+    assert!(loaded(&without_tokens, &[]).settings.admin.operator.iter().all(|one| one.token.is_none()));
+    says(
+        &refused(HEADER),
+        &["conversica-sync.toml:16: `admin.sso_header` is set, but `admin.sso_from` is not", "anybody could set"],
+    );
+    says(&refused("sso_from = [\"127.0.0.1\"]\n"), &["`admin.sso_from` is set, but `admin.sso_header` is not"]);
+    for (from, said) in [
+        ("[\"0.0.0.0/0\"]", "means every address"),
+        ("[\"10.0.0.1/8\"]", "has bits set behind its prefix"),
+        ("[\"proxy.example.com\"]", "is neither an address nor a range"),
+        ("[]", "is an empty list"),
+    ] {
+        says(&refused(&format!("{HEADER}sso_from = {from}\n")), &["`admin.sso_from`", said]);
+    }
+    says(&refused("sso_header = \"Cookie\"\nsso_from = [\"127.0.0.1\"]\n"), &["which cannot name an operator"]);
+    let nobody = load_with(&format!("{MINIMAL}[admin]\n{both}"), &[]).expect_err("refused").to_string();
+    says(&nobody, &["there is no operator whom it could name"]);
 }
