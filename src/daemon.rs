@@ -3,6 +3,7 @@
 //! Two phases. First the daemon checks everything that can be wrong, and fails on errors. Then the loops run, and wait for
 //! unreachable databases.
 
+mod activity;
 pub mod notify;
 pub mod open_state;
 mod poll_turns;
@@ -114,6 +115,9 @@ pub async fn run(mut changes: SettingsChanges, tally: Arc<RunTally>, stop: Cance
     let alert = AbortOnDropHandle::new(tokio::spawn(alert));
     // Rows that it misses today it removes tomorrow.
     let _upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep::run(settings.clone(), db.clone(), stop.clone())));
+    let sent_all = CancellationToken::new();
+    let activity = activity::run(tally.clone(), settings.state.url.clone(), sent_all.clone());
+    let activity = AbortOnDropHandle::new(tokio::spawn(activity));
     let mut loops = JoinSet::new();
     let common = LoopContext { settings, pulse, tally, stop: stop.clone() };
     loops.spawn(poll_loop(opened, db.clone(), common.clone(), wake));
@@ -129,6 +133,8 @@ pub async fn run(mut changes: SettingsChanges, tally: Arc<RunTally>, stop: Cance
             ended.unwrap_or_else(|panic| Err(anyhow::Error::from(panic).context("a loop of the daemon failed")));
         result = result.and(ended);
     }
+    sent_all.cancel();
+    let _ = tokio::time::timeout(STOP_MARGIN, activity).await;
     if receive.await.is_err_and(|error| error.is_panic()) {
         result = result.and(Err(anyhow::anyhow!("a part of the receiver failed")));
     }

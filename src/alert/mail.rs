@@ -1,6 +1,8 @@
 //! Sends an alert as an e-mail, over TLS unless the mail server is this machine. Neither the server's address nor the message is ever part
 //! of an error.
 
+use std::error::Error;
+use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +20,30 @@ use crate::alert::notice::{AlertNotice, NoticePhase};
 
 const CANNOT_BE_SENT: &str = "see that `from` and `to` are e-mail addresses";
 
+/// How the connection to the mail server is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MailSecurity {
+    FromTheStart,
+    /// Required: a server without it gets nothing.
+    StartTls,
+    /// On this machine only: such a server rarely has a certificate for its name, and nobody listens on the way to it.
+    Unencrypted,
+}
+
+impl MailSecurity {
+    fn of(url: &Url) -> Self {
+        // In URLs of these schemes, addresses stand as they are written.
+        let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let is_here = host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+        match url.scheme() {
+            "smtps" => Self::FromTheStart,
+            _ if is_here => Self::Unencrypted,
+            _ => Self::StartTls,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct AlertMail {
     transport: AsyncSmtpTransport<Tokio1Executor>,
@@ -30,17 +56,13 @@ impl AlertMail {
     /// # Errors
     /// When TLS cannot be prepared, or an address is none.
     pub fn new(url: &Url, from: &str, to: &[String], timeout: Duration) -> Result<Self, ChannelFailure> {
-        // In URLs of these schemes, addresses stand as they are written.
         let host = url.host_str().ok_or_else(ChannelFailure::no_connection)?;
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let is_here = name.eq_ignore_ascii_case("localhost")
-            || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
         let parameters = || TlsParameters::new(name.clone()).map_err(|_| ChannelFailure::of_tls());
-        let (tls, usual_port) = match url.scheme() {
-            "smtps" => (Tls::Wrapper(parameters()?), 465),
-            // A server on this machine rarely has a certificate for its name, and nobody listens on the way to it.
-            _ if is_here => (Tls::None, 25),
-            _ => (Tls::Required(parameters()?), 587),
+        let (tls, usual_port) = match MailSecurity::of(url) {
+            MailSecurity::FromTheStart => (Tls::Wrapper(parameters()?), 465),
+            MailSecurity::StartTls => (Tls::Required(parameters()?), 587),
+            MailSecurity::Unencrypted => (Tls::None, 25),
         };
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(name.clone())
             .port(url.port().unwrap_or(usual_port))
@@ -65,7 +87,7 @@ impl AlertMail {
             Ok(Err(error)) => Err(match error.status() {
                 Some(code) => ChannelFailure::of_smtp(code.into()),
                 None if error.is_timeout() => ChannelFailure::no_answer(),
-                None if error.is_tls() => ChannelFailure::of_tls(),
+                None if error.is_tls() || is_of_handshake(&error) => ChannelFailure::of_tls(),
                 None if error.is_client() => ChannelFailure::of_mail_server(),
                 None => ChannelFailure::no_connection(),
             }),
@@ -102,6 +124,14 @@ impl AlertMail {
     }
 }
 
+/// A handshake that failed while connecting counts as a failed connection there.
+fn is_of_handshake(error: &dyn Error) -> bool {
+    std::iter::successors(error.source(), |cause| (*cause).source()).any(|cause| {
+        let of_transport = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause.is::<rustls::Error>() || of_transport.is_some_and(|inner| inner.is::<rustls::Error>())
+    })
+}
+
 fn unfit() -> ChannelFailure {
     ChannelFailure::new("the message cannot be made", CANNOT_BE_SENT)
 }
@@ -116,6 +146,25 @@ fn decoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_server_on_this_machine_is_spoken_to_without_tls() {
+        let of = |url: &str| MailSecurity::of(&Url::parse(url).unwrap());
+        for url in ["smtp://127.0.0.1", "smtp://localhost:2525", "smtp://[::1]", "smtp://u:p@127.9.9.9"] {
+            assert_eq!(of(url), MailSecurity::Unencrypted, "{url}");
+        }
+        for url in [
+            "smtp://mail.example.com",
+            "smtp://u@192.0.2.1:25",
+            "smtp://localhost.example.com",
+            "smtp://127.0.0.1.example",
+        ] {
+            assert_eq!(of(url), MailSecurity::StartTls, "{url}");
+        }
+        for url in ["smtps://mail.example.com", "smtps://127.0.0.1"] {
+            assert_eq!(of(url), MailSecurity::FromTheStart, "{url}");
+        }
+    }
 
     #[test]
     fn passwords_are_read_as_urls_write_them() {

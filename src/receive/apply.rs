@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::config::ServiceSettings;
 use crate::pulse::DaemonLoop;
+use crate::receive::heard_log::HeardLog;
 use crate::receive::signals::{LoopSignals, ReceiveLoop};
 use crate::store::heard::{self, AppliedEvents, HeardPolicy};
 use crate::store::state_db::StateDb;
@@ -46,6 +47,7 @@ async fn search_unreadable(
     stop: CancellationToken,
 ) {
     let mut failing = false;
+    let mut log = HeardLog::new();
     while !stop.is_cancelled() {
         let searched = heard::search_unreadable(&state, HeardPolicy::of(&settings), clock::now()).await;
         let is_done = searched.is_ok();
@@ -53,7 +55,8 @@ async fn search_unreadable(
             Ok(applied) => {
                 failing = false;
                 if applied.events > 0 {
-                    pass_on(applied, &signals);
+                    pass_on(&applied, &signals);
+                    log.write(&applied, clock::now());
                     continue;
                 }
             }
@@ -77,6 +80,7 @@ async fn apply_readable(
     ReceiveLoop { signals, pulse, stop }: ReceiveLoop,
 ) {
     let mut failing = false;
+    let mut log = HeardLog::new();
     while !stop.is_cancelled() {
         let began = Instant::now();
         pulse.beat(DaemonLoop::Receive, began);
@@ -85,7 +89,8 @@ async fn apply_readable(
                 if std::mem::take(&mut failing) {
                     info!("posts of Conversica are applied again");
                 }
-                pass_on(applied, &signals);
+                pass_on(&applied, &signals);
+                log.write(&applied, clock::now());
                 if applied.events > 0 {
                     // Senders of new posts wait for an acknowledgement from the same disk: new posts go first while they keep
                     // coming.
@@ -110,7 +115,7 @@ async fn apply_readable(
     }
 }
 
-fn pass_on(applied: AppliedEvents, signals: &LoopSignals) {
+fn pass_on(applied: &AppliedEvents, signals: &LoopSignals) {
     if applied.unreadable > 0 {
         warn!(events = applied.unreadable, "posts can no longer be read: look with `received --unreadable`");
     }

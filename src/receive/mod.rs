@@ -7,6 +7,7 @@ pub mod apply;
 pub mod certificate;
 pub mod credentials;
 pub mod endpoint;
+mod heard_log;
 pub mod intake;
 pub mod post_store;
 pub mod server;

@@ -1,6 +1,7 @@
 //! Decisions as pure functions: what to send, hold, retry, compare and report. The present moment is an argument. No file here
 //! imports a runtime, a database or an HTTP crate.
 
+pub mod activity_summary;
 pub mod admission;
 pub mod billing_month;
 pub mod breaker;
@@ -26,6 +27,7 @@ pub mod lead_record;
 pub mod lead_status;
 pub mod lease;
 pub mod line;
+pub mod line_budget;
 pub mod listed_instance;
 pub mod mapping;
 pub mod mapping_in_use;

@@ -6,6 +6,7 @@
 
 mod deliverer;
 mod ending;
+mod refusal_log;
 mod shared_facts;
 
 pub use deliverer::LeadDeliverer;
@@ -38,6 +39,7 @@ use crate::store::state_db::StateDb;
 use crate::store::{budget, conversation_progress, due, lead_address, restored_state};
 use crate::{clock, horizon};
 use deliverer::{RECHECK, UnwrittenFact};
+use refusal_log::RefusalLog;
 
 /// How soon the deliverer checks again for leads that another instance was claiming.
 const CONTENTION_PAUSE: Duration = Duration::from_millis(100);
@@ -106,6 +108,7 @@ impl LeadDeliverer {
             tally,
             wake,
             reported: Vec::new(),
+            refusals: RefusalLog::default(),
         };
         deliverer.look_at_state(now).await?;
         Ok(deliverer)
@@ -307,6 +310,9 @@ impl LeadDeliverer {
             return;
         };
         self.tally.add(attempt.class, attempt.duration);
+        if attempt.class == OutcomeClass::Rejected {
+            self.refusals.rejected(&claim.lead, attempt.http_status, now);
+        }
         let next = self.consequence(&claim, &attempt, now);
         self.finished.push(FinishedAttempt {
             lead: claim.lead,

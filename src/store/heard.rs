@@ -32,7 +32,7 @@ use crate::store::statement::{StateStatement, StateTransaction};
 use crate::store::{conversation_progress, instant, lead_record, micros, possible_opt_out};
 
 /// The counts of one step.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AppliedEvents {
     /// Events that were applied.
     pub events: usize,
@@ -48,6 +48,17 @@ pub struct AppliedEvents {
     pub alerts: usize,
     /// Leads that this step has made due.
     pub due: u64,
+    /// Leads whose consent was withdrawn, and leads that have become hot.
+    pub opted_out: Vec<LeadId>,
+    pub hot: Vec<LeadId>,
+}
+
+/// The leads of whom these posts say an opt-out, and those that have become hot; each once.
+fn reported(folded: &FoldedEvents) -> (Vec<LeadId>, Vec<LeadId>) {
+    let once = |leads: BTreeSet<&LeadId>| leads.into_iter().cloned().collect();
+    let withdrawn = folded.words.iter().filter(|entry| !entry.word.given).map(|entry| &entry.lead).collect();
+    let hot = folded.alerts.iter().filter(|alert| alert.kind == "hot_lead").map(|alert| &alert.lead).collect();
+    (once(withdrawn), once(hot))
 }
 
 /// The effects of an event, by the settings.
@@ -159,6 +170,7 @@ async fn apply_some(
         words: folded.words.len(),
         ..AppliedEvents::default()
     };
+    (applied.opted_out, applied.hot) = reported(&folded);
     if !folded.conversations.is_empty() {
         transaction.execute(upsert_statement(&folded)).await?;
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::support::binary::Running;
 use crate::support::engine::{Engine, blocking_on_both_engines};
 use crate::support::mail_server::MailServer;
+use crate::support::network::TlsFront;
 use crate::support::scene::Scene;
 use crate::support::signal::Signal;
 use crate::support::stand_in::{Gate, Reaction, StandIn};
@@ -27,7 +28,7 @@ blocking_on_both_engines!(
 );
 
 fn discreet(said: &str) {
-    for secret in SECRETS.iter().chain(&["Wilhelmina", "Quackenbush", "smtp://"]) {
+    for secret in SECRETS.iter().chain(&["Wilhelmina", "Quackenbush", "://alerts"]) {
         assert!(!said.contains(secret), "{secret}: {said}");
     }
 }
@@ -292,4 +293,26 @@ fn a_test_goes_through_every_channel_and_says_how_each_did() {
     let refused = scene.cli().run(&["alerts", "test", "--channel", "post"]).expect_code(1);
     assert!(refused.stdout.contains("mail server status 550") && refused.stdout.contains("post: cure: "), "{refused}");
     discreet(&refused.stdout);
+}
+
+#[test]
+fn a_mail_server_with_tls_is_spoken_to_if_its_certificate_is_trusted() {
+    let post = MailServer::start().asking_to_sign_in();
+    let mut scene = Scene::new("http://127.0.0.1:9/json/", 1);
+    let roots = scene.directory().join("roots.pem");
+    let front = TlsFront::before(post.port(), &roots);
+    let url = format!("smtps://alerts:{MAIL_PASSWORD}@localhost:{}", front.port);
+    let channel = format!(
+        "{{ name = \"post\", format = \"email\", smtp_url = {url:?}, from = \"sync@example.com\", to = [\"ops@example.com\"] }}"
+    );
+    set_channels(&mut scene, &[channel]);
+    let trusting = scene.cli().env("SSL_CERT_FILE", &roots.display().to_string());
+    trusting.run(&["alerts", "test"]).expect_code(0);
+    let mail = post.mails().pop().expect("a mail");
+    assert_eq!(mail.to, ["ops@example.com"]);
+    assert!(mail.auth.is_some_and(|line| line.starts_with("AUTH PLAIN ")));
+    let refused = scene.cli().run(&["alerts", "test"]).expect_code(1);
+    assert!(refused.stdout.contains("TLS with the mail server failed"), "{refused}");
+    discreet(&format!("{}{}", refused.stdout, refused.stderr));
+    assert_eq!(post.mails().len(), 1);
 }

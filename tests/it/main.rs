@@ -25,6 +25,7 @@ macro_rules! on_source {
     };
 }
 
+mod activity_log;
 mod admin;
 mod alerts;
 mod ambiguous;

@@ -14,6 +14,7 @@ use crate::rules::admission::ClaimFilter;
 use crate::rules::first_contact::FirstContactPolicy;
 use crate::rules::lead_claim::{FinishedAttempt, LeadClaim};
 use crate::rules::operator_pause::PauseShown;
+use crate::send::deliver::refusal_log::RefusalLog;
 use crate::send::tally::RunTally;
 use crate::send::throttle::DeliveryThrottle;
 use crate::store::claimed_records::ClaimedRecords;
@@ -60,6 +61,7 @@ pub struct LeadDeliverer {
     pub(crate) wake: Arc<Notify>,
     /// Failed connections that the log has since Conversica answered last.
     pub(crate) reported: Vec<ConnectionFault>,
+    pub(crate) refusals: RefusalLog,
 }
 
 #[derive(Debug)]

@@ -22,7 +22,7 @@ fn listening() -> (Runtime, TcpListener, u16) {
     (runtime, listener, port)
 }
 
-/// A TLS server for [`HOST`] that passes what it decrypts to a port of this machine.
+/// A TLS server for [`HOST`], and for `localhost`, that passes what it decrypts to a port of this machine.
 pub struct TlsFront {
     pub port: u16,
     runtime: Option<Runtime>,
@@ -31,7 +31,8 @@ pub struct TlsFront {
 impl TlsFront {
     /// Writes its certificate to `roots`, for clients to trust.
     pub fn before(port: u16, roots: &Path) -> Self {
-        let made = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate");
+        let made =
+            rcgen::generate_simple_self_signed(vec![HOST.to_owned(), "localhost".to_owned()]).expect("a certificate");
         std::fs::write(roots, made.cert.pem()).expect("the directory is ours");
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
         let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
