@@ -99,6 +99,7 @@ fn severity(kind: AlertKind) -> NoticeSeverity {
         | AlertKind::Exhausted
         | AlertKind::Unreadable
         | AlertKind::PossibleOptOut
+        | AlertKind::ConversationSilent
         | AlertKind::ActionRequired
         | AlertKind::LeadAtRisk => NoticeSeverity::Warning,
         AlertKind::HotLead | AlertKind::Paused | AlertKind::NewLeadsBudget => NoticeSeverity::Info,
@@ -147,6 +148,7 @@ fn begun(document: &Value, kind: AlertKind) -> String {
         AlertKind::Unreadable => format!("Posts of Conversica that cannot be read: {}", posts()),
         AlertKind::PossibleOptOut => format!("Damaged posts that may be opt-outs: {}", posts()),
         AlertKind::NewLeadsBudget => "Four fifths of this month's new people are used".to_owned(),
+        AlertKind::ConversationSilent => "A conversation takes leads, and Conversica works none of them".to_owned(),
         AlertKind::StateLost => "The file of the state is lost: nothing is sent, no post is acknowledged".to_owned(),
     }
 }
@@ -165,6 +167,7 @@ fn ended(kind: AlertKind) -> &'static str {
         AlertKind::Unreadable => "no post is unreadable",
         AlertKind::PossibleOptOut => "no post waits for an operator's word",
         AlertKind::NewLeadsBudget => "new people may be contacted again",
+        AlertKind::ConversationSilent => "no conversation is silent",
         AlertKind::StateLost => "the file of the state is back",
     }
 }

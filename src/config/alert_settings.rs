@@ -121,11 +121,12 @@ pub enum AlertKind {
     Unreadable,
     PossibleOptOut,
     NewLeadsBudget,
+    ConversationSilent,
     StateLost,
 }
 
 impl AlertKind {
-    pub const ALL: [AlertKind; 15] = [
+    pub const ALL: [AlertKind; 16] = [
         AlertKind::HotLead,
         AlertKind::ActionRequired,
         AlertKind::LeadAtRisk,
@@ -140,6 +141,7 @@ impl AlertKind {
         AlertKind::Unreadable,
         AlertKind::PossibleOptOut,
         AlertKind::NewLeadsBudget,
+        AlertKind::ConversationSilent,
         AlertKind::StateLost,
     ];
 
@@ -160,6 +162,7 @@ impl AlertKind {
             AlertKind::Unreadable => "unreadable",
             AlertKind::PossibleOptOut => "possible_opt_out",
             AlertKind::NewLeadsBudget => "new_leads_budget",
+            AlertKind::ConversationSilent => "conversation_silent",
             AlertKind::StateLost => "state_lost",
         }
     }
