@@ -23,8 +23,8 @@ fn scene(endpoint: &StandIn, from: &str) -> Scene {
 #[test]
 fn whom_the_proxy_names_decides_under_that_name_and_nobody_else() {
     let endpoint = StandIn::accepting();
-    let mut scene = scene(&endpoint, "127.0.0.1");
-    let watched = Watched::start(&mut scene);
+    let scene = scene(&endpoint, "127.0.0.1");
+    let watched = Watched::start(&scene);
     scene.wait_for_status("the hold", SOON, |status| status["hold"]["leads"] == 3);
     let visitor = Browsing::of(&watched.address);
     let unnamed = visitor.get("/");
@@ -67,8 +67,8 @@ fn whom_the_proxy_names_decides_under_that_name_and_nobody_else() {
 #[test]
 fn the_header_is_ignored_from_any_other_address() {
     let endpoint = StandIn::accepting();
-    let mut scene = scene(&endpoint, "10.0.0.0/8");
-    let watched = Watched::start(&mut scene);
+    let scene = scene(&endpoint, "10.0.0.0/8");
+    let watched = Watched::start(&scene);
     let visitor = Browsing::of(&watched.address);
     let named = visitor.get_with("/leads", &[(HEADER, "anna"), ("x-forwarded-for", "10.1.2.3")]);
     assert_eq!((named.status, named.location.as_deref()), (303, Some("/login?next=%2Fleads")));
