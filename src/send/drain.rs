@@ -56,7 +56,7 @@ pub(crate) async fn drain(
         let unnamed = keyless.max(u64::from(read.has_unnamed));
         let touched = TouchedRows { leads: touched, behind, unnamed };
         let mut step = ReadExtent::Full;
-        let covered = read_and_write(context, reach, Some(touched), &mut step).await;
+        let covered = Box::pin(read_and_write(context, reach, Some(touched), &mut step)).await;
         if step == ReadExtent::Full || first {
             *extent = step;
         }

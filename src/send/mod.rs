@@ -11,6 +11,7 @@ pub mod consent;
 pub mod deliver;
 pub mod drain;
 pub mod fence;
+pub(crate) mod left_filter;
 pub mod merge;
 pub mod odd_values;
 pub mod older_mapping;

@@ -98,7 +98,8 @@ async fn poll_source(
     // Before the source is read: a person is suppressed also while the source is away.
     review_suppressed(context).await?;
     match &crm.log {
-        Some(log) => drain::drain(context, log, reach, extent).await,
-        None => read_and_write(context, reach, None, extent).await.map(|(polled, _)| polled),
+        // On the heap: the stack of a thread has to hold every future around these.
+        Some(log) => Box::pin(drain::drain(context, log, reach, extent)).await,
+        None => Box::pin(read_and_write(context, reach, None, extent)).await.map(|(polled, _)| polled),
     }
 }

@@ -19,6 +19,7 @@ use crate::rules::window::{self, PollSight};
 use crate::send::again;
 use crate::send::allowance::UnaskedAllowance;
 use crate::send::fence::{self, PollerFence};
+use crate::send::left_filter;
 use crate::send::merge::interest::MergeInterest;
 use crate::send::merge::{MergeRequest, RowMerge};
 use crate::send::odd_values::OddValues;
@@ -32,7 +33,7 @@ use crate::send::suppression_query::take_over_answer;
 use crate::send::writes::PollWriter;
 use crate::source::crm::{ConnectedCrm, FittingSource};
 use crate::store::backup::RestoredState;
-use crate::store::control::{self, CompareAsked, CompareMark, ControlFacts, FirstRunDone};
+use crate::store::control::{self, CompareAsked, CompareMark, ControlFacts, FirstRunDone, UnaskedLosses};
 use crate::store::held::{self, HeldSelection, ReleaseKind, StagedCount};
 use crate::store::state_db::StateDb;
 use crate::store::{ahead, consent};
@@ -78,7 +79,12 @@ pub(crate) async fn read_and_write(
         SendPolicy::Baseline => Some(FirstRun::Baseline),
         SendPolicy::Send | SendPolicy::Hold(_) | SendPolicy::UpTo { .. } => None,
     };
-    let losses = MissingLeadPolicy::of(settings, &scope, memory.standing.as_ref(), allowance.earlier());
+    let earlier_losses = match &crm.log {
+        Some(_) => allowance.earlier(),
+        None => left_filter::earlier_losses(memory.lost.as_ref(), now),
+    };
+    let losses = MissingLeadPolicy::of(settings, &scope, memory.standing.as_ref(), earlier_losses);
+    let window = if let ReadScope::Since(window) = &scope { Some(window.clone()) } else { None };
     let in_the_end = admission.clone();
     let admission = match covered {
         PollCoverage::Touched => guard::kept_back(admission),
@@ -151,7 +157,12 @@ pub(crate) async fn read_and_write(
         return Ok((PollOutcome::default(), PollCoverage::Nothing));
     }
     if covered == PollCoverage::Part && !merge.is_full() {
-        again::look(crm, &fitting, &mut writes).await.map_err(|error| crm.explained(error))?;
+        // On the heap: the stack of a thread has to hold every future around these.
+        Box::pin(again::look(crm, &fitting, &mut writes)).await.map_err(|error| crm.explained(error))?;
+        if let Some(window) = window.filter(|_| !guard::is_shrunk(memory.standing.as_ref())) {
+            let looked = Box::pin(left_filter::look(context, &fitting, &window, memory.lost.as_ref(), &mut writes));
+            looked.await.map_err(|error| crm.explained(error))?;
+        }
     }
     if covered == PollCoverage::Touched {
         writes.judge_by(in_the_end);
@@ -211,6 +222,7 @@ pub(crate) struct PollMemory {
     /// An unfinished full compare.
     comparing: Option<CompareMark>,
     asked: Option<CompareAsked>,
+    lost: Option<UnaskedLosses>,
     /// Sends that a crashed poll has staged and not judged.
     staged: StagedCount,
     fence: PollerFence,
@@ -246,6 +258,7 @@ impl PollMemory {
             mapping: MappingInUse::renewed(in_use.as_ref(), &mapping, &fence::name_of_process(), now),
             in_use,
             comparing: facts.get()?,
+            lost: facts.get()?,
             staged: held::count_staged(state).await?,
             fence: PollerFence::raise(state, &facts, context.tally.instance, now).await?,
             asked,

@@ -2,11 +2,12 @@
 //! larger change that needs a full compare.
 
 use crate::conversica::lead::LeadId;
-use crate::rules::guard;
+use crate::rules::guard::{self, EarlierLosses};
 use crate::send::allowance::UnaskedAllowance;
 use crate::send::poll_context::PollContext;
 use crate::source::changes::log::ChangeLog;
 use crate::store::gone;
+use crate::store::state_db::StateDb;
 
 /// The input of a step.
 #[derive(Debug, Clone)]
@@ -57,11 +58,21 @@ pub async fn is_part(
             return Ok(true);
         }
     }
-    let lost = weight.missing + allowance.earlier().lost;
-    if below <= 0.0 || weight.missing == 0 || lost < 2 {
+    has_lost_much(state, below, weight.missing, allowance.earlier()).await
+}
+
+/// Whether these missing leads, with those that were lost earlier, are so large a share that only a full compare may judge them.
+pub async fn has_lost_much(
+    state: &StateDb,
+    below: f64,
+    missing: u64,
+    earlier: EarlierLosses,
+) -> Result<bool, sqlx::Error> {
+    let lost = missing + earlier.lost;
+    if below <= 0.0 || missing == 0 || lost < 2 {
         return Ok(false);
     }
     let enough = guard::enough_left(below, lost);
-    let left = gone::left(state, enough.saturating_add(weight.missing)).await?.saturating_sub(weight.missing);
+    let left = gone::left(state, enough.saturating_add(missing)).await?.saturating_sub(missing);
     Ok(guard::has_shrunk(below, left, lost))
 }

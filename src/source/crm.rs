@@ -68,7 +68,8 @@ impl ConnectedCrm {
         let mut crm = ConnectedCrm { mapping, suppression_scope, db, source, log: None, whole_names, seen, file };
         crm.fitting().await?;
         if crm.source.changes == ChangeDetection::Triggers {
-            let log = ChangeLog::open(&crm.db, &crm.source, crm.source.url.expose_secret()).await?;
+            // On the heap: the stack of a thread has to hold every future around this one.
+            let log = Box::pin(ChangeLog::open(&crm.db, &crm.source, crm.source.url.expose_secret())).await?;
             crm.log = Some(log);
         }
         Ok(crm)
@@ -170,6 +171,16 @@ impl ConnectedCrm {
     /// Records such a check and its duration: the next one waits fifty times as long.
     pub fn has_looked_again(&self, took: Duration) {
         self.seen().again_at = Instant::now().checked_add(took.saturating_mul(50));
+    }
+
+    /// Whether a full compare may be asked for: not more often than so. Counts as asked.
+    pub fn may_ask_for_compare(&self, every: Duration, now: Instant) -> bool {
+        let mut seen = self.seen();
+        if seen.asked_at.is_some_and(|asked_at| now.saturating_duration_since(asked_at) < every) {
+            return false;
+        }
+        seen.asked_at = Some(now);
+        true
     }
 
     /// Whether a lead's key or client may be a whole number in a floating-point column, which can be written in two ways.
@@ -342,6 +353,8 @@ pub(crate) struct SourceMemory {
     pub(crate) long_open: Option<DateTime<Utc>>,
     /// The earliest time of the next check of shared keys.
     pub(crate) again_at: Option<Instant>,
+    /// When rows outside the filter asked for a full compare.
+    pub(crate) asked_at: Option<Instant>,
     /// An SQLite file at the last poll.
     pub(crate) file: Option<FileLook>,
 }

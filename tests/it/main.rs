@@ -108,6 +108,7 @@ mod late_answer;
 mod lead_life;
 mod lead_story;
 mod leads;
+mod left_filter;
 mod lost_log;
 mod lost_state;
 mod mapping_tests;

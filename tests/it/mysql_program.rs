@@ -58,6 +58,38 @@ fn the_daemon_follows_changes_and_deletes() {
 }
 
 #[test]
+fn a_soft_deleted_lead_is_gone_by_the_next_incremental_poll() {
+    let (crm, endpoint) = (mariadb().database(), StandIn::accepting());
+    let mut scene = scene_of(&crm, &endpoint, &format!("grant select on {}.* to", crm.name));
+    crm.sql("insert into leads (first_name, last_name, email, owner_name) values ('Cy', 'Ask', 'cy@example.com', 'Rae Rep')");
+    scene.set_text("source", "where", "last_name <> 'Spam'").set_text("source", "on_delete", "stop_messaging");
+    scene.run(&["once"]).expect_code(0);
+    crm.sql("update leads set last_name = 'Spam' where id = 2");
+    scene.run(&["once"]).expect_code(0);
+    let status = scene.status();
+    assert_eq!(
+        (&status["last_poll"]["kind"], &status["leads"]["gone"]),
+        (&"incremental".into(), &1.into()),
+        "{status}"
+    );
+    assert_eq!(endpoint.bodies_of("2")[1]["stopMessaging"], true);
+}
+
+#[test]
+fn check_names_the_tables_that_a_query_reads() {
+    let (crm, endpoint) = (mariadb().database(), StandIn::accepting());
+    let mut scene = scene_of(&crm, &endpoint, &format!("grant select on {}.* to", crm.name));
+    crm.sql("create table owners (name varchar(50), shown varchar(50)); create table others (id int)");
+    scene.set("source", "table", "").set_text(
+        "source",
+        "query",
+        "select l.id, l.first_name, l.last_name, l.email, o.shown as owner_name, l.opt_out, l.updated_at from leads l left join owners o on o.name = l.owner_name",
+    );
+    let text = scene.run(&["check"]).to_string();
+    assert!(text.contains("the source reads leads, owners: changed_at should take in the stamp of each"), "{text}");
+}
+
+#[test]
 fn check_says_what_the_user_may_see_and_do() {
     let (crm, endpoint) = (mariadb().database(), StandIn::accepting());
     let scene = scene_of(&crm, &endpoint, &format!("grant select on {}.* to", crm.name));

@@ -2,8 +2,10 @@
 //! read too.
 //!
 //! It only reads; the merge handles duplicates and missing keys. `statement` writes the SQL, `postgres`, `sqlite` and `mysql` run it,
+//! `left_filter` names rows outside the filter,
 //! [`crate::rules::line`] has the rows.
 
+mod left_filter;
 mod mysql;
 mod mysql_silence;
 mod mysql_text;

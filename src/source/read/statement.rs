@@ -92,6 +92,11 @@ impl ReadStatements {
         }
     }
 
+    /// Key and client as text, for a statement that is not read with `COPY`.
+    pub fn names_as_text(&self) -> String {
+        std::iter::once(&self.key_as_text).chain(&self.client_as_text).cloned().collect::<Vec<_>>().join(", ")
+    }
+
     /// Sets how whole numbers in a floating-point key or client of SQLite are written.
     pub fn call(&mut self, names: WholeNames) {
         if self.dialect != SourceDialect::Sqlite || names == WholeNames::Decimal {
