@@ -295,7 +295,8 @@ mod tests {
     fn shapes_are_explained() {
         assert!(refused("source.poll_interval", "15").contains("a unit is missing after `15`"));
         assert!(refused("source.poll_interval", 15).contains("with a unit and in quotes"));
-        assert!(refused("admin.listen", "localhost:9464").contains("127.0.0.1:9464"));
+        assert!(refused("admin.listen", "crm.example.com:9464").contains("127.0.0.1:9464"));
+        assert!(refused("receive.listen", "8443").contains("0.0.0.0:8443"));
         assert!(refused("source.time_zone", "America/NewYork").contains("did you mean `America/New_York`?"));
         assert!(refused("receive.max_body", "1 megabyte").contains("1MiB"));
         assert!(refused("conversica.endpoint", "integrations").contains("not a URL"));

@@ -241,15 +241,17 @@ fn a_conversation_without_a_sign_of_life_is_named_after_twelve_hours(engine: Eng
 
 fn a_lead_that_waits_behind_one_that_will_not_go_is_contacted(engine: Engine) {
     let endpoint = StandIn::start(|request| match request.id.as_deref() {
-        Some("1") => Reaction::status(400),
+        Some("2") => Reaction::status(400),
         _ => Reaction::accept(),
     });
-    let mut scene = Scene::with_state_on(engine, &endpoint.url(), 3);
+    let mut scene = Scene::with_state_on(engine, &endpoint.url(), 1);
     scene.set_text("safety", "duplicates", "hold");
-    scene.crm("update leads set email = 'ann@example.com' where id < 3");
+    scene.run(&["once"]).expect_code(0);
+    scene.add(2, 3);
+    scene.crm("update leads set email = 'ann@example.com' where id > 1");
     scene.run(&["once"]).expect_code(4);
-    assert_eq!(held(&scene), json!([["2", "duplicate_person"]]));
-    // The first one was rejected, so the next pass lets the second one go.
+    assert_eq!(held(&scene), json!([["3", "duplicate_person"]]));
+    // The other one was rejected, so the next pass lets this one go.
     let status = scene.run(&["once", "--json"]).expect_code(3).json();
     assert_eq!((&status["leads"]["in_sync"], held(&scene)), (&json!(2), json!([])), "{status:#}");
 }
