@@ -25,7 +25,7 @@ use crate::store::unclear_opt_out::{self, UnclearOptOuts};
 use crate::store::{budget, due, held, instance, lead, operator_pause, outcome, story};
 use crate::wording;
 
-/// Names that a status document lists. A column with a name for each lead may have been taken for the conversation.
+/// Names that a status document lists. The mapping may use a column with a name of its own for each lead.
 const MOST_CONVERSATIONS: i64 = 100;
 
 #[derive(Debug, Clone, Serialize)]

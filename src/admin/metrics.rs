@@ -130,7 +130,7 @@ fn delivery(to: &mut MetricsText, report: &StatusReport, tally: &RunTally, now: 
     let help = "The setting safety.new_leads_per_month.";
     to.gauge("conversica_sync_new_leads_budget", help, one(budget.map(|budget| budget.people as f64)));
     let silent = report.silent_conversations.len();
-    let help = "Conversations of which people were contacted hours ago, and none is seen to be worked.";
+    let help = "Conversations whose people were contacted hours ago, without a sign that any is worked.";
     to.gauge("conversica_sync_silent_conversations", help, one(Some(silent as f64)));
     let open = one(pacing.map(|pacing| flag(pacing.breaker == BreakerState::Open)));
     let help = "Whether Conversica fails and is only probed, one lead at a time: 1 or 0.";

@@ -26,7 +26,7 @@ pub const TOLD: &str = "told";
 
 /// PagerDuty's Events API v2.
 const PAGERDUTY: &str = "https://events.pagerduty.com/v2/enqueue";
-/// After so many failures in a row, one alert at a time tries the channel: a channel that hangs must not delay the others.
+/// After this number of failures in a row, one alert at a time tries the channel: a channel that hangs must not delay the others.
 const FAILURES: u32 = 3;
 
 /// The way out of a channel.

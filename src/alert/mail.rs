@@ -26,13 +26,13 @@ enum MailSecurity {
     FromTheStart,
     /// Required: a server without it gets nothing.
     StartTls,
-    /// On this machine only: such a server rarely has a certificate for its name, and nobody listens on the way to it.
+    /// On this machine only: such a server rarely has a certificate for its name, and no other machine is on the way to it.
     Unencrypted,
 }
 
 impl MailSecurity {
     fn of(url: &Url) -> Self {
-        // In URLs of these schemes, addresses stand as they are written.
+        // In URLs of these schemes, addresses are used as they are written.
         let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let is_here = host.eq_ignore_ascii_case("localhost")
             || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
@@ -117,7 +117,7 @@ impl AlertMail {
         builder = builder.message_id(Some(message_id(&occasion)));
         let builder = self.to.iter().fold(builder, |builder, to| builder.to(to.clone()));
         let mut message = builder.body(body::mail_text(notice)).map_err(|_| unfit())?;
-        // So that nobody's notice of absence answers.
+        // So that no notice of absence answers.
         let name = HeaderName::new_from_ascii_str("Auto-Submitted");
         message.headers_mut().insert_raw(HeaderValue::new(name, "auto-generated".to_owned()));
         Ok(message)
@@ -138,7 +138,7 @@ fn unfit() -> ChannelFailure {
 
 /// User and password are percent-encoded in a URL.
 fn decoded(text: &str) -> String {
-    // As in a form, but `+` and `&` stand for themselves.
+    // As in a form, but `+` and `&` mean themselves.
     let pair = format!("text={}", text.replace('+', "%2B").replace('&', "%26"));
     url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, text)| text.into_owned()).unwrap_or_default()
 }

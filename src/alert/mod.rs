@@ -1,8 +1,8 @@
 //! Alerts people: delivers each row of table `alert` by the [`channel`]s that are told of its kind, until all have taken it, or a day
 //! is over.
 //!
-//! An alert's source writes its document: [`crate::store::heard`] for leads, [`service`] for the service itself. [`notice`] and
-//! [`body`] put it into the words and the form of a channel. [`loss`] reports the loss of the state without that table.
+//! An alert's source writes its document: [`crate::store::heard`] for leads, [`service`] for the service itself. `notice` and
+//! `body` put it into the words and the form of a channel. [`loss`] reports the loss of the state without that table.
 
 mod body;
 pub mod channel;

@@ -8,7 +8,7 @@ use crate::alert::failure::ChannelFailure;
 use crate::alert::notice::TEST_KIND;
 use crate::config::ChannelFormat;
 
-/// Sends one test notice, whatever kinds the channel is told of. PagerDuty is told of its end at once, so that nobody is called.
+/// Sends one test notice, whatever kinds the channel is told of. PagerDuty is told of its end at once, so that no person is called.
 ///
 /// # Errors
 /// Why the notice did not get through, in words without data.

@@ -14,8 +14,8 @@ pub struct Args {
     /// Your own CRM instead of the sample: with the source and the mapping of that configuration file
     ///
     /// The leads are read as `run` reads them, and go to a local Conversica that ends with the demo. Nothing is sent to
-    /// Conversica, nothing is written to your database, nobody is alerted, and your own state is not touched. Approvals, canaries and caps
-    /// of [safety] do not count. No account at Conversica is needed.
+    /// Conversica, nothing is written to your database, no alert is sent, and your own state is not touched. Of `safety` only
+    /// `duplicates` counts: what `run` would hold or delay is shown as sent. One lead is shown as it is sent. No account at Conversica is needed.
     #[arg(long, value_name = "FILE")]
     pub crm: Option<PathBuf>,
 }

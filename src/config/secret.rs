@@ -26,7 +26,7 @@ const NAMED_BY: &str = ", named by ";
 ///
 /// `others` are the layers that have the entries of lists of tables: `admin.operator.0.token` sets the key of an entry that exists.
 /// One without its entry is a mistake: entries are counted, so the entry may have been removed, and another person's token may
-/// stand for the next one.
+/// mean the next one.
 pub fn credentials(
     environment: &ProcessEnvironment,
     others: &[&ConfigLayer],

@@ -250,7 +250,7 @@ pub struct SafetySettings {
     #[serde(with = "duration")]
     #[schemars(with = "duration::DurationText")]
     pub new_lead_older_than: Duration,
-    /// Of a conversation that Conversica has never worked a lead of, so many people are contacted first; the others are held until
+    /// Of a conversation that Conversica has never worked a lead of, this many people are contacted first; the others are held until
     /// it works one. 0 = off.
     pub canary_leads: u32,
     /// What happens to a person who was never contacted and has the e-mail address of another lead.

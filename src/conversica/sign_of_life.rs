@@ -1,6 +1,6 @@
 //! Whether Conversica works a lead: it has written to the person, or has planned to. Pure.
 //!
-//! A request that Conversica accepts is no such sign: a conversation that is not active there takes leads and writes to nobody.
+//! A request that Conversica accepts is no such sign: a conversation that is not active there takes leads and writes to no person.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::conversica::vocabulary::STAGES;
 
-/// Datetimes that stand only where a message was sent or answered.
+/// Datetimes that exist only if a message was sent or answered.
 const DATES: [&str; 3] = ["firstMessageDate", "lastMessageDate", "lastResponseDate"];
 
 /// Values of `conversationStatus` outside the stage Messaging that show that the person was written to, or soon will be.

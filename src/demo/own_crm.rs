@@ -59,7 +59,7 @@ pub async fn run(file: &Path, ending: DemoEnding, stop: CancellationToken) -> an
         "Your leads from {}, a local Conversica, and the daemon between them.",
         db::display_url(settings.source.url.expose_secret())
     ));
-    say("Nothing is sent to Conversica, nothing is written to your database, and nobody is alerted.");
+    say("Nothing is sent to Conversica, nothing is written to your database, and no alert is sent.");
     say(format_args!("  dashboard      http://{dashboard}/"));
     say(format_args!("  Conversica     {}", sandbox.endpoint()));
     say(format_args!("  state          {}, until the end\n", directory.path().display()));

@@ -47,7 +47,7 @@ pub enum LatestFunction {
     MaxOrNull,
 }
 
-/// The latest of these expressions, each of which may be NULL.
+/// The latest of these expressions; each may be NULL.
 pub fn latest_of(stamps: &[String], function: LatestFunction) -> String {
     let name = match function {
         LatestFunction::Greatest | LatestFunction::GreatestOrNull => "greatest",

@@ -89,9 +89,9 @@ pub struct ConfigurationTotals {
     pub removed: u64,
     /// Key → leads for which it changes, of those that are valid with both.
     pub changed_keys: BTreeMap<String, u64>,
-    /// Leads of which only the new configuration says an opt-out or a stop. At Conversica most of these cannot be undone.
+    /// Leads with an opt-out or a stop by the new configuration only. At Conversica most of these cannot be undone.
     pub withdrawals: u64,
-    /// Leads of which only the old configuration says an opt-out or a stop.
+    /// Leads with an opt-out or a stop by the old configuration only.
     pub lost_withdrawals: u64,
 }
 

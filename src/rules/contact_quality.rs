@@ -1,4 +1,4 @@
-//! Addresses and first names of valid leads that are probably none: Conversica would write to nobody, or greet "NULL". They are sent, and
+//! Addresses and first names of valid leads that are probably none: Conversica would write to no person, or greet "NULL". They are sent, and
 //! `check` and `plan` count them. Pure.
 
 use std::borrow::Cow;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-/// Slips in the domains that most people have: slip, and what it stands for.
+/// Slips in the domains that most people have: the slip, and what was meant.
 const SLIPS: [(&str, &str); 20] = [
     ("gmial.com", "gmail.com"),
     ("gmai.com", "gmail.com"),

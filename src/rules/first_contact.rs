@@ -161,7 +161,7 @@ pub fn is_duplicate(duplicates: DuplicateLeads, own: &AddressHolder, others: &[A
     others.iter().any(|other| other.lead != own.lead && goes_before(other))
 }
 
-/// A conversation of which no lead is worked so long after its first contact may not be active at Conversica. Most first messages are
+/// A conversation without a worked lead this long after its first contact may not be active at Conversica. Most first messages are
 /// sent or planned within hours; and an inactive conversation that is activated works only the leads of the last 24 hours.
 pub const SILENT_AFTER: TimeDelta = TimeDelta::hours(12);
 

@@ -26,7 +26,7 @@ const LOST_WITHIN: Duration = Duration::from_secs(3600);
 /// Between two full compares that are asked for here: rows without a key may keep one from taking any lead for gone.
 const ASK_EVERY: Duration = Duration::from_secs(3600);
 
-/// Leads that such polls have lost of late; a full compare counts them too.
+/// Leads that such polls have lost recently; a full compare counts them too.
 pub(crate) fn earlier_losses(lost: Option<&UnaskedLosses>, now: DateTime<Utc>) -> EarlierLosses {
     // A clock that was set back makes the recorded time useless; only the count is used.
     let lost = lost.filter(|lost| now < lost.since + LOST_WITHIN).map_or(0, |lost| lost.leads);

@@ -248,7 +248,7 @@ async fn claim(
         budget = budget.min(quota.at_most - used);
     }
     if first_contacts.duplicates != DuplicateLeads::Send && !lead_address::is_kept(transaction).await? {
-        // The next poll makes the table; until then nobody can tell who has the same address.
+        // The next poll makes the table; until then no claim can tell which leads have the same address.
         budget = 0;
     }
     let arms = admit.arms(count, budget);

@@ -53,7 +53,7 @@ pub struct AppliedEvents {
     pub hot: Vec<LeadId>,
 }
 
-/// The leads of whom these posts say an opt-out, and those that have become hot; each once.
+/// The leads with an opt-out in these posts, and those that have become hot; each once.
 fn reported(folded: &FoldedEvents) -> (Vec<LeadId>, Vec<LeadId>) {
     let once = |leads: BTreeSet<&LeadId>| leads.into_iter().cloned().collect();
     let withdrawn = folded.words.iter().filter(|entry| !entry.word.given).map(|entry| &entry.lead).collect();

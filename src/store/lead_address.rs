@@ -148,7 +148,7 @@ async fn write(transaction: &mut StateTransaction, kept: &[KeptAddress<'_>]) -> 
 /// The leads of one address: those that come first by the setting, and one that Conversica knows.
 pub(crate) struct AddressCrowd {
     pub holders: Vec<AddressHolder>,
-    /// So many come before the lead that they were not all looked at.
+    /// More leads come before this one than were looked at.
     pub is_far_behind: bool,
 }
 
@@ -175,7 +175,7 @@ pub(crate) async fn crowds(
         same.push(" order by ").push(order).push(" limit ").push_bind(MOST_HOLDERS);
         same.push(") a join lead on lead.id = a.id and lead.client_id = a.client_id");
         let leads = lead_record::read(transaction, same).await?;
-        // Fewer where a row of the table has no lead (any more), which is no reason to look at less.
+        // Rows without a lead may be among those that were looked at.
         let is_cut = i64::try_from(leads.len()).is_ok_and(|leads| leads >= MOST_HOLDERS / 2);
         let mut holders: Vec<AddressHolder> = leads.iter().map(holder).collect();
         let is_far_behind = is_cut && holders.iter().all(|holder| holder.lead != record.lead);

@@ -44,7 +44,7 @@ pub struct RetryOrder<'a> {
     pub statuses: &'a [LeadStatus],
     /// All of these statuses if `None`.
     pub ids: Option<&'a [String]>,
-    /// Leads with this in their last answer, as [`listing::push_reason`] finds it.
+    /// Leads with this in their last answer, as `leads --reason` finds it.
     pub reason: Option<&'a str>,
     pub who: &'a DecisionMaker,
 }

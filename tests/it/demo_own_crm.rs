@@ -68,7 +68,7 @@ fn nothing_of_the_operators_is_reached_or_changed(engine: Engine) {
     let cli = cli.env("CONVERSICA_SYNC__STATE__URL", &scene.state_store().url());
     let output = cli.deadline(PATIENCE).run(&["demo", "--crm", "conversica-sync.toml", "--once"]).expect_code(0);
     for said in [
-        "Nothing is sent to Conversica, nothing is written to your database, and nobody is alerted.",
+        "Nothing is sent to Conversica, nothing is written to your database, and no alert is sent.",
         "First pass: 2 leads delivered, 1 invalid rows left out.",
         "lead 2 is invalid: ",
         "\"lastName\": \"Bell\"",

@@ -27,7 +27,7 @@ pub struct AccessPolicy {
     on_loopback: bool,
 }
 
-/// Single sign-on: the header of a proxy, the addresses from which it counts, and the people whom it may name.
+/// Single sign-on: the header of a proxy, the addresses from which it counts, and the people that it may name.
 struct SignOnPolicy {
     header: HeaderName,
     from: Vec<AddressRange>,
@@ -41,7 +41,7 @@ pub enum SignOnWord {
     Silent,
     /// The request is this operator's.
     Is(TokenHolder),
-    /// The header names nobody whom the settings list, or it came more than once.
+    /// The header names no operator of the settings, or it came more than once.
     Unknown,
 }
 

@@ -40,7 +40,7 @@ impl SessionTable {
         cookie
     }
 
-    /// The session of an operator whom a proxy names with each request: one for each name, without a cookie. It lasts as long as the
+    /// The session of an operator that a proxy names with each request: one for each name, without a cookie. It lasts as long as the
     /// operator's requests come. The second value says whether it has just begun.
     pub fn signed_on(&self, holder: TokenHolder, now: Instant) -> (VisitorSession, bool) {
         let mut sessions = self.lock();
@@ -92,7 +92,7 @@ impl SessionTable {
 }
 
 /// Ends the oldest session when there are too many: the holder's own, or one of the holder with the most. A person who signs in again
-/// and again signs nobody else out.
+/// and again signs no other person out.
 fn make_room(sessions: &mut HashMap<SessionKey, OperatorSession>, holder: &TokenHolder, now: Instant) {
     sessions.retain(|_, session| session.ends > now);
     if sessions.len() < MOST {

@@ -92,7 +92,7 @@ fn must_sign_in(parts: &Parts, board: &DashboardContext) -> Response {
     (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], answer).into_response()
 }
 
-/// The answer to a request of a person whom the proxy has signed in, and whom the settings do not list.
+/// The answer to a request of a person that the proxy has signed in, and that the settings do not list.
 fn unknown_operator(is_api: bool) -> Response {
     const WHAT: &str = "Single sign-on names a person who is no operator here.";
     const CURE: &str = "Write `[[admin.operator]]` with exactly that `name` and a `role`, and start `run` again; the proxy must set the header \

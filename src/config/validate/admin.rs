@@ -81,7 +81,7 @@ pub fn check(admin: &AdminSettings, report: &mut ValidationReport<'_>) {
 const OF_CLIENTS: [&str; 8] =
     ["authorization", "connection", "cookie", "host", "origin", "referer", "user-agent", "x-forwarded-for"];
 
-/// Whoever may set the header is anybody they like, so it says from where it counts.
+/// A sender that may set the header can be any operator, so the setting says from where it counts.
 fn check_sso(admin: &AdminSettings, report: &mut ValidationReport<'_>) {
     let from = admin.sso_from.as_deref();
     if let Some(header) = &admin.sso_header {
@@ -103,7 +103,7 @@ fn check_sso(admin: &AdminSettings, report: &mut ValidationReport<'_>) {
         if admin.operator.is_empty() {
             report.problem(
                 "admin.sso_header",
-                "`admin.sso_header` is set, but there is no operator whom it could name",
+                "`admin.sso_header` is set, but there is no operator that it could name",
                 "Write [[admin.operator]] with `name` and `role` for each person.",
             );
         }

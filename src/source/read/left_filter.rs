@@ -1,4 +1,4 @@
-//! Names rows of the table that do not fit `where`, and have changed of late: a soft delete, or another status.
+//! Names rows of the table that do not fit `where`, and have changed recently: a soft delete, or another status.
 
 use crate::conversica::lead::LeadId;
 use crate::db::discreet;

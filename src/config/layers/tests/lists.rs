@@ -199,5 +199,5 @@ fn single_sign_on_says_from_where_its_header_counts() {
     }
     says(&refused("sso_header = \"Cookie\"\nsso_from = [\"127.0.0.1\"]\n"), &["which cannot name an operator"]);
     let nobody = load_with(&format!("{MINIMAL}[admin]\n{both}"), &[]).expect_err("refused").to_string();
-    says(&nobody, &["there is no operator whom it could name"]);
+    says(&nobody, &["there is no operator that it could name"]);
 }
