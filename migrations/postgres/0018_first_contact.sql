@@ -1,13 +1,13 @@
 -- The last look before a person is contacted for the first time.
 
-alter table lead add column approved_at bigint; -- when a person let the desired content go; null after the content has changed
+alter table lead add column approved_for text; -- the hold that a person has let the desired content out of; null once it has arrived or changed
 
 -- An instance of an earlier version of the program does not know that column either: an approval is for one content.
 create or replace function raise_lead_version() returns trigger language plpgsql as $$
 begin
     new.version := old.version + 1;
     if new.desired_hash is distinct from old.desired_hash then
-        new.approved_at := null;
+        new.approved_for := null;
     end if;
     return new;
 end $$;

@@ -1,6 +1,6 @@
 -- The last look before a person is contacted for the first time.
 
-alter table lead add column approved_at integer; -- when a person let the desired content go; null after the content has changed
+alter table lead add column approved_for text; -- the hold that a person has let the desired content out of; null once it has arrived or changed
 
 -- Which leads have the same e-mail address, or had it when Conversica was told; filled while safety.duplicates asks for it.
 create table lead_address (

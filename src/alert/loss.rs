@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::alert::RETRY;
 use crate::alert::channel::{AlertChannels, TOLD};
@@ -86,7 +86,10 @@ fn document(state: &str, loss: Option<StateLoss>, since: DateTime<Utc>) -> Strin
     .to_string()
 }
 
-/// Retries until every channel has succeeded.
+/// A channel that fails as often must not keep the end of the loss, or another loss, from the others.
+const MOST_TRIES: i64 = 20;
+
+/// Retries until every channel has succeeded, or one has failed too often.
 async fn tell(channels: &AlertChannels, body: String) {
     let (kind, id) = (KIND.to_owned(), String::new());
     let mut alert = TakenAlert { seq: 0, kind, id, body, created_at: clock::now(), attempts: 0, detail: None };
@@ -100,6 +103,10 @@ async fn tell(channels: &AlertChannels, body: String) {
         }
         if results.values().all(|result| result == TOLD) {
             info!(kind = KIND, attempts = alert.attempts, "told");
+            return;
+        }
+        if alert.attempts >= MOST_TRIES {
+            error!(kind = KIND, attempts = alert.attempts, detail, "an alert could not be delivered; given up");
             return;
         }
         warn!(kind = KIND, attempts = alert.attempts, detail, "an alert could not be delivered; retrying");

@@ -1,8 +1,8 @@
 //! The last look before a person is contacted for the first time: whether the lead has grown too old while it waited, whether another
 //! lead has the same address, and whether Conversica works the conversation at all. Pure.
 //!
-//! A content that a person has approved needs no such look. Withdrawals of consent, updates and leads that a baseline assumes to be known
-//! never do.
+//! A content that a person has let out of such a hold is not held for it again. Withdrawals of consent, updates and leads that a baseline
+//! assumes to be known are not looked at.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ impl FirstContactPolicy {
 
     /// Whether this look is needed for the lead.
     pub fn concerns(&self, record: &LeadRecord) -> bool {
-        *self != Self::NONE && !record.urgent && !record.may_be_contacted() && record.approved_at.is_none()
+        *self != Self::NONE && !record.urgent && !record.may_be_contacted()
     }
 
     /// Whether the lead is too old by now.

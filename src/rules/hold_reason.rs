@@ -98,9 +98,31 @@ impl HoldReason {
         }
     }
 
-    /// Whether the hold is about the lead itself and not about the poll that found it: an approval lets its content go for good.
-    pub const fn is_about_lead(self) -> bool {
-        self.is_of_content() || matches!(self, HoldReason::Canary | HoldReason::DuplicatePerson)
+    /// The place of the reason among those of the last look before a first contact, which looks for them in this order; `None` for others.
+    pub const fn place_in_last_look(self) -> Option<u8> {
+        match self {
+            HoldReason::StaleLead => Some(1),
+            HoldReason::DuplicatePerson => Some(2),
+            HoldReason::Canary => Some(3),
+            HoldReason::FirstRun
+            | HoldReason::TooManyChanges
+            | HoldReason::MappingChanged
+            | HoldReason::ConversationChanged
+            | HoldReason::Ambiguous
+            | HoldReason::SourceShrank
+            | HoldReason::TestLeadLimit
+            | HoldReason::Restored
+            | HoldReason::Resend
+            | HoldReason::UnknownConversation
+            | HoldReason::UnknownRep
+            | HoldReason::Staged => None,
+        }
+    }
+
+    /// Whether a lead that a person let out of the hold `approved` is not held for this reason: the last look had come past it.
+    pub fn is_approved_by(self, approved: Option<HoldReason>) -> bool {
+        let approved = approved.and_then(HoldReason::place_in_last_look);
+        self.place_in_last_look().is_some_and(|place| approved.is_some_and(|approved| place <= approved))
     }
 
     pub fn from_name(name: &str) -> Option<Self> {

@@ -40,8 +40,9 @@ pub struct LeadRecord {
     pub assumed_at: Option<DateTime<Utc>>,
     /// When the lead was claimed for its first contact. It counts towards the caps on new people.
     pub introduced_at: Option<DateTime<Utc>>,
-    /// When a person let the desired content go: a first contact needs no further look.
-    pub approved_at: Option<DateTime<Utc>>,
+    /// The hold that a person has let the desired content out of: `resend`, or one of the last look before a first contact. It is over once
+    /// the content has arrived, or changes.
+    pub approved_for: Option<HoldReason>,
     /// When the lead was first sent with the Test Lead Token.
     pub test_lead_at: Option<DateTime<Utc>>,
     /// The content in flight, if it is not the desired content.
@@ -102,7 +103,7 @@ impl LeadRecord {
             first_contact_at: None,
             assumed_at: None,
             introduced_at: None,
-            approved_at: None,
+            approved_for: None,
             test_lead_at: None,
             sent: None,
             sent_hash: None,

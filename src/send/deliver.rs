@@ -36,7 +36,7 @@ use crate::store::claimed_records::ClaimedRecords;
 use crate::store::control::{self, StoredHalt, StoredPace, VerifiedAccount};
 use crate::store::delivery::{ClaimRequest, DeliveryRound, OptOuts};
 use crate::store::state_db::StateDb;
-use crate::store::{budget, conversation_progress, due, lead_address, restored_state};
+use crate::store::{budget, conversation_progress, due, restored_state};
 use crate::{clock, horizon};
 use deliverer::{RECHECK, UnwrittenFact};
 use refusal_log::RefusalLog;
@@ -81,8 +81,6 @@ impl LeadDeliverer {
         let test_leads = due::test_leads_for_the_crm(&state, settings.conversica.test_lead_limit).await?;
         let admit = guard::admit(settings, test_leads);
         budget::note(&state, settings, now).await?;
-        conversation_progress::make_progress(&state, now).await?;
-        lead_address::keep_addresses(&state, settings.safety.duplicates, now).await?;
         conversation_progress::note_receiver(&state, settings, now).await?;
         let mut deliverer = Self {
             state,

@@ -11,7 +11,7 @@ use crate::rules::cursor::ReadWindow;
 use crate::rules::guard::EarlierLosses;
 use crate::rules::read_scope::ReadScope;
 use crate::send::merge::interest::MergeInterest;
-use crate::send::merge::{MergeRequest, RowMerge};
+use crate::send::merge::{MergeItem, MergeRequest, RowMerge};
 use crate::send::poll_context::PollContext;
 use crate::send::step;
 use crate::send::writes::PollWriter;
@@ -54,7 +54,17 @@ pub(crate) async fn look(
     if leads.is_empty() {
         return Ok(());
     }
-    let missing = leads.len() as u64;
+    let scope = ReadScope::Keys(leads);
+    let request = MergeRequest { scope, interest: MergeInterest::Differences, now };
+    let mut merge = RowMerge::begin(crm, state, fitting, request).await?;
+    let mut items = Vec::new();
+    while let Some(item) = merge.next().await? {
+        items.push(item);
+    }
+    let missing = items.iter().filter(|item| matches!(item, MergeItem::Missing(_))).count() as u64;
+    if missing == 0 {
+        return Ok(());
+    }
     let earlier = earlier_losses(lost, now);
     let most = match settings.safety.approve_above {
         limit if settings.source.on_delete == OnDelete::StopMessaging && limit > 0 => u64::from(limit),
@@ -67,10 +77,7 @@ pub(crate) async fn look(
         }
         return Ok(());
     }
-    let scope = ReadScope::Keys(leads);
-    let request = MergeRequest { scope, interest: MergeInterest::Differences, now };
-    let mut merge = RowMerge::begin(crm, state, fitting, request).await?;
-    while let Some(item) = merge.next().await? {
+    for item in items {
         writes.take(item).await?;
     }
     let since = lost.filter(|_| earlier.lost > 0).map_or(now, |lost| lost.since);

@@ -300,6 +300,13 @@ impl PollMemory {
         Ok(())
     }
 
+    /// Staged leads that a full compare would release. While most leads are missing, it would not release those that a person has sent
+    /// again.
+    fn count_waiting(&self) -> usize {
+        let has_shrunk = self.standing.as_ref().is_some_and(|hold| hold.reason == HoldReason::SourceShrank);
+        self.staged.all - if has_shrunk { self.staged.resent } else { 0 }
+    }
+
     /// The scope of the poll: every row, unless a cursor exists and the last full compare is recent. A changed mapping makes
     /// different leads of unchanged rows.
     fn scope(
@@ -310,7 +317,7 @@ impl PollMemory {
         now: DateTime<Utc>,
     ) -> ReadScope {
         let source = &settings.source;
-        let is_free = !self.history.mapping_changed && self.asked.is_none() && self.staged.all == 0;
+        let is_free = !self.history.mapping_changed && self.asked.is_none() && self.count_waiting() == 0;
         let Some(cursor) = self.cursor.as_ref().filter(|_| is_free) else { return ReadScope::All };
         let age = (now - cursor.full_at).to_std().unwrap_or(Duration::MAX);
         let interval = guard::full_compare_interval(settings, self.standing.as_ref());

@@ -14,12 +14,13 @@ use crate::send::poll_context::PollContext;
 use crate::store::contact_key;
 use crate::store::state_db::StateDb;
 use crate::store::suppression_review::{self, ReviewOutcome};
-use crate::store::{first_contact, lead, lead_address, people_ledger, suppression};
+use crate::store::{conversation_progress, first_contact, lead, lead_address, people_ledger, suppression};
 
 /// Applies entries that have changed since the last poll to the known leads.
 pub(crate) async fn review_suppressed(context: PollContext<'_>) -> Result<(), sqlx::Error> {
     let PollContext { state, settings, tally, now, .. } = context;
     people_ledger::make_ledger(state, now).await?;
+    conversation_progress::make_progress(state, now).await?;
     lead_address::keep_addresses(state, settings.safety.duplicates, now).await?;
     let leads = first_contact::review_duplicates(state, &FirstContactPolicy::of(settings), now).await?;
     if leads > 0 {

@@ -318,11 +318,16 @@ impl<'a> PollWriter<'a> {
         if self.compares_addresses() {
             // Before the leads are due.
             lead_address::keep_changed(self.state, &self.ready, self.written_at()).await?;
+        } else {
+            lead_address::note_unkept(self.state).await?;
         }
         if self.settings.consent.keep_opt_outs {
             consent::upsert(self.state, &self.ready, self.words, self.now, self.written_at()).await?;
         } else {
             lead::upsert(self.state, &self.ready, self.now, self.written_at()).await?;
+        }
+        if self.compares_addresses() {
+            lead_address::forget_former(self.state, &self.ready, self.written_at()).await?;
         }
         self.ready.clear();
         let gone = std::mem::take(&mut self.gone);
@@ -355,9 +360,18 @@ impl<'a> PollWriter<'a> {
     /// Writes the gathered changes; returns whether all findings so far are decided as well, so that a poll may resume from here.
     pub(crate) async fn rest(&mut self) -> anyhow::Result<bool> {
         self.settle_doubtful().await?;
+        let mut undecided = self.count_staged();
+        if self.admission == SendPolicy::Send {
+            // They wait for each other and for no judgement: the next poll takes them over.
+            self.staged_rows += self.staged.len();
+            for change in std::mem::take(&mut self.staged) {
+                self.write(LeadChange { hold_reason: Some(HoldReason::Staged), ..change }).await?;
+            }
+            undecided = 0;
+        }
         self.flush().await?;
         let ExpectedCount { present: _, missing: lost, withheld: before, back } = self.found;
-        let decided = self.count_staged() == 0 && self.joined == 0 && !self.odd.is_waiting();
+        let decided = undecided == 0 && self.joined == 0 && !self.odd.is_waiting();
         Ok(decided && self.missing.is_empty() && self.withheld == 0 && lost + before + back == 0)
     }
 

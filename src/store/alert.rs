@@ -43,7 +43,7 @@ pub async fn backlog(db: &StateDb) -> Result<AlertBacklog, sqlx::Error> {
 /// No alert waits longer for its next try. A later time was written by a clock that ran ahead.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
-/// Leases the due alerts, oldest first. No other instance gets them before `lease_until`; after a crash the lease runs out.
+/// Leases the due alerts, oldest first. The end of a condition waits until people have been told of its beginning. No other instance gets them before `lease_until`; after a crash the lease runs out.
 pub async fn take(
     db: &StateDb,
     limit: i64,
@@ -53,7 +53,9 @@ pub async fn take(
     let sql = format!(
         "update alert set due_at = $1, attempts = attempts + 1, \
            created_at = case when created_at > $2 then $2 else created_at end where seq in ( \
-           select seq from alert where done_at is null and (due_at <= $2 or due_at > $4) order by due_at, seq limit $3 {} \
+           select seq from alert where done_at is null and (due_at <= $2 or due_at > $4) \
+           and not (id = '' and exists (select 1 from alert earlier where earlier.kind = alert.kind and earlier.id = '' \
+             and earlier.done_at is null and earlier.seq < alert.seq)) order by due_at, seq limit $3 {} \
          ) returning seq, kind, id, body, created_at, attempts, detail",
         db.skip_locked()
     );

@@ -188,31 +188,29 @@ impl ControlFact for ProgressMade {
     const NAME: &'static str = "conversation_progress";
 }
 
-/// Makes the table from the leads of a state that an earlier version has written, once. While it is made, all its rows are written
-/// in one transaction, so that a crash leaves none.
+/// Whether a claim can rely on the table.
+pub(crate) async fn is_made(transaction: &mut StateTransaction) -> Result<bool, sqlx::Error> {
+    let made = StateStatement::new("select cast(1 as bigint) from control where name = $1").bind(ProgressMade::NAME);
+    Ok(transaction.fetch_optional::<(i64,)>(made).await?.is_some())
+}
+
+/// Makes the table from the leads of a state that an earlier version has written, once. Interrupted, it begins again.
 pub async fn make_progress(db: &StateDb, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
     if control::read::<ProgressMade>(db).await?.is_some() {
         return Ok(());
     }
     let mut after = LeadId::default();
-    let mut transaction = db.begin().await?;
-    if let Some(lock) = db.claim_lock() {
-        transaction.execute(lock).await?;
-    }
-    let is_made = StateStatement::new("select cast(1 as bigint) from control where name = $1").bind(ProgressMade::NAME);
-    if transaction.fetch_optional::<(i64,)>(is_made).await?.is_some() {
-        // Another instance has made it meanwhile.
-        return transaction.rollback().await;
-    }
     let (mut contacted, mut worked) = (BTreeMap::<ConversationName, (i64, DateTime<Utc>)>::new(), BTreeSet::new());
     loop {
         let mut choice = lead_record::choose();
         choice.push("first_contact_at is not null and assumed_at is null");
+        let mut transaction = db.begin().await?;
         let records = lead_record::read_some(&mut transaction, choice, &after).await?;
-        let Some(last) = records.last() else { break };
-        after = last.lead.clone();
         let leads: Vec<&LeadId> = records.iter().map(|record| &record.lead).collect();
         let pictures = pictures_of(&mut transaction, &leads).await?;
+        transaction.commit().await?;
+        let Some(last) = records.last() else { break };
+        after = last.lead.clone();
         for record in &records {
             let Some(conversation) = worked_conversation(record) else { continue };
             let at = record.first_contact_at.unwrap_or(now);
@@ -223,13 +221,26 @@ pub async fn make_progress(db: &StateDb, now: DateTime<Utc>) -> Result<(), sqlx:
             }
         }
     }
+    let mut transaction = db.begin().await?;
+    // Only now, because claims wait for it.
+    if let Some(lock) = db.claim_lock() {
+        transaction.execute(lock).await?;
+    }
+    if is_made(&mut transaction).await? {
+        // Another instance has made it meanwhile.
+        return transaction.rollback().await;
+    }
     for (conversation, (people, at)) in &contacted {
+        let known = StateStatement::new("select contacted from conversation_progress where client = $1 and name = $2");
+        let known = known.bind(&conversation.client_id).bind(&conversation.name);
+        // Answers that were counted since this began are among the leads, or on top of them.
+        let counted = transaction.fetch_optional::<(i64,)>(known).await?.map_or(0, |(counted,)| counted);
         let insert = StateStatement::new(
             "insert into conversation_progress (client, name, contacted, contacted_at) values ($1, $2, $3, $4) \
              on conflict (client, name) do update set contacted = excluded.contacted, contacted_at = excluded.contacted_at",
         );
-        let insert = insert.bind(&conversation.client_id).bind(&conversation.name).bind(*people).bind(micros(*at));
-        transaction.execute(insert).await?;
+        let insert = insert.bind(&conversation.client_id).bind(&conversation.name);
+        transaction.execute(insert.bind((*people).max(counted)).bind(micros(*at))).await?;
     }
     set_worked(&mut transaction, &worked, now).await?;
     let body = serde_json::to_string(&ProgressMade { at: now }).map_err(|error| sqlx::Error::Encode(error.into()))?;

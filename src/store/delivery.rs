@@ -247,8 +247,11 @@ async fn claim(
             transaction.fetch_one(StateStatement::new(quota.sql).bind(quota.since).bind(quota.at_most)).await?;
         budget = budget.min(quota.at_most - used);
     }
-    if first_contacts.duplicates != DuplicateLeads::Send && !lead_address::is_kept(transaction).await? {
-        // The next poll makes the table; until then no claim can tell which leads have the same address.
+    // The next poll makes these tables; until then no claim can tell which leads have the same address, or how many went first.
+    let lacks_addresses =
+        first_contacts.duplicates != DuplicateLeads::Send && !lead_address::is_kept(transaction).await?;
+    let lacks_progress = first_contacts.canary_leads > 0 && !conversation_progress::is_made(transaction).await?;
+    if lacks_addresses || lacks_progress {
         budget = 0;
     }
     let arms = admit.arms(count, budget);

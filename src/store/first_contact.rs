@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 
 use crate::config::DuplicateLeads;
 use crate::conversica::lead::LeadId;
@@ -12,6 +13,7 @@ use crate::rules::first_contact::{
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_event::LeadEvent;
 use crate::rules::lead_record::LeadRecord;
+use crate::store::control::{self, ControlFact};
 use crate::store::conversation_progress::{self, ConversationName};
 use crate::store::lead_address::{self, AddressCrowd};
 use crate::store::state_db::StateDb;
@@ -58,17 +60,19 @@ impl<'p> FirstContactLook<'p> {
         }
         let content = record.desired.as_deref().unwrap_or_default();
         let first = FirstContent::read(content);
-        if self.policy.is_stale(&first, self.now) {
+        let is_held_for = |reason: HoldReason| !reason.is_approved_by(record.approved_for);
+        if is_held_for(HoldReason::StaleLead) && self.policy.is_stale(&first, self.now) {
             return Some(HoldReason::StaleLead);
         }
-        if let Some(crowd) = self.crowds.get(&record.lead)
+        if is_held_for(HoldReason::DuplicatePerson)
+            && let Some(crowd) = self.crowds.get(&record.lead)
             && (crowd.is_far_behind
                 || is_duplicate(self.policy.duplicates, &lead_address::holder(record), &crowd.holders))
         {
             return Some(HoldReason::DuplicatePerson);
         }
         let progress = self.progress.entry(ConversationName::of(&record.lead, content)).or_default();
-        if !progress.has_room(self.policy.canary_leads) {
+        if is_held_for(HoldReason::Canary) && !progress.has_room(self.policy.canary_leads) {
             return Some(HoldReason::Canary);
         }
         progress.contacted += 1;
@@ -123,6 +127,18 @@ async fn end_all(db: &StateDb, reason: HoldReason, now: DateTime<Utc>) -> Result
     lead_record::apply_to_all(db, || held(reason), now, |_| Some(LeadEvent::HoldEnded(reason))).await
 }
 
+/// The last look at held duplicates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct DuplicateReview {
+    at: DateTime<Utc>,
+}
+
+impl ControlFact for DuplicateReview {
+    const NAME: &'static str = "duplicate_review";
+}
+
+/// A look costs some statements for each lead, and its news is never urgent.
+const REVIEW_EVERY: TimeDelta = TimeDelta::seconds(30);
 /// Leads that one look examines.
 const REVIEWED_AT_ONCE: i64 = 500;
 
@@ -133,7 +149,9 @@ pub async fn review_duplicates(
     policy: &FirstContactPolicy,
     now: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
-    if policy.duplicates == DuplicateLeads::Send {
+    let before = control::read::<DuplicateReview>(db).await?;
+    let is_soon = before.is_some_and(|review| review.at <= now && now < review.at + REVIEW_EVERY);
+    if policy.duplicates == DuplicateLeads::Send || is_soon {
         return Ok(0);
     }
     let count = StateStatement::new("select count(*) from lead where status = 'held' and hold_reason = $1");
@@ -141,6 +159,7 @@ pub async fn review_duplicates(
     if all == 0 {
         return Ok(0);
     }
+    control::write(db, &DuplicateReview { at: now }, now).await?;
     let skipped = if all > REVIEWED_AT_ONCE { rand::random_range(0..=all - REVIEWED_AT_ONCE) } else { 0 };
     let mut transaction = db.begin().await?;
     let mut some = held(HoldReason::DuplicatePerson);

@@ -285,7 +285,7 @@ pub async fn send_staged(db: &StateDb, now: DateTime<Utc>) -> Result<u64, sqlx::
 pub async fn hold_staged(db: &StateDb, reason: HoldReason, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
     let undecided = || {
         let mut undecided = staged();
-        undecided.push(" and approved_at is null");
+        undecided.push(" and (approved_for is null or approved_for <> 'resend')");
         undecided
     };
     lead_record::apply_to_all(db, undecided, now, |_| Some(LeadEvent::HoldRenamed(reason))).await
@@ -299,7 +299,7 @@ pub struct StagedCount {
 }
 
 pub async fn count_staged(db: &StateDb) -> Result<StagedCount, sqlx::Error> {
-    const RESENT: &str = "approved_at is not null";
+    const RESENT: &str = "approved_for = 'resend'";
     let (all, resent): (i64, i64) =
         db.fetch_one(format!("select count(*), count(*) filter (where {RESENT}) from lead where {IS_STAGED}")).await?;
     let number = |count| usize::try_from(count).unwrap_or(0);

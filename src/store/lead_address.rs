@@ -60,13 +60,25 @@ pub async fn keep_addresses(db: &StateDb, duplicates: DuplicateLeads, now: DateT
         (DuplicateLeads::Send, false) | (DuplicateLeads::Hold | DuplicateLeads::Newest, true) => Ok(()),
         (DuplicateLeads::Send, true) => {
             let mut transaction = db.begin().await?;
-            let forget = StateStatement::new("delete from control where name = $1").bind(AddressesKept::NAME);
-            transaction.execute(forget).await?;
+            if let Some(lock) = db.claim_lock() {
+                transaction.execute(lock).await?;
+            }
+            transaction.execute(not_kept()).await?;
             transaction.execute("delete from lead_address").await?;
             transaction.commit().await
         }
         (DuplicateLeads::Hold | DuplicateLeads::Newest, false) => fill(db, now).await,
     }
+}
+
+fn not_kept() -> StateStatement {
+    StateStatement::new("delete from control where name = $1").bind(AddressesKept::NAME)
+}
+
+/// Before a poll without the setting writes leads: another instance, with the setting, may have filled the table meanwhile, and would
+/// not know these leads.
+pub async fn note_unkept(db: &StateDb) -> Result<(), sqlx::Error> {
+    db.execute(not_kept()).await.map(drop)
 }
 
 async fn fill(db: &StateDb, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
@@ -99,11 +111,9 @@ pub async fn keep_changed(db: &StateDb, changes: &[LeadChange], now: DateTime<Ut
     let mut transaction = db.begin().await?;
     let erased = tombstone::erased_among(&mut transaction, changes.iter().map(|change| change.lead.clone())).await?;
     let key = contact_key::make_key(&mut transaction, micros(now)).await?;
-    let changes: Vec<&LeadChange> = changes.iter().filter(|change| !erased.has(&change.lead)).collect();
-    forget_former(&mut transaction, &changes).await?;
+    let changes = changes.iter().filter(|change| !erased.has(&change.lead));
     // Of several changes of one lead the last one counts.
     let kept: BTreeMap<&LeadId, KeptAddress<'_>> = changes
-        .into_iter()
         .filter_map(|change| {
             Some((&change.lead, KeptAddress::of(&change.lead, change.desired.as_deref().ok()?, &key)?))
         })
@@ -113,9 +123,19 @@ pub async fn keep_changed(db: &StateDb, changes: &[LeadChange], now: DateTime<Ut
     transaction.commit().await
 }
 
-/// Forgets the former addresses of these leads, except of those that Conversica knows: there it may still have the former one.
-async fn forget_former(transaction: &mut StateTransaction, changes: &[&LeadChange]) -> Result<(), sqlx::Error> {
+/// After these rows are written: forgets the former addresses of their leads, except of those that Conversica knows, because there it may
+/// still have the former one.
+pub async fn forget_former(db: &StateDb, changes: &[LeadChange], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut transaction = db.begin().await?;
+    let key = contact_key::make_key(&mut transaction, micros(now)).await?;
     for some in changes.chunks(1000) {
+        let tags: Vec<Vec<u8>> = some
+            .iter()
+            .filter_map(|change| Some(KeptAddress::of(&change.lead, change.desired.as_deref().ok()?, &key)?.tag))
+            .collect();
         let mut forget = StateStatement::new("delete from lead_address where (id, client_id) in (");
         forget.push_values(some, |row, change| {
             row.push_bind(&change.lead.id).push_bind(&change.lead.client_id);
@@ -124,9 +144,12 @@ async fn forget_former(transaction: &mut StateTransaction, changes: &[&LeadChang
             ") and not exists (select 1 from lead where lead.id = lead_address.id and lead.client_id = lead_address.client_id \
              and (lead.first_contact_at is not null or lead.status = 'in_flight'))",
         );
+        if !tags.is_empty() {
+            forget.push(" and tag not in (").push_list(tags).push(")");
+        }
         transaction.execute(forget).await?;
     }
-    Ok(())
+    transaction.commit().await
 }
 
 async fn write(transaction: &mut StateTransaction, kept: &[KeptAddress<'_>]) -> Result<(), sqlx::Error> {

@@ -21,6 +21,7 @@ blocking_on_both_engines!(
     a_lead_that_waits_behind_one_that_will_not_go_is_contacted,
     the_address_that_conversica_has_counts_after_it_has_changed,
     an_approval_of_the_first_run_leaves_the_last_look_in_place,
+    an_approval_ends_one_hold_of_the_last_look_and_not_the_next,
     leads_that_a_baseline_assumes_to_be_known_are_not_looked_at,
     so_many_go_first_until_conversica_works_one_of_them,
     canaries_that_are_refused_or_fail_leave_their_place_to_others,
@@ -251,7 +252,8 @@ fn a_lead_that_waits_behind_one_that_will_not_go_is_contacted(engine: Engine) {
     scene.crm("update leads set email = 'ann@example.com' where id > 1");
     scene.run(&["once"]).expect_code(4);
     assert_eq!(held(&scene), json!([["3", "duplicate_person"]]));
-    // The other one was rejected, so the next pass lets this one go.
+    // The other one was rejected, so the next look lets this one go.
+    scene.state("delete from control where name = 'duplicate_review'");
     let status = scene.run(&["once", "--json"]).expect_code(3).json();
     assert_eq!((&status["leads"]["in_sync"], held(&scene)), (&json!(2), json!([])), "{status:#}");
 }
@@ -295,4 +297,27 @@ fn leads_that_a_baseline_assumes_to_be_known_are_not_looked_at(engine: Engine) {
     scene.crm("update leads set last_name = 'Bello'");
     scene.run(&["once"]).expect_code(0);
     assert_eq!((sent(&endpoint).len(), held(&scene)), (8, json!([])));
+}
+
+fn an_approval_ends_one_hold_of_the_last_look_and_not_the_next(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = scene_of_canaries(engine, &endpoint);
+    scene.crm("update leads set conversation = 'A'; update leads set email = 'ann@example.com' where id in (1, 2)");
+    scene.set("conversica", "conversations", r#"["B"]"#).set_text("safety", "duplicates", "hold");
+    scene.run(&["once"]).expect_code(4);
+    scene.run(&["approve", "--reason", "unknown_conversation", "--yes"]).expect_code(0);
+    scene.run(&["once"]).expect_code(4);
+    assert_eq!(endpoint.answered(), 2, "an approved name is no sign of life");
+    let of = |reason: &str| {
+        let held = held(&scene);
+        let of_reason = held.as_array().expect("a list").iter().filter(|lead| lead[1] == reason);
+        of_reason.map(|lead| lead[0].as_str().expect("an id").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((of("duplicate_person"), of("canary").len()), (vec!["2".to_owned()], 5));
+    scene.run(&["approve", "2", "--yes"]).expect_code(0);
+    scene.run(&["once"]).expect_code(4);
+    assert_eq!((of("duplicate_person").len(), of("canary").contains(&"2".to_owned())), (0, true));
+    scene.run(&["approve", "2", "--yes"]).expect_code(0);
+    scene.run(&["once"]).expect_code(4);
+    assert_eq!((endpoint.bodies_of("2").len(), of("canary").len()), (1, 5));
 }

@@ -9,10 +9,13 @@ use serde_json::{Value, json};
 
 use crate::support::binary::Running;
 use crate::support::engine::{Engine, on_both_engines};
+use crate::support::lead_row::at;
 use crate::support::scene::Scene;
 use crate::support::signal::Signal;
 use crate::support::stand_in::{Reaction, StandIn};
 use crate::support::wait::{wait_for, wait_until};
+use conversica_sync::rules::service_alert::{AlertAccount, AlertNews};
+use conversica_sync::store::alert;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -178,4 +181,31 @@ fn of_several_instances_one_tells() {
     some_looks(&scene);
     assert_eq!(kinds(&told(&hook)), ["halted begun", "halted ended"]);
     daemons.into_iter().for_each(end);
+}
+
+mod in_order {
+    use super::*;
+
+    on_both_engines!(the_end_waits_until_people_have_been_told_of_the_beginning);
+
+    async fn the_end_waits_until_people_have_been_told_of_the_beginning(engine: Engine) {
+        let place = engine.place();
+        let db = place.state().await;
+        let mut account = AlertAccount::default();
+        for (revision, state) in [(1, "begun"), (2, "ended")] {
+            let before = alert::noted(&db).await.unwrap();
+            account.revision = revision;
+            let news = AlertNews { kind: "halted", document: json!({ "state": state }) };
+            assert!(alert::tell(&db, &before, &account, &[news], at(revision as i64)).await.unwrap());
+        }
+        let taken = alert::take(&db, 5, at(30), at(10)).await.unwrap();
+        assert_eq!(taken.len(), 1, "{taken:?}");
+        assert!(taken[0].body.contains("begun"));
+        alert::again(&db, taken[0].seq, "down", at(900)).await.unwrap();
+        assert_eq!(alert::take(&db, 5, at(130), at(100)).await.unwrap(), [], "the end must not overtake it");
+        let taken = alert::take(&db, 5, at(930), at(900)).await.unwrap();
+        alert::over(&db, taken[0].seq, "told", at(901)).await.unwrap();
+        let taken = alert::take(&db, 5, at(950), at(902)).await.unwrap();
+        assert!(taken.len() == 1 && taken[0].body.contains("ended"), "{taken:?}");
+    }
 }

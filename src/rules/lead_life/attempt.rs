@@ -95,6 +95,7 @@ pub(super) fn answered(
             (true, Some(_)) => Some(attempt.at),
         },
         introduced_at: record.introduced_at.filter(|_| arrived || was_contacted),
+        approved_for: record.approved_for.filter(|_| !arrived),
         assumed_at: record.assumed_at.filter(|_| !arrived),
         attempts,
         first_failed_at,

@@ -66,7 +66,7 @@ fn with_opt_outs_kept(record: LeadRecord, terms: &ClaimTerms) -> LeadRecord {
         desired: Some(body),
         desired_hash: fingerprint,
         sent_hash: Some(fingerprint),
-        approved_at: None,
+        approved_for: None,
         urgent,
         ..record
     }

@@ -25,12 +25,12 @@ pub(super) fn approved(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord {
         return LeadRecord {
             hold_reason: Some(HoldReason::Staged),
             held_at: Some(now),
-            approved_at: Some(now),
+            approved_for: record.hold_reason,
             ..record
         };
     }
-    // A decision about a whole poll says nothing about what the last look finds in a single lead.
-    let is_about_lead = record.hold_reason.is_some_and(HoldReason::is_about_lead);
+    // A decision about anything else says nothing about what the last look finds.
+    let of_last_look = record.hold_reason.filter(|reason| reason.place_in_last_look().is_some());
     let is_missing = record.status == LeadStatus::Held && record.gone_at.is_some();
     let is_in_flight = record.is_in_flight();
     LeadRecord {
@@ -43,7 +43,7 @@ pub(super) fn approved(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord {
         attempts: if is_in_flight { record.attempts } else { 0 },
         first_failed_at: record.first_failed_at.filter(|_| is_in_flight),
         due_at: Some(now),
-        approved_at: if is_about_lead && !is_missing { Some(now) } else { record.approved_at },
+        approved_for: of_last_look.filter(|_| !is_missing).or(record.approved_for),
         ..released(record)
     }
 }
@@ -66,7 +66,7 @@ pub(super) fn baselined(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord {
         delivered: None,
         delivered_hash: Some(record.desired_hash),
         delivered_at: None,
-        approved_at: None,
+        approved_for: None,
         assumed_at: if record.first_contact_at.is_some() { record.assumed_at } else { Some(now) },
         first_contact_at: record.first_contact_at.or(Some(now)),
         ..released(record)
@@ -106,7 +106,7 @@ pub(super) fn test_leads_used_up(record: LeadRecord, now: DateTime<Utc>) -> Lead
 /// The last look before a first contact finds a reason to hold it. A person's approval of this content outlives that look.
 pub(super) fn held_before_contact(record: LeadRecord, reason: HoldReason, now: DateTime<Utc>) -> LeadRecord {
     let is_due = matches!(record.status, LeadStatus::Pending | LeadStatus::Retrying);
-    if !is_due || record.urgent || record.first_contact_at.is_some() || record.approved_at.is_some() {
+    if !is_due || record.urgent || record.first_contact_at.is_some() || reason.is_approved_by(record.approved_for) {
         return record;
     }
     LeadRecord { status: LeadStatus::Held, hold_reason: Some(reason), held_at: Some(now), ..record }
@@ -158,7 +158,7 @@ pub(super) fn resend_decided(record: LeadRecord, is_held: bool, now: DateTime<Ut
         attempts: 0,
         first_failed_at: None,
         due_at: Some(now),
-        approved_at: if is_held { None } else { Some(now) },
+        approved_for: (!is_held).then_some(HoldReason::Resend),
         ..with_contents_kept(record)
     }
 }
@@ -176,7 +176,7 @@ pub(super) fn restored(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord {
         status: if record.is_in_flight() { LeadStatus::InFlight } else { LeadStatus::Held },
         hold_reason: Some(HoldReason::Restored),
         held_at: Some(now),
-        approved_at: None,
+        approved_for: None,
         ..record
     }
 }
