@@ -235,7 +235,7 @@ async fn prepare_postgres(
 }
 
 /// Refuses a query with which another role could run its code with the rights of the tables' owner, who also has to be able to
-/// run it.
+/// run it. It looks at tables, views and types, and not at the functions that the query calls.
 ///
 /// # Errors
 /// [`SetupError`] with the role; the database's error when it is unreachable.
