@@ -19,6 +19,7 @@ use crate::store::control::{self, StoredHalt, StoredPace};
 use crate::store::conversation_progress::{self, ConversationShown};
 use crate::store::free_disk::DiskShortage;
 use crate::store::heard::reading;
+use crate::store::held::HeldSelection;
 use crate::store::postgres::POSTGRES_SCHEMA;
 use crate::store::state_db::StateDb;
 use crate::store::unclear_opt_out::{self, UnclearOptOuts};
@@ -34,6 +35,8 @@ pub struct StatusReport {
     pub version: &'static str,
     pub halt: Option<HaltShown>,
     pub hold: Option<HoldShown>,
+    /// Held leads by the reasons of their holds; `hold` names the most important one.
+    pub hold_reasons: BTreeMap<String, i64>,
     /// What operators have paused.
     pub pause: Option<PauseShown>,
     /// The processes that may send from the state at present.
@@ -226,6 +229,7 @@ impl StatusReport {
             version: env!("CARGO_PKG_VERSION"),
             halt: halt(state).await?,
             hold: hold(state, held::count(state).await?).await?,
+            hold_reasons: held::look(state, &HeldSelection::default()).await?.reasons,
             pause: operator_pause::read(state, now).await?,
             instances: instance::list(state, now).await?,
             may_be_shared: matches!(state, StateDb::Postgres(_)),
@@ -253,6 +257,7 @@ impl StatusReport {
             version: env!("CARGO_PKG_VERSION"),
             halt: None,
             hold: None,
+            hold_reasons: BTreeMap::new(),
             pause: None,
             instances: Vec::new(),
             may_be_shared: false,

@@ -104,10 +104,15 @@ pub fn parting(release: ReleaseKind, on_delete: OnDelete) -> &'static str {
     }
 }
 
+/// The reasons of these holds, with the number of leads.
+pub fn held_for(held: &HeldLeads) -> String {
+    let reasons: Vec<String> = held.reasons.iter().map(|(reason, leads)| format!("{reason} {leads}")).collect();
+    reasons.join(", ")
+}
+
 /// The question before a decision.
 pub fn question(held: &HeldLeads, release: ReleaseKind, on_delete: OnDelete) -> String {
-    let reasons: Vec<String> = held.reasons.iter().map(|(reason, leads)| format!("{reason} {leads}")).collect();
-    let reasons = reasons.join(", ");
+    let reasons = held_for(held);
     let gone = match held.missing {
         0 => String::new(),
         missing => format!("{} {}. ", leads(missing), parting(release, on_delete)),

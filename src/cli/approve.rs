@@ -7,6 +7,7 @@ use crate::cli::context::{ExitCode, confirmed, existing_state, person, settings}
 use crate::cli::{progress, table};
 use crate::console::{printable, say};
 use crate::error::SetupError;
+use crate::rules::first_contact::FirstContactPolicy;
 use crate::store::held::{self, HeldLeads, HeldSelection, ReleaseKind, ReleaseOrder, ReleaseOutcome};
 use crate::wording::{self, outgrown, question};
 use crate::{clock, decide};
@@ -72,6 +73,14 @@ pub async fn run(args: Args, release: ReleaseKind, file: Option<&Path>) -> anyho
         decided = true;
         for sentence in wording::released(&released, release, on_delete) {
             say(sentence);
+        }
+        if held.reasons.len() > 1 {
+            say(format_args!("They were held for: {}.", wording::held_for(&held)));
+        }
+        if release == ReleaseKind::Send && released.new_people > 0 {
+            for held in FirstContactPolicy::of(&loaded.settings).in_words() {
+                say(format_args!("But {held}."));
+            }
         }
         let left = held::look(&state, &selection).await?;
         if left.leads > 0 {

@@ -115,7 +115,12 @@ pub fn text(report: &StatusReport) -> String {
             hold.since.format("%F %T UTC"),
             hold.first_contacts()
         );
-        let _ = writeln!(text, "  look: conversica-sync plan; then: {}\n", advice(&hold.reason));
+        let _ = writeln!(text, "  look: conversica-sync plan; then: {}", advice(&hold.reason));
+        let others = report.hold_reasons.iter().filter(|(reason, _)| **reason != hold.reason);
+        for (reason, leads) in others {
+            let _ = writeln!(text, "  of these, {} held for {reason}: {}", table::leads(*leads), advice(reason));
+        }
+        text.push('\n');
     }
     if let Some(pause) = &report.pause {
         text.push_str(&paused(pause));

@@ -247,8 +247,10 @@ impl KnownKeys {
 }
 
 fn kind(schema: &Value) -> KeyKind {
-    let choices = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let choices: Vec<String> = choices.map(str::to_owned).collect();
+    let plain = schema["enum"].as_array().into_iter().flatten();
+    // Where the words have descriptions of their own.
+    let described = schema["oneOf"].as_array().into_iter().flatten().map(|word| &word["const"]);
+    let choices: Vec<String> = plain.chain(described).filter_map(Value::as_str).map(str::to_owned).collect();
     let of_items = schema["items"]["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let of_items: Vec<String> = of_items.map(str::to_owned).collect();
     let is = |name: &str| schema["type"] == name;

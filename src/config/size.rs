@@ -13,7 +13,8 @@ const UNITS: [(&str, u64); 7] = [
 
 /// Reads a size in bytes; the error says what is expected and does not repeat the text.
 pub fn parse(text: &str) -> Result<u64, &'static str> {
-    const EXPECTED: &str = "write a whole number and a unit, like \"512KiB\" or \"1MiB\"";
+    const EXPECTED: &str =
+        "write a whole number and a unit (B, kB, KiB, MB, MiB, GiB) without a blank, like \"512KiB\" or \"1MiB\"";
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(EXPECTED)?;
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| EXPECTED)?;

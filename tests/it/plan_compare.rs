@@ -52,5 +52,5 @@ fn a_filter_and_a_mistake_are_shown_with_what_they_do_to_people(engine: Engine) 
     let text = scene.run(&["plan", "--compare", &old]).expect_code(3).stdout;
     assert!(text.contains("OPT-OUTS AND STOPS that only the new one says"), "{text}");
     let refused = scene.run(&["plan", "--compare", "nowhere.toml"]).expect_code(2);
-    assert!(refused.stderr.contains("nowhere.toml"), "{refused}");
+    assert!(refused.stderr.contains("nowhere.toml, named by --compare, does not exist"), "{refused}");
 }

@@ -10,6 +10,7 @@ use crate::cli::plan::text::shown;
 use crate::config::ServiceSettings;
 use crate::console::{SCHEMA_VERSION, printable, say};
 use crate::conversica::token::TokenVeil;
+use crate::error::SetupError;
 use crate::rules::configuration_change::{ConfigurationChange, ConfigurationTotals};
 use crate::send::compare_configurations::compare_configurations;
 use crate::source::crm::ConnectedCrm;
@@ -28,6 +29,10 @@ pub(super) async fn run(
     limit: u64,
     shown_as: ShownAs,
 ) -> anyhow::Result<ExitCode> {
+    if !old.exists() {
+        let what = format!("{}, named by --compare, does not exist", old.display());
+        return Err(SetupError::new(what, "name the configuration file to compare with").into());
+    }
     let old = self::settings(Some(old))?;
     let (old_crm, new_crm) = (ConnectedCrm::open(&old.settings).await?, ConnectedCrm::open(settings).await?);
     let veils = [&old.settings, settings].map(|settings| TokenVeil::over(settings.conversica.test_lead_token.as_ref()));
