@@ -27,7 +27,7 @@ Examples:
   conversica-sync alerts test --json                  for scripts
 
 [alerts] url and [alerts] command are the channels \"url\" and \"command\"; an entry of [[alerts.channel]] without a name is \
-channel.0, channel.1, …. PagerDuty is told of the end at once, so that nobody is called.
+channel.0, channel.1, …. PagerDuty is told of the end at once, so that no person is called.
 
 Exit codes: 0 every channel has taken it, 1 one has not, 2 usage or configuration.";
 
