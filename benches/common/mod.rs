@@ -12,6 +12,7 @@ use clap::ValueEnum;
 #[path = "../../tests/it/support"]
 pub mod support {
     pub mod postgres;
+    pub mod server_process;
     pub mod signal;
     pub mod wait;
 }

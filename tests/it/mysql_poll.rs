@@ -207,7 +207,8 @@ async fn a_statement_that_waits_for_a_lock_on_the_table_is_not_skipped() {
     drop(waiting.join().expect("the statement ends"));
 }
 
-#[tokio::test]
+// The test waits while the poll goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_table_that_another_one_replaces_while_the_poll_waits_for_its_lock_is_read_whole() {
     let crm = mariadb().database();
     crm.sql(
@@ -219,7 +220,8 @@ async fn a_table_that_another_one_replaces_while_the_poll_waits_for_its_lock_is_
     let mut locking = crm.session();
     locking.sql("lock tables leads write, fresh write");
     let mut batches = PreparedReading::new(&source, &fitting, ReadScope::All).start(&source.db);
-    let waits = "select count(*) from information_schema.processlist where state like 'Waiting%lock' and info like 'select%leads%'";
+    let waits = "select count(*) from information_schema.processlist where db = database() and state like 'Waiting%lock' \
+         and info like 'select%leads%'";
     wait_until("the poll to wait", SOON, || crm.sql(waits) == "1");
     locking.sql("insert into fresh select * from leads; insert into fresh values (3, 'C'); unlock tables");
     // The rename may come before the poll or after it: both see every row.

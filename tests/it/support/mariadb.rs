@@ -1,10 +1,8 @@
 //! A throw-away MariaDB for each test process, from the server that is installed on the machine: no test is skipped. The
-//! server answers on a Unix socket and at 127.0.0.1, and ends with the test process, however that ends: a watchdog reads a
-//! pipe that only this process holds open.
+//! server answers on a Unix socket and at 127.0.0.1. See [`super::server_process`].
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use super::engine::{Engine, Place};
-use super::postgres::unprivileged_user;
+use super::server_process::{ServerFiles, ServerWatchdog};
 use super::wait::wait_until;
 
 const INSTALL: &str = "apt-get install --no-install-recommends mariadb-server";
@@ -149,13 +147,7 @@ impl Drop for MariaSession {
 pub struct MariaServer {
     directory: PathBuf,
     port: u16,
-    watchdog: Mutex<MariaWatchdog>,
-}
-
-struct MariaWatchdog {
-    process: Child,
-    words: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    watchdog: Mutex<ServerWatchdog>,
 }
 
 impl MariaServer {
@@ -164,42 +156,27 @@ impl MariaServer {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = probe.local_addr().expect("a bound socket has an address").port();
         drop(probe);
-        // Not in $TMPDIR: a socket's path has room for 100 characters, and the server's user must be able to get there.
-        let directory =
-            tempfile::Builder::new().prefix("csync-maria-").tempdir_in("/tmp").expect("/tmp is writable").keep();
-        std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).expect("the directory is ours");
-        let mut command = Command::new("sh");
-        command.args(["-c", WATCHDOG, "mariadb-watchdog"]).arg(&directory);
-        command.arg(program(&["mariadb-install-db", "mysql_install_db"])).arg(program(&["mariadbd", "mysqld"]));
-        for setting in [
-            format!("--datadir={}", directory.join("data").display()),
-            format!("--tmpdir={}", directory.display()),
-            format!("--socket={}", directory.join("socket").display()),
-            format!("--port={port}"),
-            "--bind-address=127.0.0.1".to_owned(),
-            "--skip-name-resolve".to_owned(),
-            "--pid-file=pid".to_owned(),
-            "--max-connections=300".to_owned(),
-            "--innodb-buffer-pool-size=64M".to_owned(),
-            "--innodb-flush-log-at-trx-commit=0".to_owned(),
-            "--character-set-server=latin1".to_owned(),
-            // Far from UTC, so that a forgotten conversion shows.
-            "--default-time-zone=+09:00".to_owned(),
-        ] {
-            command.arg(setting);
-        }
-        // A group of its own, so that Ctrl-C at the terminal reaches the tests and not the server under them.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
-        if let Some((user, group)) = unprivileged_user() {
-            chown(&directory, Some(user), Some(group)).expect("root may give directories away");
-            command.uid(user).gid(group);
-        }
-        let mut process = command.spawn().expect("sh is on the path");
-        let words = process.stdin.take();
-        let answers = BufReader::new(process.stdout.take().expect("the output is piped"));
-        let watchdog = Mutex::new(MariaWatchdog { process, words, answers });
-        let server = Self { directory, port, watchdog };
-        assert_eq!(server.watchdog().answer(), "ready", "the data directory: {}", server.log());
+        let watchdog = ServerWatchdog::launch("maria", WATCHDOG, ServerFiles::Temporary, |directory| {
+            let programs = [&["mariadb-install-db", "mysql_install_db"], &["mariadbd", "mysqld"]];
+            let programs = programs.into_iter().map(|names| program(names).into_os_string());
+            let settings = [
+                format!("--datadir={}", directory.join("data").display()),
+                format!("--tmpdir={}", directory.display()),
+                format!("--socket={}", directory.join("socket").display()),
+                format!("--port={port}"),
+                "--bind-address=127.0.0.1".to_owned(),
+                "--skip-name-resolve".to_owned(),
+                "--pid-file=pid".to_owned(),
+                "--max-connections=300".to_owned(),
+                "--innodb-buffer-pool-size=64M".to_owned(),
+                "--innodb-flush-log-at-trx-commit=0".to_owned(),
+                "--character-set-server=latin1".to_owned(),
+                // Far from UTC, so that a forgotten conversion shows.
+                "--default-time-zone=+09:00".to_owned(),
+            ];
+            programs.chain(settings.map(OsString::from)).collect()
+        });
+        let server = Self { directory: watchdog.directory().to_owned(), port, watchdog: Mutex::new(watchdog) };
         server.start();
         server
     }
@@ -234,34 +211,8 @@ impl MariaServer {
         self.directory.join("socket")
     }
 
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
-    }
-
-    fn watchdog(&self) -> std::sync::MutexGuard<'_, MariaWatchdog> {
+    fn watchdog(&self) -> std::sync::MutexGuard<'_, ServerWatchdog> {
         self.watchdog.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-impl Drop for MariaServer {
-    fn drop(&mut self) {
-        let mut watchdog = self.watchdog();
-        drop(watchdog.words.take());
-        let _ = watchdog.process.wait();
-    }
-}
-
-impl MariaWatchdog {
-    fn ask(&mut self, word: &str) -> String {
-        let words = self.words.as_mut().expect("the pipe is open until the server is dropped");
-        writeln!(words, "{word}").expect("the watchdog listens");
-        self.answer()
-    }
-
-    fn answer(&mut self) -> String {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("the watchdog answers in text");
-        line.trim().to_owned()
     }
 }
 

@@ -26,6 +26,7 @@ pub mod receiver;
 pub mod relay;
 pub mod request;
 pub mod scene;
+pub mod server_process;
 pub mod settled;
 pub mod signal;
 pub mod stand_in;

@@ -11,7 +11,8 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use tempfile::TempDir;
 
-use super::postgres::{Database, unprivileged_user};
+use super::postgres::Database;
+use super::server_process::unprivileged_user;
 use super::wait::wait_until;
 
 const INSTALL: &str = "apt-get install --no-install-recommends pgbouncer";

@@ -1,16 +1,14 @@
 //! A throw-away PostgreSQL for each test process, from the server that is installed on the machine: no test is skipped.
-//! The server answers on a Unix socket and does not survive a power cut (`fsync=off`). It ends with the test process,
-//! however that ends: a watchdog reads a pipe that only this process holds open.
+//! The server answers on a Unix socket and does not survive a power cut (`fsync=off`). See [`super::server_process`].
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+use super::server_process::{ServerFiles, ServerWatchdog};
 use super::signal::Signal;
 use super::wait::wait_until;
 
@@ -51,7 +49,8 @@ cd / && rm -rf "$dir"
 /// The cluster that all tests of this process share; each takes a database of its own.
 pub fn cluster() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
-    SHARED.get_or_init(Cluster::private)
+    // Autovacuum would visit each of the many databases again and again.
+    SHARED.get_or_init(|| Cluster::private_with(&["autovacuum=off"]))
 }
 
 /// An empty database for one test. It is deleted with its cluster.
@@ -107,15 +106,22 @@ impl Database {
 pub struct Cluster {
     directory: PathBuf,
     port: u16,
-    tcp: bool,
-    watchdog: Mutex<Watchdog>,
+    listens: ClusterAddress,
+    state: Mutex<ClusterState>,
 }
 
-struct Watchdog {
-    process: Child,
-    words: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+struct ClusterState {
+    watchdog: ServerWatchdog,
+    /// The server's process, while it runs.
     server: Option<u32>,
+}
+
+/// Where a cluster takes connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClusterAddress {
+    Socket,
+    /// At 127.0.0.1 too.
+    SocketAndTcp,
 }
 
 impl Cluster {
@@ -126,12 +132,12 @@ impl Cluster {
 
     /// The same with settings of its own, `name=value`.
     pub fn private_with(settings: &[&str]) -> Self {
-        Self::launch(DEFAULT_PORT, false, "off", settings)
+        Self::launch(DEFAULT_PORT, ClusterAddress::Socket, ServerFiles::Temporary, settings)
     }
 
     /// As [`Cluster::private`], with commits on the disk: for measuring.
     pub fn durable() -> Self {
-        Self::launch(DEFAULT_PORT, false, "on", &[])
+        Self::launch(DEFAULT_PORT, ClusterAddress::Socket, ServerFiles::OnDisk, &["fsync=on", "full_page_writes=on"])
     }
 
     /// As [`Cluster::private`], reachable at 127.0.0.1 too: for tests of network faults.
@@ -139,41 +145,34 @@ impl Cluster {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = probe.local_addr().expect("a bound socket has an address").port();
         drop(probe);
-        Self::launch(port, true, "off", &[])
+        Self::launch(port, ClusterAddress::SocketAndTcp, ServerFiles::Temporary, &[])
     }
 
-    fn launch(port: u16, tcp: bool, fsync: &str, own: &[&str]) -> Self {
+    fn launch(port: u16, listens: ClusterAddress, files: ServerFiles, own: &[&str]) -> Self {
         let bin = server_directory();
-        // Not in $TMPDIR: a socket's path has room for 100 characters, and the server's user must be able to get there.
-        let directory =
-            tempfile::Builder::new().prefix("csync-pg-").tempdir_in("/tmp").expect("/tmp is writable").keep();
-        std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).expect("the directory is ours");
-        let mut command = Command::new("sh");
-        command.args(["-c", WATCHDOG, "postgres-watchdog"]).arg(&directory).arg(&bin);
-        command.args(["-p", &port.to_string(), "-k"]).arg(&directory);
-        for setting in [
-            format!("fsync={fsync}").as_str(),
-            format!("full_page_writes={fsync}").as_str(),
-            "max_connections=200",
-            "shared_buffers=64MB",
-            "timezone=UTC",
-            if tcp { "listen_addresses=127.0.0.1" } else { "listen_addresses=" },
-        ] {
-            command.args(["-c", setting]);
-        }
-        own.iter().for_each(|setting| _ = command.args(["-c", setting]));
-        // A group of its own, so that Ctrl-C at the terminal reaches the tests and not the server under them.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
-        if let Some((user, group)) = unprivileged_user() {
-            chown(&directory, Some(user), Some(group)).expect("root may give directories away");
-            command.uid(user).gid(group);
-        }
-        let mut process = command.spawn().expect("sh is on the path");
-        let words = process.stdin.take();
-        let answers = BufReader::new(process.stdout.take().expect("the output is piped"));
-        let watchdog = Mutex::new(Watchdog { process, words, answers, server: None });
-        let cluster = Self { directory, port, tcp, watchdog };
-        assert_eq!(cluster.watchdog().answer(), "ready", "initdb failed: {}", cluster.log());
+        let addresses = match listens {
+            ClusterAddress::Socket => "listen_addresses=",
+            ClusterAddress::SocketAndTcp => "listen_addresses=127.0.0.1",
+        };
+        let watchdog = ServerWatchdog::launch("pg", WATCHDOG, files, |directory| {
+            let mut arguments = vec![bin.into_os_string(), "-p".into(), port.to_string().into(), "-k".into()];
+            arguments.push(directory.into());
+            let settings = [
+                "fsync=off",
+                "full_page_writes=off",
+                "max_connections=200",
+                "shared_buffers=64MB",
+                "timezone=UTC",
+                addresses,
+            ];
+            for setting in settings.iter().chain(own) {
+                arguments.extend(["-c".into(), setting.into()]);
+            }
+            arguments
+        });
+        let directory = watchdog.directory().to_owned();
+        let state = Mutex::new(ClusterState { watchdog, server: None });
+        let cluster = Self { directory, port, listens, state };
         cluster.start();
         cluster
     }
@@ -190,11 +189,12 @@ impl Cluster {
     fn create(&self, options: &str) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        // template0 takes no connections, so that any number of tests may copy it at once.
-        let statement = format!("create database {name} template template0 {options}");
+        // template0 takes no connections, so that any number of tests may copy it at once. Its files are copied, which is
+        // cheaper than to log each of their pages.
+        let statement = format!("create database {name} template template0 strategy file_copy {options}");
         psql(&self.directory, self.port, "postgres", &statement);
         let port = self.port;
-        let url = if self.tcp {
+        let url = if self.listens == ClusterAddress::SocketAndTcp {
             format!("postgres://postgres@127.0.0.1:{port}/{name}?sslmode=disable")
         } else {
             format!("postgres://postgres@localhost:{port}/{name}?host={}", self.directory.display())
@@ -204,10 +204,10 @@ impl Cluster {
 
     /// Starts the server after [`Cluster::stop`] or [`Cluster::crash`], at the same address and with the same databases.
     pub fn start(&self) {
-        let mut watchdog = self.watchdog();
-        assert!(watchdog.server.is_none(), "the server runs already");
-        let pid = watchdog.ask("start");
-        watchdog.server = Some(pid.parse().expect("the watchdog answers with the server's process id"));
+        let mut state = self.state();
+        assert!(state.server.is_none(), "the server runs already");
+        let pid = state.watchdog.ask("start");
+        state.server = Some(pid.parse().expect("the watchdog answers with the server's process id"));
         // The server writes its process id on the first line of this file, and "ready" on the eighth.
         let file = self.directory.join("data/postmaster.pid");
         let serves = || {
@@ -216,7 +216,7 @@ impl Cluster {
             lines.next() == Some(&pid) && lines.nth(6) == Some("ready")
         };
         wait_until("PostgreSQL accepts connections", START_DEADLINE, || {
-            assert!(alive(&pid), "PostgreSQL did not start: {}", self.log());
+            assert!(alive(&pid), "PostgreSQL did not start: {}", state.watchdog.log());
             serves()
         });
     }
@@ -228,7 +228,7 @@ impl Cluster {
 
     /// The server's process.
     pub fn pid(&self) -> u32 {
-        self.watchdog.lock().expect("not poisoned").server.expect("the server runs")
+        self.state().server.expect("the server runs")
     }
 
     /// Kills the server, which has to recover when it starts again.
@@ -238,7 +238,7 @@ impl Cluster {
 
     /// The server stops answering without closing anything, as behind a network that swallows packets.
     pub fn pause(&self) {
-        let server = self.watchdog().server.expect("the server runs");
+        let server = self.state().server.expect("the server runs");
         // The postmaster first: once it is stopped, it starts no more sessions.
         Signal::Stop.send(server);
         wait_until("the postmaster to stop", START_DEADLINE, || is_in_state(server, 'T'));
@@ -250,57 +250,40 @@ impl Cluster {
 
     /// Undoes [`Cluster::pause`].
     pub fn resume(&self) {
-        let server = self.watchdog().server.expect("the server runs");
+        let server = self.state().server.expect("the server runs");
         children(server).into_iter().for_each(|session| Signal::Continue.send(session));
         Signal::Continue.send(server);
     }
 
     /// Undoes whichever of [`Cluster::stop`], [`Cluster::crash`] and [`Cluster::pause`] was done.
     pub fn start_or_resume(&self) {
-        let runs = self.watchdog().server.is_some();
+        let runs = self.state().server.is_some();
         if runs { self.resume() } else { self.start() }
     }
 
     /// The server's log so far.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+        self.state().watchdog.log()
     }
 
     fn end(&self, word: &str) {
         self.resume();
-        let mut watchdog = self.watchdog();
-        assert_eq!(watchdog.ask(word), "stopped");
-        watchdog.server = None;
+        let mut state = self.state();
+        assert_eq!(state.watchdog.ask(word), "stopped");
+        state.server = None;
     }
 
-    fn watchdog(&self) -> std::sync::MutexGuard<'_, Watchdog> {
-        self.watchdog.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn state(&self) -> std::sync::MutexGuard<'_, ClusterState> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let mut watchdog = self.watchdog();
         // Stopped sessions would block an orderly shutdown.
-        if let Some(server) = watchdog.server {
+        if let Some(server) = self.state().server {
             children(server).into_iter().for_each(|session| Signal::Continue.send(session));
         }
-        drop(watchdog.words.take());
-        let _ = watchdog.process.wait();
-    }
-}
-
-impl Watchdog {
-    fn ask(&mut self, word: &str) -> String {
-        let words = self.words.as_mut().expect("the pipe is open until the cluster is dropped");
-        writeln!(words, "{word}").expect("the watchdog listens");
-        self.answer()
-    }
-
-    fn answer(&mut self) -> String {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("the watchdog answers in text");
-        line.trim().to_owned()
     }
 }
 
@@ -328,19 +311,6 @@ fn server_directory() -> PathBuf {
         .filter_map(|directory| Some(directory.join("postgres").canonicalize().ok()?.parent()?.to_owned()))
         .find(|directory| directory.join("initdb").exists() && directory.join("psql").exists())
         .unwrap_or_else(|| panic!("the tests need a PostgreSQL server on this machine; to install one: {INSTALL}"))
-}
-
-/// PostgreSQL refuses to run as root. `None` when the tests run as another user.
-pub(super) fn unprivileged_user() -> Option<(u32, u32)> {
-    let id = |arguments: &[&str]| -> Option<u32> {
-        let output = Command::new("id").args(arguments).stderr(Stdio::null()).output().ok()?;
-        String::from_utf8(output.stdout).ok()?.trim().parse().ok()
-    };
-    if id(&["-u"])? != 0 {
-        return None;
-    }
-    let user = if id(&["-u", "postgres"]).is_some() { "postgres" } else { "nobody" };
-    Some((id(&["-u", user])?, id(&["-g", user])?))
 }
 
 /// A server that has ended is a zombie until the watchdog takes notice.
