@@ -15,6 +15,7 @@ use crate::rules::listed_instance::ListedInstance;
 use crate::rules::operator_pause::PauseShown;
 use crate::rules::poll_record::LastPoll;
 use crate::store::alert::{self, AlertBacklog};
+use crate::store::backup::RestoredState;
 use crate::store::control::{self, StoredHalt, StoredPace};
 use crate::store::conversation_progress::{self, ConversationShown};
 use crate::store::free_disk::DiskShortage;
@@ -37,6 +38,8 @@ pub struct StatusReport {
     pub hold: Option<HoldShown>,
     /// Held leads by the reasons of their holds; `hold` names the most important one.
     pub hold_reasons: BTreeMap<String, i64>,
+    /// When the state was restored from a backup; absent once a poll has compared everything after that.
+    pub restored_at: Option<DateTime<Utc>>,
     /// What operators have paused.
     pub pause: Option<PauseShown>,
     /// The processes that may send from the state at present.
@@ -230,6 +233,7 @@ impl StatusReport {
             halt: halt(state).await?,
             hold: hold(state, held::count(state).await?).await?,
             hold_reasons: held::look(state, &HeldSelection::default()).await?.reasons,
+            restored_at: control::read::<RestoredState>(state).await?.map(|restored| restored.at),
             pause: operator_pause::read(state, now).await?,
             instances: instance::list(state, now).await?,
             may_be_shared: matches!(state, StateDb::Postgres(_)),
@@ -258,6 +262,7 @@ impl StatusReport {
             halt: None,
             hold: None,
             hold_reasons: BTreeMap::new(),
+            restored_at: None,
             pause: None,
             instances: Vec::new(),
             may_be_shared: false,

@@ -1,6 +1,8 @@
 //! Alerts about the service itself: its work has stopped somewhere, or goes on again. One alert per change, not one per check.
 //! Pure.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
@@ -13,6 +15,7 @@ use crate::rules::service_alert::{AlertAccount, AlertNews, ToldCondition};
 use crate::status::{HaltShown, HoldShown};
 use crate::store::conversation_progress::ConversationShown;
 use crate::store::due::LongestWait;
+use crate::wording::counted;
 
 /// A failed poll may work the next time; people are alerted if polls fail for this long.
 const POLL_PATIENCE: TimeDelta = TimeDelta::seconds(60);
@@ -203,6 +206,8 @@ pub fn step(
 pub struct ServiceReading {
     pub halt: Option<HaltShown>,
     pub hold: Option<HoldShown>,
+    /// Held leads by the reasons of their holds.
+    pub hold_reasons: BTreeMap<String, i64>,
     pub pause: Option<PauseShown>,
     pub rejected: i64,
     pub exhausted: i64,
@@ -268,7 +273,12 @@ fn one(
         }),
         ServiceCondition::Held => reading.hold.as_ref().map_or(ConditionView::Absent, |hold| {
             let (reason, count, new_people) = (Some(hold.reason.clone()), Some(hold.leads), Some(hold.new_people));
-            let cure = format!("{}; {}", hold.first_contacts(), advice(&hold.reason));
+            let others = reading.hold_reasons.iter().filter(|(reason, _)| **reason != hold.reason);
+            let others = others.map(|(reason, leads)| {
+                format!(". Of these, {} held for {reason}: {}", counted(*leads, "lead", "leads"), advice(reason))
+            });
+            let others = others.collect::<String>();
+            let cure = format!("{}; {}{others}", hold.first_contacts(), advice(&hold.reason));
             ConditionView::Stands(ConditionFact { since: hold.since, reason, count, new_people, cure })
         }),
         ServiceCondition::Rejected => count(reading.rejected),

@@ -3,6 +3,7 @@
 //! The state records the alerts that were sent. One transaction compares this record and writes the next alerts, so that a
 //! restart repeats no alert, and only one of several instances sends it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::receive::signals::LoopSignals;
 use crate::rules::poll_record::LastPoll;
 use crate::status::ServiceStanding;
 use crate::store::heard::reading;
+use crate::store::held::{self, HeldSelection};
 use crate::store::state_db::StateDb;
 use crate::store::{alert, budget, control, conversation_progress, due, lead, operator_pause};
 
@@ -119,6 +121,10 @@ impl ConditionWatch<'_> {
 
 async fn read(state: &StateDb, now: DateTime<Utc>) -> Result<ServiceReading, sqlx::Error> {
     let ServiceStanding { halt, hold, .. } = ServiceStanding::of(state).await?;
+    let hold_reasons = match hold {
+        Some(_) => held::look(state, &HeldSelection::default()).await?.reasons,
+        None => BTreeMap::new(),
+    };
     let pause = operator_pause::read(state, now).await?;
     let (rejected, exhausted) = lead::failed(state).await?;
     let last_poll = control::read::<LastPoll>(state).await?;
@@ -128,6 +134,7 @@ async fn read(state: &StateDb, now: DateTime<Utc>) -> Result<ServiceReading, sql
     Ok(ServiceReading {
         halt,
         hold,
+        hold_reasons,
         pause,
         rejected,
         exhausted,

@@ -4,6 +4,7 @@
 use crate::check::item::CheckItem;
 use crate::config::{ChangeDetection, SourceSettings, duration};
 use crate::db;
+use crate::nearest::nearest;
 use crate::rules::change_stamp::{self, LatestFunction};
 use crate::source::columns;
 use crate::source::crm::ConnectedCrm;
@@ -20,18 +21,38 @@ pub(super) async fn of_tables(crm: &ConnectedCrm, changes: ChangeDetection) -> a
     let source = &crm.source;
     if let SourceDb::Mysql(pool) = &crm.db {
         let names = mysql_engine::tables_read(pool, source).await?;
-        return Ok(of_mysql(&names).into_iter().collect());
+        let is_known = |setting: &str| names.iter().any(|name| name.eq_ignore_ascii_case(last_part(setting).as_str()));
+        return Ok(of_mysql(&names).into_iter().chain(misnamed(source, &names, is_known)).collect());
     }
     let sql = format!("select t.* from {}", columns::from_clause(source));
     let mut read = relations::relations_read(&crm.db, &sql).await?;
     read.retain(|relation| relation.kind == ReadKind::Table);
-    if read.len() < 2 {
-        return Ok(Vec::new());
-    }
-    match changes {
-        ChangeDetection::Triggers => Ok(of_triggers(source, &read)),
-        ChangeDetection::Poll => of_stamps(crm, &read).await,
-    }
+    let names: Vec<String> = read.iter().map(shown).collect();
+    let misnamed = misnamed(source, &names, |setting| read.iter().any(|relation| is_named(relation, setting)));
+    let mut items = match changes {
+        _ if read.len() < 2 => Vec::new(),
+        ChangeDetection::Triggers => of_triggers(source, &read),
+        ChangeDetection::Poll => of_stamps(crm, &read).await?,
+    };
+    items.extend(misnamed);
+    Ok(items)
+}
+
+/// Names in `unwatched` of tables that the source does not read.
+fn misnamed(source: &SourceSettings, names: &[String], is_known: impl Fn(&str) -> bool) -> Option<CheckItem> {
+    let unknown: Vec<&str> = source.unwatched.iter().map(String::as_str).filter(|name| !is_known(name)).collect();
+    let hint = |name: &&str| match nearest(name, names.iter().map(String::as_str)) {
+        Some(near) => format!("{name} (did you mean {near}?)"),
+        None => (*name).to_owned(),
+    };
+    let listed: Vec<String> = unknown.iter().map(hint).collect();
+    let text = format!("unwatched names {}, which the source does not read", listed.join(", "));
+    let cure = format!("remove the name, or write one of those that it reads: {}", names.join(", "));
+    (!unknown.is_empty()).then(|| CheckItem::warn("source", NAME, text).cure(cure))
+}
+
+fn last_part(setting: &str) -> String {
+    db::table_parts(setting).pop().unwrap_or_default()
 }
 
 fn of_mysql(names: &[String]) -> Option<CheckItem> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::check::item::CheckItem;
+use crate::config::duration;
 use crate::db::discreet;
 use crate::db::pooler::{self, SessionKind};
 use crate::source::changes::design;
@@ -38,8 +39,11 @@ pub(super) async fn of_triggers(
     let mut items = vec![if rows == 0 {
         CheckItem::ok(SECTION, "log", format!("installed; the change log {name} is empty"))
     } else {
-        let oldest = Duration::from_secs(u64::try_from(oldest_seconds).unwrap_or(0));
-        let text = format!("installed; {rows} row(s) wait in the change log {name}, the oldest for {oldest:?}");
+        let oldest = match u64::try_from(oldest_seconds).unwrap_or(0) {
+            0 => "less than a second".to_owned(),
+            seconds => duration::format(Duration::from_secs(seconds)),
+        };
+        let text = format!("installed; {rows} row(s) wait in the change log {name}, the oldest for {oldest}");
         CheckItem::ok(SECTION, "log", text)
     }];
     if silent {

@@ -122,6 +122,13 @@ pub fn text(report: &StatusReport) -> String {
         }
         text.push('\n');
     }
+    if let Some(restored_at) = report.restored_at {
+        let at = restored_at.format("%F %T UTC");
+        let _ = writeln!(
+            text,
+            "RESTORED from a backup at {at}: until a poll has compared every row, what would be sent is held, except opt-outs.\n"
+        );
+    }
     if let Some(pause) = &report.pause {
         text.push_str(&paused(pause));
     }

@@ -75,6 +75,9 @@ pub struct PlanTotals {
     pub forecast: Option<PlanForecast>,
     /// Why the sends wait for approval, or would wait after a poll.
     pub hold: Option<HoldReason>,
+    /// These leads alone would wait, and the others would be sent; empty where `hold` is about all of them.
+    #[serde(skip)]
+    pub held_singly: BTreeMap<HoldReason, u64>,
     /// Leads in the state that already wait for approval.
     pub held: HeldShown,
     /// What the last look before first contacts holds besides, in words; the plan does not foresee which leads.

@@ -85,7 +85,7 @@ pub async fn plan(
     planning.found.present = merge.present();
     planning.totals.erased = merge.erased();
     planning.totals.unnamed = merge.unnamed();
-    let PlanBuilder { mut totals, counts, addresses, new_sends, would_hold, found, .. } = planning;
+    let PlanBuilder { mut totals, counts, addresses, new_sends, would_hold, held_singly, found, .. } = planning;
     counts.put_into(&mut totals);
     let repeated = addresses.repeated();
     totals.same_email = repeated.addresses;
@@ -98,6 +98,7 @@ pub async fn plan(
             let ends = |reason: HoldReason| found.back > 0 && reason == HoldReason::SourceShrank;
             let (hold, baseline) = hold(crm, state, settings, new_sends, ends).await?;
             totals.baseline = baseline;
+            totals.held_singly = if hold.is_none() { held_singly } else { BTreeMap::new() };
             hold.or(would_hold.filter(|reason| !ends(*reason))).or(too_many_tests(&totals, state, settings).await?)
         }
     };
@@ -154,6 +155,8 @@ struct PlanBuilder {
     new_sends: u64,
     /// Why single leads are held already, or would be.
     would_hold: Option<HoldReason>,
+    /// How many leads would be held by themselves.
+    held_singly: BTreeMap<HoldReason, u64>,
 }
 
 impl PlanBuilder {
@@ -173,6 +176,7 @@ impl PlanBuilder {
             order: IdOrder::Bytes,
             new_sends: 0,
             would_hold: None,
+            held_singly: BTreeMap::new(),
         }
     }
 
@@ -258,6 +262,7 @@ impl PlanBuilder {
             if let Some(reason) = holds {
                 planned.lead.reasons.push(format!("held as soon as a pass sees it: {}", reason.name()));
                 self.would_hold.get_or_insert(reason);
+                *self.held_singly.entry(reason).or_default() += 1;
             }
             self.count(&planned);
             self.hide_token(&mut planned.lead);

@@ -44,6 +44,9 @@ fn a_backup_that_is_put_back_sends_nothing_unasked_but_withdrawals() {
     scene.crm("update leads set opt_out = 1 where id = 2");
     let plan = scene.run(&["plan"]);
     assert!(plan.stdout.contains("HELD for a person (restored)"), "{plan}");
+    let status = scene.run(&["status"]);
+    assert!(status.stdout.contains("RESTORED from a backup at "), "{status}");
+    assert!(scene.status()["restored_at"].is_string());
     let _daemon = scene.daemon();
     scene.wait_for_status("what it would send is held", SOON, |status| {
         status["hold"]["reason"] == json!("restored") && status["hold"]["leads"] == json!(2)
@@ -56,6 +59,7 @@ fn a_backup_that_is_put_back_sends_nothing_unasked_but_withdrawals() {
     scene.run(&["approve", "--yes"]).expect_code(0);
     endpoint.wait_for_requests(11, SOON);
     scene.wait_for_status("and the hold is over", SOON, |status| status["hold"] == json!(null));
+    assert_eq!(scene.status()["restored_at"], json!(null), "everything was compared");
     scene.crm("update leads set last_name = 'Changed once more' where id = 4");
     endpoint.wait_for_requests(12, SOON);
 }

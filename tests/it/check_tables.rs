@@ -12,6 +12,7 @@ blocking_on_both_engines!(
     a_view_and_a_condition_are_looked_through,
     a_table_without_triggers_is_named_with_its_entry,
     one_table_is_nothing_to_look_at,
+    a_table_in_unwatched_that_the_source_does_not_read_is_named,
 );
 
 const TABLES: &str = "create table contacts (id integer primary key, first_name text, last_name text, email text, updated_at $); \
@@ -128,6 +129,17 @@ fn a_table_without_triggers_is_named_with_its_entry(engine: Engine) {
     let found = tables(&scene);
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found[0].0 == "ok" && found[0].1.contains("opportunities, users"), "{found:#?}");
+}
+
+fn a_table_in_unwatched_that_the_source_does_not_read_is_named(engine: Engine) {
+    let mut scene = scene(engine, "http://127.0.0.1:9/json/");
+    scene.set("source", "unwatched", "[\"usres\", \"contacts\"]");
+    let found = tables(&scene);
+    let (state, detail, cure) = found.last().expect("an item");
+    assert!(state == "warn" && detail.contains("unwatched names usres (did you mean users?), which"), "{found:#?}");
+    assert!(["contacts", "opportunities", "users"].iter().all(|name| cure.contains(name)), "{found:#?}");
+    scene.set("source", "unwatched", "[\"users\"]");
+    assert!(!tables(&scene).iter().any(|(_, detail, _)| detail.contains("does not read")));
 }
 
 fn one_table_is_nothing_to_look_at(engine: Engine) {

@@ -39,6 +39,9 @@ fn leads_of_unknown_names_wait_until_the_row_or_the_list_is_right(engine: Engine
     assert_eq!((&plan["hold"], &plan["create"]), (&json!("unknown_rep"), &json!(4)), "{plan:#}");
     let reasons = plan["leads"][2]["reasons"].to_string();
     assert!(reasons.contains("held as soon as a pass sees it: unknown_conversation"), "{reasons}");
+    let shown = scene.run(&["plan"]).expect_code(4).stdout;
+    let held_of_four = "3 leads would be HELD for a person (unknown_conversation 2, unknown_rep 1): ";
+    assert!(shown.contains(held_of_four) && !shown.contains("It would be HELD"), "{shown}");
     let status = scene.run(&["once", "--json"]).expect_code(4).json();
     assert_eq!((&status["leads"]["held"], endpoint.answered()), (&json!(3), 1), "{status:#}");
     let expected = json!([["2", "unknown_rep"], ["3", "unknown_conversation"], ["4", "unknown_conversation"]]);

@@ -15,6 +15,7 @@ blocking_on_both_engines!(
     a_wrong_entry_is_named_with_its_fault_and_nothing_is_installed,
     changed_entries_ask_for_an_installation_which_leaves_nothing_of_the_earlier_ones,
     an_entry_that_is_wrong_by_now_does_not_prevent_the_removal,
+    a_query_that_begins_with_with_finds_the_leads,
 );
 
 const SOON: Duration = Duration::from_secs(30);
@@ -169,6 +170,7 @@ fn a_wrong_entry_is_named_with_its_fault_and_nothing_is_installed(engine: Engine
     scene.crm("create view people as select * from contacts");
     let mut wrong = vec![
         ("nothing", "SELECT :id", "`source.watch.0.table` = \"nothing\": there is no such table"),
+        ("contact", "SELECT :id", "there is no such table (did you mean contacts?)"),
         ("people", "SELECT :id", "`source.watch.0.table` = \"people\" is a view"),
         ("contacts", "SELECT :idd", "no column \"idd\", which :idd asks for (did you mean :id?)"),
         ("contacts", "SELECT 1; SELECT 2", "there are several statements"),
@@ -194,9 +196,16 @@ fn a_wrong_entry_is_named_with_its_fault_and_nothing_is_installed(engine: Engine
             assert!(said.contains(fault) && said.contains("source.watch.0"), "{leads}: {refused}");
         }
     }
+    scene.set("source", "watch", &entries(&[("contacts", OF_CONTACT), ("Contacts", "SELECT :id")]));
+    let refused = scene.run(&["check"]).expect_code(2);
+    assert!(refused.stdout.contains("is `Contacts`, which `source.watch.0.table` names too"), "{refused}");
+    scene.set("source", "watch", &entries(&[("nothing", "SELECT :id")]));
+    let refused = scene.run(&["check"]).expect_code(2);
+    assert!(refused.stdout.contains("name a table that is there: contacts, "), "{refused}");
     scene.set("source", "watch", "");
     let refused = scene.run(&["check"]).expect_code(2);
     assert!(refused.stdout.contains("there is no [[source.watch]]"), "{refused}");
+    assert!(refused.stdout.contains("that the query reads (it names opportunities, contacts)"), "{refused}");
     let named = engine.pick("select name from sqlite_master", "select relname::text from pg_class");
     assert!(!scene.crm(named).iter().any(|name| name.contains("conversica_sync")));
 }
@@ -254,4 +263,20 @@ fn an_entry_that_is_wrong_by_now_does_not_prevent_the_removal(engine: Engine) {
     assert!(check.stdout.contains("contacts"), "{check}");
     scene.run(&["triggers", "remove", "--yes"]).expect_code(0);
     assert_eq!(made(&scene, engine), Vec::<String>::new());
+}
+
+fn a_query_that_begins_with_with_finds_the_leads(engine: Engine) {
+    let endpoint = StandIn::accepting();
+    let mut scene = joined(engine, &endpoint.url());
+    let of_contact = "WITH found AS (SELECT o.id FROM opportunities o WHERE o.contact_id = :id) SELECT id FROM found";
+    scene.set("source", "watch", &entries(&[("opportunities", "SELECT :id"), ("contacts", of_contact)]));
+    scene.run(&["triggers", "install", "--yes"]).expect_code(0);
+    let checked = scene.run(&["check"]);
+    assert!(checked.stdout.contains("wait in the change log") && !checked.stdout.contains("0ns"), "{checked}");
+    let _daemon = scene.daemon();
+    wait_for_in_step(&scene, 4);
+    scene.crm("update contacts set last_name = 'Ball' where id = 1");
+    for id in ["11", "12"] {
+        wait_for_sent(&endpoint, id, &["Bell", "Ball"]);
+    }
 }

@@ -1,7 +1,5 @@
 //! Each change of the service is reported once, in any sequence of readings.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -30,6 +28,7 @@ fn quiet() -> ServiceReading {
     ServiceReading {
         halt: None,
         hold: None,
+        hold_reasons: BTreeMap::new(),
         pause: None,
         rejected,
         exhausted,
@@ -294,4 +293,17 @@ fn a_silent_conversation_is_told_once_and_ended_with_its_first_sign_of_life() {
     let (account, told) = look(&reading(vec![silent("Winback", 6)]), &account, 50_002);
     assert_eq!(told, ["conversation_silent \"begun\""], "another one");
     assert_eq!(look(&quiet(), &account, 50_003).1, ["conversation_silent \"ended\""]);
+}
+
+#[test]
+fn an_alert_about_held_leads_names_every_reason() {
+    let hold = HoldShown { reason: "first_run".to_owned(), since: at(0), leads: 5, new_people: 3, assumed_known: 0 };
+    let hold_reasons = BTreeMap::from([("first_run".to_owned(), 4), ("stale_lead".to_owned(), 1)]);
+    let reading = ServiceReading { hold: Some(hold), hold_reasons, ..quiet() };
+    let (_, news) = step(&AlertAccount::default(), &view(&reading, &circumstances(), at(1)), &teller(), at(1));
+    let [news] = &news[..] else { panic!("{news:?}") };
+    assert_eq!(news.document["reason"], "first_run");
+    let cure = news.document["cure"].as_str().unwrap();
+    assert!(cure.contains("Of these, 1 lead held for stale_lead: ") && cure.contains(&advice("first_run")), "{cure}");
+    assert!(!cure.contains("held for first_run"), "{cure}");
 }

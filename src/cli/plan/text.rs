@@ -297,6 +297,17 @@ fn held_for_a_person(totals: &PlanTotals) -> String {
         );
     } else if let Some(reason) = totals.hold.filter(|reason| *reason == HoldReason::SourceShrank) {
         let _ = writeln!(text, "It would be HELD for a person ({}): {}.", reason.name(), reason.advice());
+    } else if !totals.held_singly.is_empty() {
+        let leads = i64::try_from(totals.held_singly.values().sum::<u64>()).unwrap_or(i64::MAX);
+        let reasons: Vec<String> =
+            totals.held_singly.iter().map(|(reason, leads)| format!("{} {leads}", reason.name())).collect();
+        let _ = writeln!(
+            text,
+            "{} would be HELD for a person ({}): then `approve` sends them, `baseline` takes them as delivered. The others would be \
+             sent.",
+            table::leads(leads),
+            reasons.join(", ")
+        );
     } else if let Some(reason) = totals.hold {
         let _ = writeln!(
             text,

@@ -3,6 +3,7 @@
 use crate::config::SourceSettings;
 use crate::db::{self, discreet};
 use crate::error::SetupError;
+use crate::nearest::nearest;
 use crate::rules::source_column::{ColumnForm, SourceColumn};
 use crate::source::changes::ddl::{
     LogClients, QualifiedName, SourceEngine, TriggerDesign, log_name_bytes, watch_suffix,
@@ -35,16 +36,28 @@ struct TablePlace<'a> {
 }
 
 impl TablePlace<'_> {
-    fn no_table(&self) -> SetupError {
-        SetupError::new(
-            format!("{}: there is no such table", self.text),
-            "fix the name; `conversica-sync check` names the tables that are there",
-        )
+    /// `known` are the tables that are there.
+    fn no_table(&self, known: &[String]) -> SetupError {
+        let near = nearest(self.table, known.iter().map(String::as_str));
+        let hint = near.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
+        let cure = match known {
+            [] => "fix the name; there is no table that the user of [source] url sees".to_owned(),
+            _ => format!("name a table that is there: {}", first_names(known)),
+        };
+        SetupError::new(format!("{}: there is no such table{hint}", self.text), cure)
     }
 
     fn no_triggers(&self, what: &str) -> SetupError {
         SetupError::new(format!("{} is {what}, which can have no triggers of this kind", self.text), self.cure)
     }
+}
+
+/// So many tables a message names.
+const MOST_TABLES: usize = 20;
+
+fn first_names(names: &[String]) -> String {
+    let more = if names.len() > MOST_TABLES { ", …" } else { "" };
+    format!("{}{more}", names[..names.len().min(MOST_TABLES)].join(", "))
 }
 
 const BASE_CURE: &str = "set [source] table to the table itself, or write changes = \"poll\" and set changed_at";
@@ -134,7 +147,7 @@ async fn find_table(db: &SourceDb, place: &TablePlace<'_>) -> anyhow::Result<Fou
             .fetch_optional(pool)
             .await
             .map_err(discreet::of_source)?;
-            let (kind, name, sql) = found.ok_or_else(|| place.no_table())?;
+            let Some((kind, name, sql)) = found else { return Err(place.no_table(&tables_there(db).await?).into()) };
             let is_virtual = sql.is_some_and(|sql| sql.to_ascii_lowercase().starts_with("create virtual"));
             if kind != "table" || is_virtual {
                 return Err(place.no_triggers(if is_virtual { "a virtual table" } else { "a view" }).into());
@@ -150,7 +163,9 @@ async fn find_table(db: &SourceDb, place: &TablePlace<'_>) -> anyhow::Result<Fou
             .fetch_optional(pool)
             .await
             .map_err(discreet::of_source)?;
-            let (schema, name, kind, owner) = found.ok_or_else(|| place.no_table())?;
+            let Some((schema, name, kind, owner)) = found else {
+                return Err(place.no_table(&tables_there(db).await?).into());
+            };
             match kind.as_str() {
                 "r" | "p" => {}
                 "v" => return Err(place.no_triggers("a view").into()),
@@ -161,6 +176,31 @@ async fn find_table(db: &SourceDb, place: &TablePlace<'_>) -> anyhow::Result<Fou
             Ok(FoundTable { name: QualifiedName { schema: Some(schema), name }, owner: Some(owner) })
         }
     }
+}
+
+/// The tables that a setting can name without a schema, without ours.
+async fn tables_there(db: &SourceDb) -> Result<Vec<String>, sqlx::Error> {
+    let found = match db {
+        SourceDb::Mysql(_) => return Ok(Vec::new()),
+        SourceDb::Sqlite(pool) => {
+            sqlx::query_scalar(
+                "select name from sqlite_master where type = 'table' and name not like 'sqlite!_%' escape '!' \
+                 and name not like 'conversica!_sync!_%' escape '!' order by name",
+            )
+            .fetch_all(pool)
+            .await
+        }
+        SourceDb::Postgres(pool) => {
+            sqlx::query_scalar(
+                "select c.relname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+                 where c.relkind in ('r', 'p') and pg_catalog.pg_table_is_visible(c.oid) \
+                 and n.nspname !~ '^pg_' and c.relname not like 'conversica!_sync!_%' escape '!' order by 1",
+            )
+            .fetch_all(pool)
+            .await
+        }
+    };
+    found.map_err(discreet::of_source)
 }
 
 /// One role owns the log and the functions, and its rights are those that they run with.

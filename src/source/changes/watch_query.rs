@@ -121,7 +121,7 @@ impl WatchEntry<'_> {
                  the schemas",
                 db::quote(schema)
             ),
-            None => "fix the query: one SELECT without WITH, over tables and columns that are there".to_owned(),
+            None => "fix the query: one SELECT over tables and columns that are there".to_owned(),
         };
         self.refused(said, cure).into()
     }
