@@ -304,6 +304,6 @@ fn an_alert_about_held_leads_names_every_reason() {
     let [news] = &news[..] else { panic!("{news:?}") };
     assert_eq!(news.document["reason"], "first_run");
     let cure = news.document["cure"].as_str().unwrap();
-    assert!(cure.contains("Of these, 1 lead held for stale_lead: ") && cure.contains(&advice("first_run")), "{cure}");
+    assert!(cure.contains("Of these, 1 lead held for stale_lead: ") && cure.contains(advice("first_run")), "{cure}");
     assert!(!cure.contains("held for first_run"), "{cure}");
 }
