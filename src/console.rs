@@ -79,6 +79,14 @@ pub fn wrapped(text: &str, width: usize, indent: usize) -> String {
     lines
 }
 
+/// A cell that no spreadsheet takes for a formula: ids and details come from other people's data.
+pub fn spreadsheet_cell(text: &str) -> Cow<'_, str> {
+    let is_number =
+        text.strip_prefix(['-', '+']).is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number;
+    if is_formula { format!("'{text}").into() } else { text.into() }
+}
+
 /// A foreign text (from a row, from Conversica) made safe for a terminal: characters that would move the cursor, set colours,
 /// answer for the keyboard or reverse the writing direction are spelt out.
 pub fn printable(text: &str) -> Cow<'_, str> {

@@ -3,7 +3,6 @@
 mod page;
 mod text;
 
-use std::borrow::Cow;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use crate::cli::output::OutputTarget;
 use crate::cli::{help, progress};
 use crate::clock;
 use crate::config::{ServiceSettings, duration};
-use crate::console::SCHEMA_VERSION;
+use crate::console::{SCHEMA_VERSION, spreadsheet_cell};
 use crate::conversica::token::TokenVeil;
 use crate::reconcile::report::ReconcileReport;
 use crate::reconcile::{self, LeadDifference, ReconcileOptions};
@@ -134,14 +133,6 @@ async fn open_state(settings: &ServiceSettings, repair: bool) -> anyhow::Result<
         Some(state) => Ok(state),
         None => Ok(StateDb::open_state_in_memory().await?),
     }
-}
-
-/// A cell that no spreadsheet takes for a formula: ids and details come from other people's data.
-fn spreadsheet_cell(text: &str) -> Cow<'_, str> {
-    let is_number =
-        text.strip_prefix(['-', '+']).is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
-    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number;
-    if is_formula { format!("'{text}").into() } else { text.into() }
 }
 
 /// Writes lead by lead: ten million of them need no memory.

@@ -35,6 +35,8 @@ pub enum DecisionAction {
     Allow,
     Pause,
     Unpause,
+    /// People were put on the suppression list; they are not recorded.
+    Suppress,
 }
 
 impl DecisionAction {
@@ -50,6 +52,7 @@ impl DecisionAction {
             DecisionAction::Allow => "allow",
             DecisionAction::Pause => "pause",
             DecisionAction::Unpause => "unpause",
+            DecisionAction::Suppress => "suppress",
         }
     }
 }

@@ -105,10 +105,7 @@ impl<'a> ListingPages<'a> {
     }
 
     async fn read(&self, limit: i64) -> Result<Vec<ListedLead>, sqlx::Error> {
-        let mut page = StateStatement::new(
-            "select id, client_id, hold_reason, invalid_reasons, last_outcome, last_http_status, last_detail, \
-             last_outcome_at, due_at, changed_at, attempts, claimed_at, delivered_at, gone_at, assumed_at from lead where ",
-        );
+        let mut page = StateStatement::new(format!("select {LISTED_COLUMNS} from lead where "));
         push_condition(&mut page, self.db, self.status, self.reason, self.way);
         if let Some(after) = &self.after {
             page.push(" and (id, client_id) > (").push_bind(&after.id).push(", ");
@@ -123,9 +120,13 @@ impl<'a> ListingPages<'a> {
     }
 }
 
+/// The columns that [`ListedRow`] reads.
+pub(crate) const LISTED_COLUMNS: &str = "id, client_id, hold_reason, invalid_reasons, last_outcome, last_http_status, last_detail, \
+     last_outcome_at, due_at, changed_at, attempts, claimed_at, delivered_at, gone_at, assumed_at";
+
 /// A row of table `lead`.
 #[derive(FromRow)]
-struct ListedRow {
+pub(crate) struct ListedRow {
     id: String,
     client_id: String,
     hold_reason: Option<String>,
@@ -144,7 +145,7 @@ struct ListedRow {
 }
 
 impl ListedRow {
-    fn into_listed(self, status: LeadStatus) -> ListedLead {
+    pub(crate) fn into_listed(self, status: LeadStatus) -> ListedLead {
         let since = match status {
             LeadStatus::InSync => self.delivered_at,
             LeadStatus::InFlight => self.claimed_at,

@@ -25,6 +25,7 @@ macro_rules! on_source {
     };
 }
 
+mod accessible;
 mod activity_log;
 mod admin;
 mod alerts;
@@ -60,6 +61,7 @@ mod damaged_post_law;
 mod dashboard;
 mod dashboard_counts;
 mod dashboard_lead;
+mod dashboard_leads;
 mod decision;
 mod demo;
 mod demo_crm;

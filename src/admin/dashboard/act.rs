@@ -13,7 +13,9 @@ use secrecy::ExposeSecret;
 use tracing::{info, warn};
 
 use super::act_pause::{self, PauseForm};
-use super::act_preview::{ActionInput, ActionPreview, ActionResult};
+use super::act_people;
+use super::act_preview::{ActionInput, ActionPreview, ActionResult, TAKEN_UP};
+use super::act_release::{self, ReleaseForm};
 use super::door::{is_of_our_pages, same_secret};
 use super::enter::not_ours;
 use super::frame::{PageFrame, QueryParameters, away, note, page};
@@ -26,7 +28,7 @@ use crate::error::SetupError;
 use crate::rules::lead_status::LeadStatus;
 use crate::store::control::{self, StoredHalt};
 use crate::store::decision::DecisionMaker;
-use crate::store::held::{self, HeldLeads, HeldSelection, ReleaseKind, ReleaseOrder, ReleaseOutcome};
+use crate::store::held::{HeldSelection, ReleaseKind};
 use crate::store::state_db::StateDb;
 use crate::store::stuck::{self, RetryOrder, StuckLeads};
 use crate::store::{file_lock, micros};
@@ -37,6 +39,10 @@ use crate::{clock, decide, wording};
 enum OperatorAction {
     Release(ReleaseKind, HeldSelection),
     Retry(Vec<LeadStatus>, Option<Vec<String>>),
+    /// Leads with these ids, sent again though nothing waits for it.
+    Resend(Vec<String>),
+    /// The people of the leads with these ids are never written to.
+    Suppress(Vec<String>),
     Resume,
     Pause(PauseForm),
     /// Of these conversations, or all pauses if none is named.
@@ -44,23 +50,30 @@ enum OperatorAction {
 }
 
 impl OperatorAction {
+    /// Where leads are chosen on a page and none is marked, there is no decision: it would be one about all.
     fn read(name: &str, asked: &QueryParameters) -> Option<Self> {
-        let id = Some(asked.get("id")).filter(|id| !id.is_empty() && !id.contains('\0')).map(str::to_owned);
+        let ids: Vec<String> = asked.all("id").into_iter().filter(|id| !id.contains('\0')).collect();
+        if ids.is_empty() && !asked.get("chosen").is_empty() {
+            return None;
+        }
+        let some = (!ids.is_empty()).then(|| ids.clone());
         let reason = Some(asked.get("reason")).filter(|reason| !reason.is_empty()).map(str::to_owned);
-        let selection = HeldSelection { ids: id.iter().cloned().collect(), reason };
+        let selection = HeldSelection { ids, reason };
         match (name, asked.get("status")) {
             ("approve", _) => Some(Self::Release(ReleaseKind::Send, selection)),
             ("baseline", _) => Some(Self::Release(ReleaseKind::Baseline, selection)),
+            ("resend", _) => Some(Self::Resend(some?)),
+            ("suppress", _) => Some(Self::Suppress(some?)),
             ("resume", _) => Some(Self::Resume),
             ("pause", _) => Some(Self::Pause(PauseForm::read(asked))),
             ("unpause", _) => {
                 let named = Some(asked.get("conversation")).filter(|name| !name.is_empty());
                 Some(Self::Unpause(named.map(str::to_owned).into_iter().collect()))
             }
-            ("retry", "rejected") => Some(Self::Retry(vec![LeadStatus::Rejected], id.map(|id| vec![id]))),
-            ("retry", "exhausted") => Some(Self::Retry(vec![LeadStatus::Exhausted], id.map(|id| vec![id]))),
-            // Without a status the request means one lead, never all.
-            ("retry", "") => Some(Self::Retry(vec![LeadStatus::Rejected, LeadStatus::Exhausted], Some(vec![id?]))),
+            ("retry", "rejected") => Some(Self::Retry(vec![LeadStatus::Rejected], some)),
+            ("retry", "exhausted") => Some(Self::Retry(vec![LeadStatus::Exhausted], some)),
+            // Without a status the request means named leads, never all.
+            ("retry", "") => Some(Self::Retry(vec![LeadStatus::Rejected, LeadStatus::Exhausted], Some(some?))),
             _ => None,
         }
     }
@@ -68,19 +81,9 @@ impl OperatorAction {
     /// Only reads; `Err` says why the decision has no effect.
     async fn prospect(&self, board: &DashboardContext, db: &StateDb) -> anyhow::Result<Result<ActionPreview, String>> {
         match self {
-            Self::Release(release, selection) => {
-                let held = held::look(db, selection).await?;
-                if held.leads == 0 {
-                    return Ok(Err("Nothing of that is held.".to_owned()));
-                }
-                match decide::refuse_more_tests(&held, *release, &board.settings, db).await {
-                    Err(error) => match error.downcast::<SetupError>() {
-                        Ok(SetupError { what, cure }) => Ok(Err(format!("{what}: {cure}"))),
-                        Err(error) => Err(error),
-                    },
-                    Ok(()) => Ok(Ok(self.of_release(board, *release, &held))),
-                }
-            }
+            Self::Release(release, selection) => act_release::preview(board, db, *release, selection).await,
+            Self::Resend(ids) => act_people::preview_resend(board, db, ids).await,
+            Self::Suppress(ids) => act_people::preview_suppress(db, ids).await,
             Self::Retry(statuses, ids) => {
                 let stuck = stuck::look(db, statuses, ids.as_deref()).await?;
                 if stuck.leads == 0 {
@@ -109,28 +112,6 @@ impl OperatorAction {
         }
     }
 
-    fn of_release(&self, board: &DashboardContext, release: ReleaseKind, held: &HeldLeads) -> ActionPreview {
-        let (title, button) = match release {
-            ReleaseKind::Send => ("Approve", "Approve and send"),
-            ReleaseKind::Baseline => ("Baseline", "Treat as delivered"),
-        };
-        let aside = match release {
-            ReleaseKind::Send => "Conversica then writes to these people.",
-            ReleaseKind::Baseline => "Nothing is sent for them; later changes are.",
-        };
-        ActionPreview {
-            title: format!("{title} {}", counted(held.leads)),
-            question: wording::question(held, release, board.settings.source.on_delete),
-            asides: vec![
-                aside.to_owned(),
-                "It covers exactly what is shown here; what joins meanwhile is shown first.".to_owned(),
-            ],
-            button,
-            shown: held.set_name(),
-            inputs: Vec::new(),
-        }
-    }
-
     /// Carries out the decision for the leads that were shown.
     async fn done(
         &self,
@@ -142,30 +123,10 @@ impl OperatorAction {
         let now = clock::now();
         match self {
             Self::Release(release, selection) => {
-                let Some(shown) = HeldLeads::named(shown) else {
-                    return Ok(ActionResult::Grown("Look again, please.".to_owned()));
-                };
-                let held = held::look(db, selection).await?;
-                if held.leads == 0 {
-                    return Ok(ActionResult::Said("Nothing of that is held any more. Nothing was changed.".to_owned()));
-                }
-                let grown = |now: i64| Ok(ActionResult::Grown(wording::outgrown(shown.leads, now)));
-                if held.has_outgrown(&shown) {
-                    return grown(held.leads);
-                }
-                let order = ReleaseOrder { selection, shown: &held, release: *release, who };
-                match decide::release(db, &board.settings, order, now, |_| ()).await? {
-                    ReleaseOutcome::Grown => grown(held::look(db, selection).await?.leads),
-                    ReleaseOutcome::Leads(leads) => {
-                        let on_delete = board.settings.source.on_delete;
-                        let mut said = wording::released(&leads, *release, on_delete).join(" ");
-                        if *release == ReleaseKind::Send {
-                            said.push_str(TAKEN_UP);
-                        }
-                        Ok(ActionResult::Said(said))
-                    }
-                }
+                act_release::carry_out(board, db, ReleaseForm { release: *release, selection, shown, who }).await
             }
+            Self::Resend(ids) => act_people::carry_out_resend(board, db, ids, shown, who).await,
+            Self::Suppress(ids) => act_people::carry_out_suppress(db, ids, shown, who).await,
             Self::Retry(statuses, ids) => {
                 let stuck = stuck::look(db, statuses, ids.as_deref()).await?;
                 let shown: i64 = shown.parse().unwrap_or(0);
@@ -190,9 +151,6 @@ impl OperatorAction {
         }
     }
 }
-
-/// The loops notice decisions by themselves.
-const TAKEN_UP: &str = " It is taken up within seconds.";
 
 fn of_retry(stuck: StuckLeads) -> ActionPreview {
     let people = match stuck.new_people {
@@ -235,12 +193,13 @@ fn confirm(
     prospect: ActionPreview,
     notice: Option<String>,
 ) -> ConfirmPage {
-    let carried = ["id", "status", "reason", "conversation", "back"];
+    let carried = ["status", "reason", "conversation", "back"];
     let is_input = |field: &&str| prospect.inputs.iter().any(|input| input.name == *field);
     let carried =
         carried.into_iter().filter(|field| !is_input(field)).map(|field| (field, asked.get(field).to_owned()));
-    let fields: Vec<_> =
-        carried.filter(|(_, value)| !value.is_empty()).chain([("shown", prospect.shown.clone())]).collect();
+    let ids = asked.all("id").into_iter().map(|id| ("id", id));
+    let carried = ids.chain(carried.filter(|(_, value)| !value.is_empty()));
+    let fields: Vec<_> = carried.chain([("shown", prospect.shown.clone())]).collect();
     ConfirmPage {
         frame,
         title: prospect.title,
@@ -266,7 +225,17 @@ pub async fn ask(
         return may_not(&board, &visitor);
     }
     let asked = QueryParameters::read(asked.unwrap_or_default().as_bytes());
-    let Some(deed) = OperatorAction::read(&name, &asked) else { return unknown(&board, &visitor) };
+    let Some(deed) = OperatorAction::read(&name, &asked) else {
+        if !asked.get("chosen").is_empty() && asked.all("id").is_empty() {
+            return nothing_to_do(
+                &board,
+                &visitor,
+                "No lead is marked. Mark the leads that you mean, then choose again.",
+                &asked,
+            );
+        }
+        return unknown(&board, &visitor);
+    };
     match looked(&board, &deed).await {
         None => away(&board, &visitor),
         Some(Err(nothing)) => nothing_to_do(&board, &visitor, &nothing, &asked),
@@ -395,7 +364,23 @@ mod tests {
             Some(OperatorAction::Retry(vec![LeadStatus::Rejected, LeadStatus::Exhausted], one))
         );
         assert_eq!(read("retry", "status=exhausted"), Some(OperatorAction::Retry(vec![LeadStatus::Exhausted], None)));
-        for (name, asked) in [("retry", ""), ("retry", "id="), ("retry", "status=held"), ("erase", "id=1"), ("", "")] {
+        for (name, asked) in
+            [("approve", "chosen=1"), ("baseline", "chosen=1&id="), ("retry", "chosen=1&status=rejected")]
+        {
+            assert_eq!(read(name, asked), None, "nothing is marked: {name} {asked}");
+        }
+        let two = || vec!["1".to_owned(), "2".to_owned()];
+        assert_eq!(read("resend", "chosen=1&id=1&id=2"), Some(OperatorAction::Resend(two())));
+        assert_eq!(read("suppress", "id=1&id=2"), Some(OperatorAction::Suppress(two())));
+        for (name, asked) in [
+            ("retry", ""),
+            ("retry", "id="),
+            ("retry", "status=held"),
+            ("erase", "id=1"),
+            ("", ""),
+            ("resend", ""),
+            ("suppress", "id="),
+        ] {
             assert_eq!(read(name, asked), None, "{name} {asked}");
         }
         assert_eq!(

@@ -27,3 +27,6 @@ pub enum ActionResult {
     /// The set has grown, or the form cannot be read: the page shows it again, with this message.
     Grown(String),
 }
+
+/// The loops notice decisions by themselves.
+pub const TAKEN_UP: &str = " It is taken up within seconds.";

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::counts_only::report_without_people;
 use super::frame::QueryParameters;
 use super::lead::{LeadDetails, LeadLookup, LeadRequest};
-use super::list::ListRequest;
+use super::list_request::ListRequest;
 use crate::admin::dashboard::board::DashboardContext;
 use crate::admin::dashboard::session::{DashboardVisitor, PeopleVisitor};
 use crate::admin::judgement;

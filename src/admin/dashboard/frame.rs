@@ -158,6 +158,12 @@ impl QueryParameters {
         self.0.iter().find(|(have, _)| have == name).map_or("", |(_, value)| value)
     }
 
+    /// All values of that name that are not blank, in their order.
+    pub fn all(&self, name: &str) -> Vec<String> {
+        let values = self.0.iter().filter(|(have, value)| have == name && !value.is_empty());
+        values.map(|(_, value)| value.clone()).collect()
+    }
+
     /// The value, if the parameter is present at all.
     pub fn given(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())

@@ -1,9 +1,17 @@
 // Keeps the page up to date: fetches it again every few seconds and puts in what has changed, region by region. Rests while
-// nobody looks at it, and while somebody types or has marked something.
+// nobody looks at it, while somebody types or selects text, and while leads are marked.
 "use strict";
 (() => {
   const EVERY = 4000;
   const PATIENCE = 15000;
+  // The box that marks all leads of a page needs this script, and is hidden without it.
+  const boxes = () => document.querySelectorAll("input[name=id][type=checkbox]");
+  const showMarkAll = () => { for (const all of document.querySelectorAll("[data-mark-all]")) all.hidden = false; };
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-mark-all]")) for (const box of boxes()) box.checked = event.target.checked;
+  });
+  showMarkAll();
+
   const regions = () => document.querySelectorAll("[data-live]");
   if (regions().length === 0) return;
   const pulse = document.getElementById("pulse");
@@ -21,11 +29,12 @@
   const put = (fresh) => {
     for (const region of regions()) {
       const other = fresh.getElementById(region.id);
-      if (!other || other.innerHTML === region.innerHTML) continue;
+      if (!other || other.innerHTML === region.innerHTML || region.querySelector("input:checked")) continue;
       const focus = region.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
       const scrolled = region.querySelector(".wide")?.scrollLeft ?? 0;
       region.replaceChildren(...other.childNodes);
       if (scrolled) region.querySelector(".wide")?.scrollTo({ left: scrolled });
+      showMarkAll();
       if (focus) [...region.querySelectorAll("a")].find((a) => a.getAttribute("href") === focus)?.focus();
     }
   };

@@ -7,7 +7,9 @@
 
 mod act;
 mod act_pause;
+mod act_people;
 mod act_preview;
+mod act_release;
 mod api;
 pub mod board;
 mod counts_only;
@@ -18,10 +20,14 @@ mod frame;
 mod instance_line;
 mod lead;
 mod list;
+mod list_export;
+mod list_request;
+mod list_view;
 mod overview;
 mod row_notes;
 mod sending;
 mod session;
+mod status_words;
 mod token_guard;
 mod verdict;
 mod visitor;
@@ -47,6 +53,7 @@ pub fn router(board: Arc<DashboardContext>) -> Router {
     Router::new()
         .route("/", get(overview::show))
         .route("/leads", get(list::show))
+        .route("/leads.csv", get(list_export::export))
         .route("/leads/", get(lead::show_asked))
         .route("/leads/{*id}", get(lead::show))
         .route("/act/{deed}", get(act::ask).post(act::act))
