@@ -8,6 +8,7 @@ mod answer;
 mod dashboard;
 pub mod exposition;
 pub mod judgement;
+pub mod kept_read;
 pub mod metrics;
 pub mod window;
 

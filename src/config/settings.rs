@@ -54,6 +54,8 @@ pub struct SourceSettings {
     pub filter: Option<String>,
     /// Column that fills `clientId` and is part of the lead's identity.
     pub client: Option<String>,
+    /// Address of a row in the CRM's own pages, with `{id}` and `{client}`: the dashboard links to it.
+    pub row_url: Option<String>,
     /// How changes are found: by polling, or by triggers in the CRM database.
     pub changes: ChangeDetection,
     /// Table of the change log that the triggers fill; `conversica_sync_<table>` beside the table unless set.

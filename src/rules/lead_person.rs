@@ -15,6 +15,8 @@ pub struct LeadPerson {
     pub rep: String,
     pub conversation: String,
     pub source: String,
+    /// When the CRM made the lead, as it is sent.
+    pub date: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -38,6 +40,8 @@ struct ShownKeys<'b> {
     conversation_id: Option<Cow<'b, str>>,
     #[serde(borrow)]
     lead_source: Option<Cow<'b, str>>,
+    #[serde(borrow)]
+    date: Option<Cow<'b, str>>,
 }
 
 impl LeadPerson {
@@ -54,6 +58,7 @@ impl LeadPerson {
             rep: text(keys.rep_name),
             conversation: text(keys.conversation_id),
             source: text(keys.lead_source),
+            date: text(keys.date),
         }
     }
 }

@@ -102,6 +102,7 @@ mod tests {
             rep: "Rae Rep".to_owned(),
             conversation: "Inbound Leads".to_owned(),
             source: "Website".to_owned(),
+            date: String::new(),
         }
     }
 

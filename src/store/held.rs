@@ -115,7 +115,7 @@ pub enum ReleaseOutcome {
 
 /// A condition for the selected leads that were held up to and including an instant. Their newest content is held; an older
 /// content may be in flight, or the row may be gone.
-fn push_held(statement: &mut StateStatement, selection: &HeldSelection, until: Option<DateTime<Utc>>) {
+pub(crate) fn push_held(statement: &mut StateStatement, selection: &HeldSelection, until: Option<DateTime<Utc>>) {
     // The poll that has staged a lead decides about it.
     statement.push("hold_reason <> 'staged' and status <> 'invalid' and ").push(UNSETTLED);
     if let Some(until) = until {

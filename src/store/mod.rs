@@ -3,6 +3,7 @@
 
 pub mod ahead;
 pub mod alert;
+pub mod alert_list;
 pub mod backup;
 pub mod budget;
 pub mod bulk_decision;
@@ -11,7 +12,9 @@ pub mod compare;
 pub mod consent;
 pub mod contact_key;
 pub mod control;
+pub mod conversation_facts;
 pub mod conversation_progress;
+pub mod decided_contents;
 pub mod decision;
 pub mod delivery;
 pub mod due;
@@ -29,6 +32,7 @@ pub mod held;
 pub mod instance;
 pub mod introduced;
 mod late;
+pub mod latency;
 pub mod lead;
 pub mod lead_address;
 pub mod lead_record;

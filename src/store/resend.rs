@@ -28,7 +28,7 @@ pub struct ResendSelection {
 }
 
 impl ResendSelection {
-    fn push(&self, db: &StateDb, statement: &mut StateStatement) {
+    pub(crate) fn push(&self, db: &StateDb, statement: &mut StateStatement) {
         statement.push("status = 'in_sync' and gone_at is null and desired is not null");
         if !self.ids.is_empty() {
             statement.push(" and id in (").push_list(&self.ids).push(")");

@@ -25,7 +25,11 @@ pub async fn list_other_ids(db: &StateDb, statuses: &[LeadStatus], ids: &[String
 }
 
 /// A condition for leads of these statuses, and of these ids if any are given.
-fn push_stuck<'s>(statement: &mut StateStatement, statuses: impl Iterator<Item = &'s str>, ids: Option<&[String]>) {
+pub(crate) fn push_stuck<'s>(
+    statement: &mut StateStatement,
+    statuses: impl Iterator<Item = &'s str>,
+    ids: Option<&[String]>,
+) {
     statement.push(UNSETTLED).push(" and status in (").push_list(statuses).push(")");
     if let Some(ids) = ids {
         statement.push(" and id in (").push_list(ids).push(")");

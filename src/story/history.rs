@@ -77,7 +77,8 @@ fn decision(decided: &RecordedDecision) -> String {
         others => format!(", with {others} others"),
     };
     let reason = decided.reason.as_ref().map(|reason| format!("; held for {reason}")).unwrap_or_default();
-    printable(&format!("{did} by {}{others}{reason}", decided.who)).into_owned()
+    let comment = decided.comment.as_ref().map(|comment| format!(": “{comment}”")).unwrap_or_default();
+    printable(&format!("{did} by {}{others}{reason}{comment}", decided.who)).into_owned()
 }
 
 fn attempt(outcome: &RecordedOutcome, story: &LeadStory) -> String {

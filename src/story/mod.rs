@@ -62,6 +62,16 @@ pub async fn hide_token(
     Ok(veil)
 }
 
+/// A value of a Lead object, for people.
+pub fn shown_value(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "(none)".to_owned(),
+        Some(Value::String(text)) if text.is_empty() => "\"\"".to_owned(),
+        Some(Value::String(text)) => printable(text).into_owned(),
+        Some(other) => printable(&other.to_string()).into_owned(),
+    }
+}
+
 /// The lead that is meant, or why the state has none.
 pub async fn which(state: &StateDb, id: &str, client: Option<&str>) -> anyhow::Result<Result<LeadId, SetupError>> {
     let mut clients = story::clients(state, id).await?;

@@ -21,14 +21,19 @@ const WIDTHS: [u32; 3] = [390, 1280, 1920];
 const AXE: &str = include_str!("support/axe.min.js");
 
 /// Each page, with a text that it has once it is there.
-const PAGES: [(&str, &str, &str); 7] = [
+const PAGES: [(&str, &str, &str); 12] = [
     ("overview", "/", "leads wait for your decision"),
     ("leads", "/leads?status=all&order=newest", "All leads"),
     ("rejected", "/leads?status=rejected", "leadSource is not one of this account"),
     ("found", "/leads?q=ann", "Leads found for"),
-    ("lead", "/leads/17", "Lead 17"),
+    ("lead", "/leads/25", "Lead 25"),
     ("approve", "/act/approve", "Send"),
     ("suppress", "/act/suppress?id=3", "Never write to"),
+    ("conversations", "/conversations", "Speed to lead"),
+    ("charts", "/charts?range=month", "How long Conversica takes to answer"),
+    ("decisions", "/decisions", "What operators have decided"),
+    ("posts", "/posts", "Posts that cannot be read"),
+    ("settings", "/settings?id=25", "What would Conversica get of a row?"),
 ];
 
 /// A service with leads in every condition, and conversations.
@@ -67,6 +72,12 @@ fn conversations() -> Vec<Heard> {
             _ => json!({"conversationStage": "Preparing Lead", "leadAtRisk": true}),
         };
         heard.push(Heard::update(&id.to_string(), keys));
+        if id == 25 {
+            heard.push(Heard::update(
+                "25",
+                json!({"firstMessageDate": chrono::Utc::now().to_rfc3339(), "hotLead": true}),
+            ));
+        }
         if id % 5 == 0 {
             heard.push(Heard::message(&id.to_string(), "sent", "Hi Ann, do you have any questions?"));
             heard.push(Heard::message(&id.to_string(), "received", "Yes: what does it cost?"));
@@ -114,6 +125,16 @@ fn every_page_is_for_everybody_at_every_width_in_both_colours() {
         leads["rejected"] == 2 && leads["invalid"] == 2 && leads["held"] == 4 && leads["pending"] == 0
     });
     Heard::put_all(&conversations(), scene.state_store());
+    // As if it had been heard just now, with an opt-out, an alert and a dead letter.
+    let now = chrono::Utc::now().timestamp_micros();
+    scene.state(&format!(
+        "update conversation set last_heard_at = {now}, first_heard_at = {now}; \
+         insert into consent (id, client_id, channel, given, at, heard_at, source) values ('2', '', 'email', 0, {now}, {now}, 'conversica'); \
+         insert into alert (kind, id, client_id, occasion, body, created_at, due_at) values ('hot_lead', '5', '', 'x', '{{}}', {now}, {now}); \
+         update writeback set status = 'stopped', detail = 'no such column: hot' where event_seq = 3; \
+         insert into decision (at, action, who, reason, leads, comment) values ({now}, 'approve', 'anna (dashboard, 10.0.0.7)', 'too_many_changes', 1250, \
+         'agreed with the dealer')"
+    ));
     let at = |path: &str| format!("http://{}{path}", watched.address);
     let mut browser = Chromium::start();
     let signing_in = View { width: 1280, height: 900, dark: false };

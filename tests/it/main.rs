@@ -62,6 +62,7 @@ mod dashboard;
 mod dashboard_counts;
 mod dashboard_lead;
 mod dashboard_leads;
+mod dashboard_pages;
 mod decision;
 mod demo;
 mod demo_crm;

@@ -17,6 +17,7 @@ use super::act_people;
 use super::act_preview::{ActionInput, ActionPreview, ActionResult, TAKEN_UP};
 use super::act_release::{self, ReleaseForm};
 use super::door::{is_of_our_pages, same_secret};
+use super::effect::ShownEffect;
 use super::enter::not_ours;
 use super::frame::{PageFrame, QueryParameters, away, note, page};
 use super::verdict::counted;
@@ -27,6 +28,7 @@ use crate::db::discreet::in_words;
 use crate::error::SetupError;
 use crate::rules::lead_status::LeadStatus;
 use crate::store::control::{self, StoredHalt};
+use crate::store::decided_contents::DecidedLeads;
 use crate::store::decision::DecisionMaker;
 use crate::store::held::{HeldSelection, ReleaseKind};
 use crate::store::state_db::StateDb;
@@ -89,7 +91,9 @@ impl OperatorAction {
                 if stuck.leads == 0 {
                     return Ok(Err("Nothing of that is stuck any more.".to_owned()));
                 }
-                Ok(Ok(of_retry(stuck)))
+                let leads = DecidedLeads::Stuck(statuses, ids.as_deref());
+                let effect = ShownEffect::of(board, db, leads, stuck.leads).await?;
+                Ok(Ok(ActionPreview { effect, ..of_retry(stuck) }))
             }
             Self::Resume => {
                 let Some(halt) = control::read::<StoredHalt>(db).await? else {
@@ -104,7 +108,7 @@ impl OperatorAction {
                     ],
                     button: "Lift the halt",
                     shown: micros(halt.since).to_string(),
-                    inputs: Vec::new(),
+                    ..ActionPreview::default()
                 }))
             }
             Self::Pause(form) => Ok(Ok(form.preview(db, clock::now()).await?)),
@@ -167,7 +171,7 @@ fn of_retry(stuck: StuckLeads) -> ActionPreview {
         ],
         button: "Retry",
         shown: stuck.leads.to_string(),
-        inputs: Vec::new(),
+        ..ActionPreview::default()
     }
 }
 
@@ -184,15 +188,22 @@ struct ConfirmPage {
     fields: Vec<(&'static str, String)>,
     button: &'static str,
     back: String,
+    effect: ShownEffect,
 }
 
 fn confirm(
     frame: PageFrame,
     name: &str,
     asked: &QueryParameters,
-    prospect: ActionPreview,
+    mut prospect: ActionPreview,
     notice: Option<String>,
 ) -> ConfirmPage {
+    // A pause has a reason instead, which everybody sees while it lasts.
+    if name != "pause" {
+        let value = asked.get("comment").to_owned();
+        let hint = "why, for the list of decisions; name no people";
+        prospect.inputs.push(ActionInput { name: "comment", label: "Comment", hint, value });
+    }
     let carried = ["status", "reason", "conversation", "back"];
     let is_input = |field: &&str| prospect.inputs.iter().any(|input| input.name == *field);
     let carried =
@@ -211,6 +222,7 @@ fn confirm(
         fields,
         button: prospect.button,
         back: page_of_ours(asked.get("back")).to_owned(),
+        effect: prospect.effect,
     }
 }
 
@@ -265,7 +277,8 @@ pub async fn act(
     let who = DecisionMaker::new(match &session.holder.name {
         Some(name) => format!("{name} (dashboard, {})", visitor.address),
         None => format!("dashboard, {}", visitor.address),
-    });
+    })
+    .with_comment(form.get("comment"));
     // Runs to its end even if the client disconnects: a decision must not stop half-way.
     let task = tokio::spawn({
         let board = board.clone();
@@ -276,7 +289,7 @@ pub async fn act(
         Ok((ActionResult::Said(said), _)) => {
             info!(address = %visitor.address, operator = session.holder.name, deed = name, said, "decided at the dashboard");
             board.sessions.say(&session.key, said);
-            board.forget().await;
+            board.forget();
             Redirect::to(page_of_ours(form.get("back"))).into_response()
         }
         Ok((ActionResult::Grown(notice), deed)) => match looked(&board, &deed).await {

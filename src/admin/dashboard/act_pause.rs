@@ -52,6 +52,7 @@ impl PauseForm {
                 input("until", "Until", "2h, 7d or 2026-12-01T08:00:00Z; blank: until a person ends it", &self.until),
                 input("conversation", "Conversation", "only this conversationId; blank: everybody", &self.conversation),
             ],
+            ..ActionPreview::default()
         })
     }
 
@@ -93,7 +94,7 @@ pub async fn preview_end(
         asides: vec!["What waits is sent at once, at the pace that is set.".to_owned()],
         button: "End the pause",
         shown: mark(Some(&pause)),
-        inputs: Vec::new(),
+        ..ActionPreview::default()
     }))
 }
 

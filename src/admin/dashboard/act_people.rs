@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 
 use super::act_preview::{ActionPreview, ActionResult, TAKEN_UP};
+use super::effect::ShownEffect;
 use super::verdict::counted;
 use crate::admin::dashboard::board::DashboardContext;
 use crate::conversica::lead::LeadId;
 use crate::rules::contact::{ContactKind, ContactPoint};
+use crate::store::decided_contents::DecidedLeads;
 use crate::store::decision::{self, DecisionAction, DecisionMaker};
 use crate::store::lead_table;
 use crate::store::resend::{self, ResendOrder, ResendSelection};
@@ -31,7 +33,8 @@ pub async fn preview_resend(
     db: &StateDb,
     ids: &[String],
 ) -> anyhow::Result<Result<ActionPreview, String>> {
-    let groups = resend::look(db, &resend_of(ids)).await?;
+    let selection = resend_of(ids);
+    let groups = resend::look(db, &selection).await?;
     let leads: i64 = groups.iter().map(|group| group.leads).sum();
     let assumed = groups.iter().map(|group| group.assumed).sum();
     if leads == 0 {
@@ -54,7 +57,8 @@ pub async fn preview_resend(
         asides,
         button: "Send again",
         shown: leads.to_string(),
-        inputs: Vec::new(),
+        effect: ShownEffect::of(board, db, DecidedLeads::Resent(&selection), leads).await?,
+        ..ActionPreview::default()
     }))
 }
 
@@ -135,7 +139,7 @@ pub async fn preview_suppress(db: &StateDb, ids: &[String]) -> anyhow::Result<Re
         asides,
         button: "Put them on the list",
         shown: people.name(),
-        inputs: Vec::new(),
+        ..ActionPreview::default()
     }))
 }
 

@@ -1,6 +1,9 @@
 //! What the page before a decision shows, and what comes after the decision.
 
+use super::effect::ShownEffect;
+
 /// The effect of the decision at this moment.
+#[derive(Default)]
 pub struct ActionPreview {
     pub title: String,
     pub question: String,
@@ -10,6 +13,8 @@ pub struct ActionPreview {
     pub shown: String,
     /// What the operator may write.
     pub inputs: Vec<ActionInput>,
+    /// What it comes to, lead by lead.
+    pub effect: ShownEffect,
 }
 
 /// A line of the form that the operator fills in.

@@ -1,9 +1,11 @@
 //! The decision about held leads: send them, or treat them as delivered. Words and effects equal those of the command line.
 
 use super::act_preview::{ActionPreview, ActionResult, TAKEN_UP};
+use super::effect::ShownEffect;
 use super::verdict::counted;
 use crate::admin::dashboard::board::DashboardContext;
 use crate::error::SetupError;
+use crate::store::decided_contents::DecidedLeads;
 use crate::store::decision::DecisionMaker;
 use crate::store::held::{self, HeldLeads, HeldSelection, ReleaseKind, ReleaseOrder, ReleaseOutcome};
 use crate::store::state_db::StateDb;
@@ -30,7 +32,10 @@ pub async fn preview(
         return Ok(Err("Nothing of that is held.".to_owned()));
     }
     match decide::refuse_more_tests(&held, release, &board.settings, db).await {
-        Ok(()) => Ok(Ok(preview_of(board, release, &held))),
+        Ok(()) => {
+            let effect = ShownEffect::of(board, db, DecidedLeads::Held(selection), held.leads).await?;
+            Ok(Ok(ActionPreview { effect, ..preview_of(board, release, &held) }))
+        }
         Err(error) => match error.downcast::<SetupError>() {
             Ok(SetupError { what, cure }) => Ok(Err(format!("{what}: {cure}"))),
             Err(error) => Err(error),
@@ -56,7 +61,7 @@ fn preview_of(board: &DashboardContext, release: ReleaseKind, held: &HeldLeads) 
         ],
         button,
         shown: held.set_name(),
-        inputs: Vec::new(),
+        ..ActionPreview::default()
     }
 }
 

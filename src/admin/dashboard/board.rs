@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use crate::admin::answer::AdminContext;
+use crate::admin::dashboard::backlog::BacklogMark;
+use crate::admin::dashboard::conversations_kept::ConversationReports;
 use crate::admin::dashboard::details::OverviewDetails;
 use crate::admin::dashboard::door::AccessPolicy;
 use crate::admin::dashboard::row_notes::RowNotes;
 use crate::admin::dashboard::session::SessionTable;
 use crate::admin::dashboard::token_guard::TokenGuard;
-use crate::admin::window::CachedStatus;
+use crate::admin::kept_read::KeptRead;
+use crate::admin::window::REPORT_WITHIN;
 use crate::clock;
 use crate::config::ServiceSettings;
 use crate::conversica::token::TokenVeil;
@@ -26,7 +29,9 @@ pub struct DashboardContext {
     pub(crate) cookie: String,
     pub(crate) sessions: SessionTable,
     pub(crate) token_guard: Mutex<TokenGuard>,
-    pub(crate) overview: CachedStatus<(StatusReport, OverviewDetails)>,
+    pub(crate) overview: Arc<KeptRead<(StatusReport, OverviewDetails)>>,
+    pub(crate) conversations: ConversationReports,
+    pub(crate) backlog: BacklogMark,
     pub(crate) row_notes: RowNotes,
     /// Serialises decisions.
     pub(crate) acting: tokio::sync::Mutex<()>,
@@ -41,7 +46,9 @@ impl DashboardContext {
             cookie: format!("conversica_sync_{}", listens_on.port()),
             sessions: SessionTable::default(),
             token_guard: Mutex::default(),
-            overview: CachedStatus::default(),
+            overview: Arc::default(),
+            conversations: ConversationReports::default(),
+            backlog: BacklogMark::default(),
             row_notes: RowNotes::default(),
             acting: tokio::sync::Mutex::default(),
         }
@@ -51,21 +58,23 @@ impl DashboardContext {
     /// the operator exactly as the groups do.
     pub(crate) async fn overview(&self) -> Option<Arc<(StatusReport, OverviewDetails)>> {
         let veil = self.veil();
-        let window = &self.desk.window;
-        let read = async |db: &StateDb| {
-            let now = clock::now();
-            let mut report = StatusReport::of(db, now).await?;
-            let details = OverviewDetails::of(db, &veil, now).await?;
-            details.needing.iter().for_each(|(status, leads)| report.set_leads(*status, *leads));
-            Ok((report, details))
+        let read = move |db: StateDb| {
+            let veil = veil.clone();
+            async move {
+                let now = clock::now();
+                let mut report = StatusReport::of(&db, now).await?;
+                let details = OverviewDetails::of(&db, &veil, now).await?;
+                details.needing.iter().for_each(|(status, leads)| report.set_leads(*status, *leads));
+                Ok((report, details))
+            }
         };
-        window.see(&self.overview, read).await
+        self.desk.window.see(&self.overview, REPORT_WITHIN, read).await
     }
 
     /// A decision has changed the state: drops the cached data.
-    pub(crate) async fn forget(&self) {
-        self.desk.window.forget().await;
-        *self.overview.lock().await = None;
+    pub(crate) fn forget(&self) {
+        self.desk.window.forget();
+        self.overview.forget();
     }
 
     pub(crate) fn veil(&self) -> TokenVeil {

@@ -10,10 +10,12 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
+use super::attempts::{ShownAttempt, attempts};
 use super::frame::{
     PageFrame, QueryParameters, ShownMoment, TextPiece, away, lead_link, lead_name, moment, note, page, pieces, query,
 };
 use super::list::clients;
+use super::row_link::row_link;
 use super::verdict::counted;
 use crate::admin::dashboard::board::DashboardContext;
 use crate::admin::dashboard::session::{DashboardVisitor, PeopleVisitor};
@@ -22,13 +24,14 @@ use crate::console::printable;
 use crate::conversica::consent_word::ConsentChannel;
 use crate::conversica::lead::LeadId;
 use crate::conversica::token::TokenVeil;
+use crate::rules::lead_person::LeadPerson;
 use crate::rules::lead_status::LeadStatus;
 use crate::store::decision::{self, RecordedDecision};
 use crate::store::state_db::StateDb;
 use crate::store::story::{self, LeadStory};
 use crate::story::basis::{ContentHeadings, DeliveredBasis};
 use crate::story::hearing::LeadHearing;
-use crate::story::{hide_token, history, standing};
+use crate::story::{hide_token, history, shown_value, standing};
 
 /// The requested lead: by the path, or, for ids that no path can hold, by the query.
 pub struct LeadRequest {
@@ -104,8 +107,13 @@ struct LeadPage {
     may_act: bool,
     name: String,
     status: &'static str,
+    /// The person, in a few words.
+    who: String,
+    /// The lead in the CRM's own pages.
+    crm: Option<String>,
     stands: String,
     to_do: Vec<TextPiece>,
+    attempts: Vec<ShownAttempt>,
     opted_out: Vec<String>,
     possible_opt_outs: Vec<Vec<TextPiece>>,
     actions: Vec<(&'static str, String)>,
@@ -162,7 +170,8 @@ async fn tell(board: &DashboardContext, visitor: &DashboardVisitor, asked: &Lead
         Some(LeadLookup::Several(leads)) => several(board, visitor, &leads),
         Some(LeadLookup::Told(told)) => {
             let frame = PageFrame::of(board, visitor, format!("Lead {}", lead_name(&told.lead)));
-            page(StatusCode::OK, &LeadPage::of(frame, visitor.may_act(), &told, clock::now()))
+            let crm = row_link(&board.settings, &told.lead);
+            page(StatusCode::OK, &LeadPage::of(frame, visitor.may_act(), &told, crm, clock::now()))
         }
     }
 }
@@ -202,7 +211,7 @@ fn several(board: &DashboardContext, visitor: &DashboardVisitor, leads: &[LeadId
 const WIDTH: usize = 100_000;
 
 impl LeadPage {
-    fn of(frame: PageFrame, may_act: bool, told: &LeadDetails, now: DateTime<Utc>) -> Self {
+    fn of(frame: PageFrame, may_act: bool, told: &LeadDetails, crm: Option<String>, now: DateTime<Utc>) -> Self {
         let LeadDetails { lead, story, hearing, veil, .. } = told;
         let hide = |text: &str| veil.text(text).into_owned();
         let desired = story.as_ref().and_then(|story| story.desired.as_ref());
@@ -251,6 +260,9 @@ impl LeadPage {
             may_act,
             name: format!("Lead {}", lead_name(lead)),
             status: story.as_ref().map_or("", |story| story.status.name()),
+            who: story.as_ref().map(who).unwrap_or_default(),
+            crm,
+            attempts: story.as_ref().map(|story| attempts(story, veil, now)).unwrap_or_default(),
             stands: hide(&stands),
             to_do: pieces(to_do),
             opted_out: opted_out.collect(),
@@ -268,6 +280,17 @@ impl LeadPage {
             events: events(told, now),
         }
     }
+}
+
+/// The Test Lead Token is hidden in the contents of a story.
+fn who(story: &LeadStory) -> String {
+    let Some(content) = story.desired.as_ref().or(story.delivered.as_ref()) else { return String::new() };
+    let LeadPerson { name, email, phones, rep, conversation, source: _, date: _ } =
+        LeadPerson::of_lead_object(&Value::from(content.clone()).to_string());
+    let rep = if rep.is_empty() { rep } else { format!("rep {rep}") };
+    let parts = [name, email, phones.join(", "), rep, conversation];
+    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    printable(&parts.join(" · ")).into_owned()
 }
 
 /// The kind of messages on a channel.
@@ -297,31 +320,32 @@ fn fields(story: &LeadStory) -> Vec<LeadField> {
         let (was, is) = (old.get(key), new.get(key));
         LeadField {
             key: key.clone(),
-            old: shown(was),
-            new: shown(if desired.is_some() { is } else { was }),
+            old: shown_value(was),
+            new: shown_value(if desired.is_some() { is } else { was }),
             differs: both && was != is,
         }
     };
     old.keys().chain(added).map(field).collect()
 }
 
-fn shown(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => "(none)".to_owned(),
-        Some(Value::String(text)) if text.is_empty() => "\"\"".to_owned(),
-        Some(Value::String(text)) => printable(text).into_owned(),
-        Some(other) => printable(&other.to_string()).into_owned(),
-    }
-}
-
 fn actions(story: &LeadStory) -> Vec<(&'static str, String)> {
     let of =
         |deed: &str| format!("/act/{deed}?{}", query(&[("id", &story.lead.id), ("back", &lead_link(&story.lead))]));
-    match story.status {
+    let mut actions = match story.status {
         LeadStatus::Rejected | LeadStatus::Exhausted => vec![("Retry", of("retry"))],
         LeadStatus::Held => vec![("Approve", of("approve")), ("Baseline", of("baseline"))],
-        _ => Vec::new(),
+        LeadStatus::InSync | LeadStatus::Assumed => vec![("Send again", of("resend"))],
+        LeadStatus::Pending
+        | LeadStatus::InFlight
+        | LeadStatus::Retrying
+        | LeadStatus::Invalid
+        | LeadStatus::Gone
+        | LeadStatus::Suppressed => Vec::new(),
+    };
+    if story.desired.is_some() || story.delivered.is_some() {
+        actions.push(("Never write to this person", of("suppress")));
     }
+    actions
 }
 
 fn events(told: &LeadDetails, now: DateTime<Utc>) -> Vec<(ShownMoment, String)> {

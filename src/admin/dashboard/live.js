@@ -1,5 +1,5 @@
 // Keeps the page up to date: fetches it again every few seconds and puts in what has changed, region by region. Rests while
-// nobody looks at it, while somebody types or selects text, and while leads are marked.
+// nobody looks at it, while somebody types or selects text, while leads are marked, and while details are open.
 "use strict";
 (() => {
   const EVERY = 4000;
@@ -11,6 +11,18 @@
     if (event.target.matches("[data-mark-all]")) for (const box of boxes()) box.checked = event.target.checked;
   });
   showMarkAll();
+
+  // The time where the reader is, beside the UTC that the server writes.
+  const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+  const calendar = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const localise = (root) => {
+    for (const place of root.querySelectorAll("[data-local]")) {
+      const at = new Date(place.dataset.local);
+      const format = at.getDate() === at.getUTCDate() ? clock : calendar;
+      place.textContent = ` (${format.format(at)} here) `;
+    }
+  };
+  localise(document);
 
   const regions = () => document.querySelectorAll("[data-live]");
   if (regions().length === 0) return;
@@ -29,7 +41,7 @@
   const put = (fresh) => {
     for (const region of regions()) {
       const other = fresh.getElementById(region.id);
-      if (!other || other.innerHTML === region.innerHTML || region.querySelector("input:checked")) continue;
+      if (!other || other.innerHTML === region.innerHTML || region.querySelector("input:checked, details[open]")) continue;
       const focus = region.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
       const scrolled = region.querySelector(".wide")?.scrollLeft ?? 0;
       region.replaceChildren(...other.childNodes);
@@ -52,6 +64,7 @@
       if (answer.type === "opaqueredirect") { location.reload(); return; }
       if (!answer.ok) throw new Error(String(answer.status));
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      localise(fresh);
       put(fresh);
       if (lost) say("Connected again.");
       lost = false;

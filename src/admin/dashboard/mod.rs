@@ -11,12 +11,21 @@ mod act_people;
 mod act_preview;
 mod act_release;
 mod api;
+mod attempts;
+mod backlog;
+mod bars;
 pub mod board;
+mod charts;
+mod conversations;
+mod conversations_kept;
 mod counts_only;
+mod decisions;
 mod details;
 mod door;
+mod effect;
 mod enter;
 mod frame;
+mod halt_help;
 mod instance_line;
 mod lead;
 mod list;
@@ -24,9 +33,12 @@ mod list_export;
 mod list_request;
 mod list_view;
 mod overview;
+mod posts;
+mod row_link;
 mod row_notes;
 mod sending;
 mod session;
+mod settings_page;
 mod status_words;
 mod token_guard;
 mod verdict;
@@ -54,6 +66,12 @@ pub fn router(board: Arc<DashboardContext>) -> Router {
         .route("/", get(overview::show))
         .route("/leads", get(list::show))
         .route("/leads.csv", get(list_export::export))
+        .route("/conversations", get(conversations::show))
+        .route("/charts", get(charts::show))
+        .route("/decisions", get(decisions::show))
+        .route("/halted", get(halt_help::show))
+        .route("/posts", get(posts::show))
+        .route("/settings", get(settings_page::show))
         .route("/leads/", get(lead::show_asked))
         .route("/leads/{*id}", get(lead::show))
         .route("/act/{deed}", get(act::ask).post(act::act))

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::backlog::SendingProgress;
 use super::counts_only::without_people;
 use super::details::{COARSE, FINE, OverviewDetails, WaitingGroup, first_of_day, first_of_hour};
 use super::frame::{PageFrame, ShownMoment, TextPiece, ago, away, lead_link, lead_name, moment, page, pieces, query};
@@ -45,7 +46,10 @@ pub async fn show(State(board): State<Arc<DashboardContext>>, visitor: Dashboard
         reasons.retain(|reason| reason.reason != "source");
     }
     let frame = PageFrame::of(&board, &visitor, "Overview");
-    page(StatusCode::OK, &OverviewPage::of(frame, visitor.may_act(), &shown, &reasons, clock::now()))
+    let now = clock::now();
+    let progress = board.backlog.progress(report, SendingState::of(report, &reasons, now));
+    let overview = OverviewPage::of(frame, visitor.may_act(), &shown, &reasons, now);
+    page(StatusCode::OK, &OverviewPage { progress, ..overview })
 }
 
 #[derive(Template)]
@@ -72,6 +76,7 @@ struct OverviewPage {
     leads: Vec<OverviewLine>,
     instances: Vec<InstanceLine>,
     waiting: String,
+    progress: Option<SendingProgress>,
     charts: Vec<ChartPicture>,
     pace: Vec<String>,
     received: Vec<(&'static str, String)>,
@@ -197,6 +202,7 @@ impl OverviewPage {
             leads: LeadStatus::ALL.into_iter().map(|status| line(status, report.leads(status), sending)).collect(),
             instances: report.instances_to_show().iter().map(|one| InstanceLine::of(one, now)).collect(),
             waiting: waiting(report, details, sending, now),
+            progress: None,
             charts: charts(details),
             pace: pace_and_budget(report, sending, now),
             received: received(report),

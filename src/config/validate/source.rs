@@ -39,10 +39,24 @@ pub fn check(source: &SourceSettings, report: &mut ValidationReport<'_>) {
             "Set `table`, add a [[source.watch]], or remove `change_log`.",
         );
     }
+    row_url(source, report);
     watched(source, report);
     report.duration("source.poll_interval", source.poll_interval, "100ms", "30d");
     report.duration("source.full_compare_interval", source.full_compare_interval, "100ms", "365d");
     report.duration("source.statement_timeout", source.statement_timeout, "1s", "24h");
+}
+
+/// A link runs in the operator's browser: it leads to a page, and to nothing else.
+fn row_url(source: &SourceSettings, report: &mut ValidationReport<'_>) {
+    let Some(address) = &source.row_url else { return };
+    let is_page = url::Url::parse(address).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if !is_page || !address.contains("{id}") {
+        report.problem(
+            "source.row_url",
+            "`source.row_url` is no address of a web page with `{id}` in it",
+            "Write the address of a lead in the CRM, with {id} in place of its id: row_url = \"https://crm.example.com/leads/{id}\"",
+        );
+    }
 }
 
 fn watched(source: &SourceSettings, report: &mut ValidationReport<'_>) {

@@ -20,10 +20,11 @@ struct OverviewCase {
     waiting: bool,
     may_be_opt_outs: bool,
     unnamed: bool,
+    paused_by_operator: bool,
 }
 
 fn every_circumstance() -> impl Iterator<Item = OverviewCase> {
-    (0..512_u16).map(|bits| {
+    (0..1024_u16).map(|bits| {
         let is = |bit: u16| bits & (1 << bit) != 0;
         OverviewCase {
             halted: is(0),
@@ -35,6 +36,7 @@ fn every_circumstance() -> impl Iterator<Item = OverviewCase> {
             waiting: is(6),
             may_be_opt_outs: is(7),
             unnamed: is(8),
+            paused_by_operator: is(9),
         }
     })
 }
@@ -60,6 +62,11 @@ fn report(of: OverviewCase) -> StatusReport {
     }
     if of.halted {
         report.halt = Some(HaltShown { reason: "forbidden", since: AT, detail: None, cure: "ask" });
+    }
+    if of.paused_by_operator {
+        let (conversation, until, reason) = (None, None, None);
+        let pause = OperatorPause { conversation, since: AT, until, reason, who: "anna".to_owned() };
+        report.pause = PauseShown::of(vec![pause], AT);
     }
     if of.held {
         report.leads.insert("held", 1_250);
@@ -129,7 +136,7 @@ fn no_two_sentences_of_the_overview_contradict_each_other() {
     for of in every_circumstance() {
         let page = page(of);
         let says = |what: &str| page.contains(what);
-        let stopped = of.halted || of.state_away || of.paused;
+        let stopped = of.halted || of.state_away || of.paused || of.paused_by_operator;
         let concern = of.may_be_opt_outs || of.unnamed;
         let trouble = stopped || of.held || of.probing || of.source_away || concern;
         let expect = |holds: bool, what: &str| assert!(holds, "{what}: {of:?}\n{page}");
@@ -156,6 +163,11 @@ fn no_two_sentences_of_the_overview_contradict_each_other() {
         expect(of.may_be_opt_outs == says("<code>conversica-sync received --possible-opt-outs</code>"), "what to do");
         expect(of.unnamed == says("Rows without a usable key: 3"), "rows without a key");
         expect(!says("at least"), "every number is exact");
+        expect(of.paused_by_operator == says("End the pause"), "a pause is ended where it is shown");
+        expect(!of.paused_by_operator || !says("Pause sending"), "it is not begun again");
+        expect(of.halted == says("How to fix it"), "how to end a halt");
+        let (fix, lift) = (page.find("href=\"/halted\""), page.find("href=\"/act/resume\""));
+        expect(fix.is_some() == of.halted && fix <= lift, "the cure comes before the halt is lifted");
         expect(!of.source_away || !says("Last poll just now: 4,000 rows"), "the last poll failed");
     }
 }
