@@ -373,11 +373,15 @@ fn found_list(found: SearchFinds, sought: &str) -> ShownList {
     let goes_on = found.goes_on_behind.map(|behind| {
         format!("/leads?{}", query(&[("q", sought), ("behind", &behind.id), ("behind_client", &behind.client_id)]))
     });
+    let nothing = match goes_on {
+        Some(_) => "None among the leads that were searched so far.",
+        None => "No other lead fits.",
+    };
     let rest = if goes_on.is_some() { " here. The search has not seen all leads yet." } else { "." };
     ShownList {
         heading: format!("Leads found for “{}”", printable(sought)),
         total: format!("{leads}{rest}"),
-        nothing: "None among the leads that were searched so far.",
+        nothing,
         leads: found.leads,
         earlier: None,
         later: None,

@@ -24,6 +24,10 @@
   };
   localise(document);
 
+  // A search that has found nobody yet goes on by itself.
+  const goesOn = document.querySelector("a[data-goes-on]");
+  if (goesOn) { location.replace(goesOn.href); return; }
+
   const regions = () => document.querySelectorAll("[data-live]");
   if (regions().length === 0) return;
   const pulse = document.getElementById("pulse");
