@@ -151,9 +151,14 @@ pub fn is_damage(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code.len() < 5 && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 11 | 26)))
 }
 
-/// An error and its cure, marked if waiting resolves it.
-pub fn away_or_unfit(away: bool, setup: SetupError) -> anyhow::Error {
-    if away { anyhow::Error::from(DatabaseAway).context(setup) } else { setup.into() }
+/// An error and its cure, marked as one that waiting resolves.
+pub fn away(setup: SetupError) -> anyhow::Error {
+    anyhow::Error::from(DatabaseAway).context(setup)
+}
+
+/// An error of the driver in other words, with its cure: marked if waiting resolves it.
+pub fn away_or_unfit(error: &sqlx::Error, setup: SetupError) -> anyhow::Error {
+    if is_outage(error) { away(setup) } else { setup.into() }
 }
 
 /// No statement is logged: the customer's own conditions may quote personal data. PgBouncer refuses `extra_float_digits` by

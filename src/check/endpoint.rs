@@ -29,7 +29,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> NetworkStream for S {}
 pub(super) async fn of_endpoint(settings: &ServiceSettings) -> Vec<CheckItem> {
     let route = EndpointRoute::of(&settings.conversica.endpoint);
     let is_plain = settings.conversica.endpoint.scheme() == "http";
-    let mut items = match reach(&route, is_plain).await {
+    let reached = if is_plain { reach_plain(&route).await } else { reach(&route).await };
+    let mut items = match reached {
         Ok(text) => vec![CheckItem::ok(SECTION, "connect", text)],
         Err(error) => CheckItem::failed(SECTION, "connect", &error),
     };
@@ -39,13 +40,15 @@ pub(super) async fn of_endpoint(settings: &ServiceSettings) -> Vec<CheckItem> {
     items
 }
 
+async fn reach_plain(route: &EndpointRoute) -> anyhow::Result<String> {
+    connect(route).await?;
+    Ok(format!("{} answers (plain HTTP, on this machine)", route.in_words()))
+}
+
 /// Connects, and says what answers.
-async fn reach(route: &EndpointRoute, is_plain: bool) -> anyhow::Result<String> {
+async fn reach(route: &EndpointRoute) -> anyhow::Result<String> {
     let stream = connect(route).await?;
     let place = route.in_words();
-    if is_plain {
-        return Ok(format!("{place} answers (plain HTTP, on this machine)"));
-    }
     let tls = connector()?;
     let stream = match &route.proxy {
         None => stream,

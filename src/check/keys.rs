@@ -26,17 +26,27 @@ pub(super) async fn of_names(crm: &ConnectedCrm) -> anyhow::Result<Vec<CheckItem
     let started = Instant::now();
     let mut batches = PreparedReading::new(crm, &fitting, ReadScope::All).names_only().start(&crm.db);
     let mut found = KeyFindings::default();
-    let is_whole = loop {
+    let first = || if fitting.has_unique_key { KeysCompared::FirstOfUnique } else { KeysCompared::First };
+    let compared = loop {
         match tokio::time::timeout(PATIENCE.saturating_sub(started.elapsed()), batches.next()).await {
             Ok(Ok(Some(batch))) => found.add(batch),
-            Ok(Ok(None)) => break true,
-            Ok(Err(error)) if db::is_outage(&error) => break false,
+            Ok(Ok(None)) => break KeysCompared::All,
+            Ok(Err(error)) if db::is_outage(&error) => break first(),
             Ok(Err(error)) => return Err(error.into()),
-            Err(_) => break false,
+            Err(_) => break first(),
         }
     };
     found.end();
-    Ok(found.items(crm, is_whole, fitting.has_unique_key))
+    Ok(found.items(crm, compared))
+}
+
+/// Which keys were compared before the time was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeysCompared {
+    All,
+    /// The first ones; the database itself sees to it that no two are the same.
+    FirstOfUnique,
+    First,
 }
 
 /// Findings in the keys read so far.
@@ -112,7 +122,7 @@ impl KeyFindings {
         false
     }
 
-    fn items(self, crm: &ConnectedCrm, is_whole: bool, is_unique: bool) -> Vec<CheckItem> {
+    fn items(self, crm: &ConnectedCrm, compared: KeysCompared) -> Vec<CheckItem> {
         let (place, key) = (columns::place(&crm.source), &crm.source.key);
         let mut items = Vec::new();
         if self.repeated_keys > 0 {
@@ -143,12 +153,12 @@ impl KeyFindings {
         }
         if items.is_empty() {
             let rows = self.rows;
-            items.push(match (is_whole, is_unique) {
-                (true, _) => CheckItem::ok(SECTION, NAME, "every row has a key, and no two rows the same"),
-                (false, true) => {
+            items.push(match compared {
+                KeysCompared::All => CheckItem::ok(SECTION, NAME, "every row has a key, and no two rows the same"),
+                KeysCompared::FirstOfUnique => {
                     CheckItem::ok(SECTION, NAME, format!("the key is unique; the first {rows} keys can be used"))
                 }
-                (false, false) => {
+                KeysCompared::First => {
                     let text =
                         format!("not all keys could be compared in time: of the first {rows}, no two are the same");
                     CheckItem::warn(SECTION, NAME, text)

@@ -26,6 +26,7 @@ use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 
 use crate::check::item::{CheckItem, CheckReport};
+use crate::check::receiver::DaemonPresence;
 use crate::config::{ChangeDetection, LoadedConfig, ServiceSettings};
 use crate::db::failure_cure::{self, FailureSubject};
 use crate::source::changes::log::ChangeLog;
@@ -101,7 +102,8 @@ pub async fn walk(
     add(&mut list, disk::of_disks(settings));
     add(&mut list, or_failed("writeback", "tables", writeback::of_writeback(settings).await));
     add(&mut list, endpoint::of_endpoint(settings).await);
-    add(&mut list, receiver::of_receiver(settings, now, state.is_in_use));
+    let daemon = if state.is_in_use { DaemonPresence::Runs } else { DaemonPresence::Absent };
+    add(&mut list, receiver::of_receiver(settings, now, daemon));
     add(&mut list, settings::of_alerts(settings));
     list
 }

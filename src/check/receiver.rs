@@ -20,8 +20,14 @@ const SHORT_PASSWORD: usize = 12;
 /// Authorities renew a month before the end; a certificate with fewer days left was probably forgotten.
 const FEW_DAYS: i64 = 21;
 
-/// `is_running`: another process sends from the state, and so probably listens as well.
-pub(super) fn of_receiver(settings: &ServiceSettings, now: DateTime<Utc>, is_running: bool) -> Vec<CheckItem> {
+/// Whether another process sends from the state, and so probably listens as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DaemonPresence {
+    Runs,
+    Absent,
+}
+
+pub(super) fn of_receiver(settings: &ServiceSettings, now: DateTime<Utc>, daemon: DaemonPresence) -> Vec<CheckItem> {
     let Some(receive) = &settings.receive else {
         return vec![CheckItem::ok(SECTION, "listen", "no [receive]: nothing that Conversica sends back is taken")];
     };
@@ -38,7 +44,7 @@ pub(super) fn of_receiver(settings: &ServiceSettings, now: DateTime<Utc>, is_run
             "once the certificate is fixed"
         }
     };
-    items.insert(0, of_address(receive, by, is_running));
+    items.insert(0, of_address(receive, by, daemon));
     if receive.password.expose_secret().chars().count() < SHORT_PASSWORD {
         let text = format!(
             "the password of [receive] has fewer than {SHORT_PASSWORD} characters, and anybody who can reach the receiver may \
@@ -51,11 +57,11 @@ pub(super) fn of_receiver(settings: &ServiceSettings, now: DateTime<Utc>, is_run
     items
 }
 
-fn of_address(receive: &ReceiveSettings, by: &str, is_running: bool) -> CheckItem {
+fn of_address(receive: &ReceiveSettings, by: &str, daemon: DaemonPresence) -> CheckItem {
     let address = receive.listen;
     match TcpListener::bind(address) {
         Ok(_) => CheckItem::ok(SECTION, "listen", format!("{address} can be listened on, {by}")),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_running => {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && daemon == DaemonPresence::Runs => {
             CheckItem::ok(SECTION, "listen", format!("{address} is listened on, by the daemon that runs now; {by}"))
         }
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {

@@ -53,10 +53,11 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
 async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let asks = !args.yes && !args.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     let target = ConfigTarget::new(&args, file)?;
-    let source = flags::source(&args, &ProcessEnvironment::of_process(), asks)?;
+    let questions = if asks { ask::InitQuestions::Asked } else { ask::InitQuestions::None };
+    let source = flags::source(&args, &ProcessEnvironment::of_process(), questions)?;
     let db = connect(&source.url).await?;
     let mut catalog = introspect::tables(&db).await?;
-    let table = choose(&args, &db, &mut catalog, asks).await?;
+    let table = choose(&args, &db, &mut catalog, questions).await?;
     let dialect = match db {
         SourceDb::Sqlite(_) => SqlDialect::Sqlite,
         SourceDb::Postgres(_) => SqlDialect::Postgres,
@@ -76,12 +77,16 @@ async fn propose_and_write(args: Args, file: Option<&Path>) -> anyhow::Result<Ex
         &proposal,
         &write::ConfigSettings { source: &source, target: &target, args: &args, username: &username },
     );
-    let trial = ConfigTrial::of(&target, &text, &source.url, asks || std::io::stdout().is_terminal()).await?;
+    let mut trial = ConfigTrial::of(&target, &text, &source.url).await?;
+    // Only a person at a terminal sees what a real row says.
+    if !asks && !std::io::stdout().is_terminal() {
+        trial.mask_sample();
+    }
     if args.json {
         say(show::json(&proposal, &trial, &target, &catalog[table]));
     } else {
         show::proposal(&proposal, &catalog[table]);
-        show::trial(&trial, &catalog[table], !args.no_sample);
+        show::trial(&trial, &catalog[table], trial.sample.as_ref().filter(|_| !args.no_sample));
     }
     // A configuration without any valid lead is written only if the operator confirms it.
     if asks {
@@ -129,7 +134,12 @@ async fn connect(url: &str) -> anyhow::Result<SourceDb> {
 }
 
 /// The table: the named one, the operator's choice, or the only likely one.
-async fn choose(args: &Args, db: &SourceDb, catalog: &mut [InspectedTable], asks: bool) -> anyhow::Result<usize> {
+async fn choose(
+    args: &Args,
+    db: &SourceDb,
+    catalog: &mut [InspectedTable],
+    questions: ask::InitQuestions,
+) -> anyhow::Result<usize> {
     if let Some(asked) = &args.table {
         let found = named(catalog, asked)?;
         introspect::sample(db, &mut catalog[found]).await;
@@ -147,7 +157,7 @@ async fn choose(args: &Args, db: &SourceDb, catalog: &mut [InspectedTable], asks
         return Err(no_candidate(catalog).into());
     }
     let likely: Vec<&TableCandidate> = candidates.iter().take(SAMPLED_TABLES).collect();
-    if asks {
+    if questions == ask::InitQuestions::Asked {
         return ask::which_table(&likely, catalog);
     }
     if let Some(winner) = rank::clear_winner(&candidates) {

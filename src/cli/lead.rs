@@ -66,6 +66,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         .into());
     };
     let veil = TokenVeil::over(settings.conversica.test_lead_token.as_ref());
+    let form = if args.json { LeadOutput::Json } else { LeadOutput::Text };
     let lead = match which(&state, &args.id, client).await? {
         Ok(lead) => lead,
         Err(unknown) => {
@@ -78,12 +79,13 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
                     name(&lead),
                     moment(at)
                 );
-                print(document, text, &veil, args.json || args.export.export);
+                let form = if args.export.export { LeadOutput::Json } else { form };
+                print(document, text, &veil, form);
                 return Ok(ExitCode::Done);
             }
             let rows = find_rows(settings, &state, &args.id, client, clock::now()).await;
             match rows.as_deref() {
-                Some([row]) => print(row::unread_document(row), row::unread_text(row), &veil, args.json),
+                Some([row]) => print(row::unread_document(row), row::unread_text(row), &veil, form),
                 Some([_, ..]) => {
                     let clients: Vec<String> = rows.into_iter().flatten().map(|row| row.lead.client_id).collect();
                     return Err(several(&args.id, &clients).into());
@@ -116,7 +118,7 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         }
         text.push_str(&hearing.standing_text(None));
         text.push_str(&history(hearing.events(console::width())));
-        print(document, text, &veil, args.json);
+        print(document, text, &veil, form);
         return Ok(ExitCode::Done);
     };
     let veil = hide_token(&mut story, &state, settings, veil).await?;
@@ -134,18 +136,25 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     if !notes.is_empty() {
         document["notes"] = json!(notes);
     }
-    print(document, text(&story, &hearing, &notes, console::width()), &veil, args.json);
+    print(document, text(&story, &hearing, &notes, console::width()), &veil, form);
     Ok(ExitCode::Done)
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LeadOutput {
+    Text,
+    Json,
+}
+
 /// Hides the Test Lead Token everywhere: it is a secret.
-fn print(mut document: Value, text: String, veil: &TokenVeil, json: bool) {
-    if json {
-        veil.value(&mut document);
-        document["schema_version"] = json!(SCHEMA_VERSION);
-        say(format_args!("{document:#}"));
-    } else {
-        say(veil.text(text.trim_end()));
+fn print(mut document: Value, text: String, veil: &TokenVeil, form: LeadOutput) {
+    match form {
+        LeadOutput::Json => {
+            veil.value(&mut document);
+            document["schema_version"] = json!(SCHEMA_VERSION);
+            say(format_args!("{document:#}"));
+        }
+        LeadOutput::Text => say(veil.text(text.trim_end())),
     }
 }
 

@@ -110,7 +110,9 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         Some(ReceivedCommand::Show { seq }) => show(seq, file).await,
         Some(ReceivedCommand::Confirm { seqs }) => settle(seqs, OptOutDecision::Confirmed, file).await,
         Some(ReceivedCommand::Dismiss { seqs }) => settle(seqs, OptOutDecision::Dismissed, file).await,
-        Some(ReceivedCommand::Replay { seqs, all, body }) => again(seqs, all, body, file).await,
+        Some(ReceivedCommand::Replay { seqs, all, body }) => {
+            again(EventFilter { unreadable: all, seqs, ..EventFilter::default() }, body, file).await
+        }
     }
 }
 
@@ -325,7 +327,9 @@ async fn settle(seqs: Vec<i64>, decision: OptOutDecision, file: Option<&Path>) -
     Ok(ExitCode::Done)
 }
 
-async fn again(seqs: Vec<i64>, all: bool, body: Option<PathBuf>, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+/// `wanted` names the posts, or is about all unreadable ones.
+async fn again(mut wanted: EventFilter, body: Option<PathBuf>, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let seqs = wanted.seqs.clone();
     if body.is_some() && seqs.len() != 1 {
         return Err(SetupError::new("--body is the body of one post", "name the number of that one").into());
     }
@@ -336,7 +340,6 @@ async fn again(seqs: Vec<i64>, all: bool, body: Option<PathBuf>, file: Option<&P
     };
     let has_clients = loaded.settings.source.client.is_some();
     let mut tally = (0_u64, 0_u64);
-    let mut wanted = EventFilter { unreadable: all, seqs: seqs.clone(), ..EventFilter::default() };
     for seq in &seqs {
         let event = reading::one(&state, *seq).await?.ok_or_else(|| unknown(*seq))?;
         if event.problem.is_none() || event.mended_as.is_some() {

@@ -92,7 +92,8 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let settings = &loaded.settings;
     let crm = ConnectedCrm::open(settings).await?;
     let now = clock::now();
-    let state = open_state(settings, args.repair).await?;
+    let found = if args.repair { existing_state(settings).await? } else { readable_state(settings).await? };
+    let state = or_empty(found).await?;
     let options = ReconcileOptions {
         silent_since: silent_since(args.unconfirmed_after, settings, now),
         repair: args.repair,
@@ -123,12 +124,8 @@ pub async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(if report.differences(&args.ignore) > 0 { ExitCode::Attention } else { ExitCode::Done })
 }
 
-/// Opened for reading, unless the command repairs leads; an empty state where none exists yet.
-async fn open_state(settings: &ServiceSettings, repair: bool) -> anyhow::Result<StateDb> {
-    let found = match repair {
-        true => existing_state(settings).await?,
-        false => readable_state(settings).await?,
-    };
+/// An empty state where none exists yet.
+async fn or_empty(found: Option<StateDb>) -> anyhow::Result<StateDb> {
     match found {
         Some(state) => Ok(state),
         None => Ok(StateDb::open_state_in_memory().await?),

@@ -18,7 +18,7 @@ use crate::rules::lead_status::LeadStatus;
 use crate::rules::listed_instance::ListedInstance;
 use crate::rules::operator_pause::PauseShown;
 use crate::status::{LostNumbers, ReceivedCounts, StateLostShown, StatusReport};
-use crate::store::control::{BreakerState, StoredPace};
+use crate::store::control::BreakerState;
 use crate::store::conversation_progress::ConversationShown;
 use crate::store::file_lock;
 use crate::store::free_disk::{DiskReserve, DiskShortage};
@@ -132,7 +132,7 @@ pub fn text(report: &StatusReport) -> String {
     if let Some(pause) = &report.pause {
         text.push_str(&paused(pause));
     }
-    text.push_str(&pacing(report.pacing.as_ref(), report.halt.is_some()));
+    text.push_str(&pacing(report));
     text.push_str(&report.new_leads_budget.as_ref().map(budget).unwrap_or_default());
     text.push_str(&silent(&report.silent_conversations));
     match &report.last_poll {
@@ -312,8 +312,8 @@ fn budget(budget: &BudgetUse) -> String {
 }
 
 /// The reason why leads leave at less than full pace; blank where none does.
-fn pacing(pacing: Option<&StoredPace>, halted: bool) -> String {
-    let Some(pacing) = pacing.filter(|_| !halted) else { return String::new() };
+fn pacing(report: &StatusReport) -> String {
+    let Some(pacing) = report.pacing.as_ref().filter(|_| report.halt.is_none()) else { return String::new() };
     let time = |at: DateTime<Utc>| at.format("%F %T UTC");
     let mut text = String::new();
     if pacing.breaker == BreakerState::Open {

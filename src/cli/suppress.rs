@@ -108,7 +108,11 @@ async fn list(args: ListArgs, file: Option<&Path>) -> anyhow::Result<ExitCode> {
             Some(state) => suppression::count(state).await?,
             None => Vec::new(),
         };
-        say_counts(&counts, args.json);
+        if args.json {
+            say_counts_as_json(&counts);
+        } else {
+            say_counts(&counts);
+        }
         return Ok(ExitCode::Done);
     }
     let mut found = Vec::new();
@@ -136,30 +140,28 @@ async fn list(args: ListArgs, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-fn say_counts(counts: &[EntryCount], json: bool) {
-    let entries = |source: SuppressionSource, kind: ContactKind| {
-        counts
-            .iter()
-            .filter(|count| count.source == source && count.kind == kind)
-            .map(|count| count.entries)
-            .sum::<i64>()
+fn entries(counts: &[EntryCount], source: SuppressionSource, kind: ContactKind) -> i64 {
+    let counts = counts.iter().filter(|count| count.source == source && count.kind == kind);
+    counts.map(|count| count.entries).sum()
+}
+
+fn say_counts_as_json(counts: &[EntryCount]) {
+    let of = |source| {
+        let [addresses, numbers, domains] = ContactKind::ALL.map(|kind| entries(counts, source, kind));
+        json!({"addresses": addresses, "numbers": numbers, "domains": domains})
     };
-    if json {
-        let of = |source| {
-            let [addresses, numbers, domains] = ContactKind::ALL.map(|kind| entries(source, kind));
-            json!({"addresses": addresses, "numbers": numbers, "domains": domains})
-        };
-        let sources: serde_json::Map<String, serde_json::Value> =
-            SuppressionSource::ALL.into_iter().map(|source| (source.name().to_owned(), of(source))).collect();
-        say(format_args!("{:#}", json!({"schema_version": SCHEMA_VERSION, "sources": sources})));
-        return;
-    }
+    let sources: serde_json::Map<String, serde_json::Value> =
+        SuppressionSource::ALL.into_iter().map(|source| (source.name().to_owned(), of(source))).collect();
+    say(format_args!("{:#}", json!({"schema_version": SCHEMA_VERSION, "sources": sources})));
+}
+
+fn say_counts(counts: &[EntryCount]) {
     if counts.is_empty() {
         say("The list is empty.");
         return;
     }
     for source in SuppressionSource::ALL {
-        let [addresses, numbers, domains] = ContactKind::ALL.map(|kind| entries(source, kind));
+        let [addresses, numbers, domains] = ContactKind::ALL.map(|kind| entries(counts, source, kind));
         if addresses + numbers + domains == 0 {
             continue;
         }

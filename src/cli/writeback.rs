@@ -51,7 +51,10 @@ pub async fn run(command: WritebackCommand, file: Option<&Path>) -> anyhow::Resu
     let settings = settings(file)?.settings;
     match command {
         WritebackCommand::Print { role } => print(&settings, role),
-        WritebackCommand::Stopped { json } => stopped(&settings, json).await?,
+        WritebackCommand::Stopped { json } => {
+            let found = stopped(&settings).await?;
+            if json { say_as_json(&found) } else { say(text(&found)) }
+        }
         WritebackCommand::Retry { ids, event, all } => {
             let which = (!all).then_some((ids.as_slice(), event.as_slice()));
             let retried = match existing_state(&settings).await? {
@@ -95,34 +98,31 @@ fn user_of(url: &str) -> Option<String> {
     (!named.username().is_empty() || parameter).then(|| options.get_username().to_owned())
 }
 
-async fn stopped(settings: &ServiceSettings, as_json: bool) -> anyhow::Result<()> {
-    let found = match readable_state(settings).await? {
+async fn stopped(settings: &ServiceSettings) -> anyhow::Result<Vec<StoppedEvent>> {
+    Ok(match readable_state(settings).await? {
         Some(state) => queue::stopped(&state).await?,
         None => Vec::new(),
-    };
-    if as_json {
-        let list: Vec<_> = found
-            .iter()
-            .map(|stopped| {
-                json!({
-                    "event": stopped.seq, "id": stopped.lead.id, "client_id": stopped.lead.client_id,
-                    "kind": stopped.kind.name(), "attempts": stopped.attempts, "since": stopped.since,
-                    "detail": stopped.detail, "behind": stopped.behind,
-                })
+    })
+}
+
+fn say_as_json(found: &[StoppedEvent]) {
+    let list: Vec<_> = found
+        .iter()
+        .map(|stopped| {
+            json!({
+                "event": stopped.seq, "id": stopped.lead.id, "client_id": stopped.lead.client_id,
+                "kind": stopped.kind.name(), "attempts": stopped.attempts, "since": stopped.since,
+                "detail": stopped.detail, "behind": stopped.behind,
             })
-            .collect();
-        say(json!({"stopped": list, "total": found.len()}));
-        return Ok(());
-    }
-    if found.is_empty() {
-        say("Nothing is stopped.");
-        return Ok(());
-    }
-    say(text(&found));
-    Ok(())
+        })
+        .collect();
+    say(json!({"stopped": list, "total": found.len()}));
 }
 
 fn text(found: &[StoppedEvent]) -> String {
+    if found.is_empty() {
+        return "Nothing is stopped.".to_owned();
+    }
     let mut list = table::plain(&["event", "id", "client", "kind", "tries", "behind", "since", "why"]);
     for stopped in found {
         list.add_row([

@@ -11,7 +11,7 @@ use crate::config::check::{self, ConfigProblems};
 use crate::config::environment::{self, ProcessEnvironment};
 use crate::config::layer::ConfigLayer;
 use crate::config::loaded::{EffectiveSetting, LoadedConfig};
-use crate::config::merged::MergedConfig;
+use crate::config::merged::{MergedConfig, ReceiverSection};
 use crate::config::{file, key, schema, secret, show, validate};
 use crate::error::SetupError;
 
@@ -94,6 +94,7 @@ pub fn load_text(name: &str, toml: &str, environment: &ProcessEnvironment) -> Re
     let wants_receiver = [&from_file, &from_environment].iter().any(|layer| mentions(layer, "receive"));
     let credentials = secret::credentials(environment, &[&from_file, &from_environment], &mut problems);
     let mut layers = [defaults, from_file, credentials, from_environment];
+    let receiver = if wants_receiver { ReceiverSection::Present } else { ReceiverSection::Absent };
     if !wants_receiver {
         // Defaults and a credential alone do not enable a receiver.
         layers.iter_mut().for_each(|layer| layer.values.retain(|path, _| path[0] != "receive"));
@@ -103,9 +104,9 @@ pub fn load_text(name: &str, toml: &str, environment: &ProcessEnvironment) -> Re
 
     let mut merged = MergedConfig::of(&layers, name)?;
     merged.complain_of_gaps(&mut problems);
-    merged.complain_of_missing(&mut problems, wants_receiver);
+    merged.complain_of_missing(&mut problems, receiver);
     merged.complain_of_rules(&mut problems);
-    let mut settings = merged.settings(&problems, wants_receiver).map_err(|error| {
+    let mut settings = merged.settings(&problems, receiver).map_err(|error| {
         // A mistake that the checks above missed; their own findings are still the better message.
         let mut errors = std::mem::take(&mut problems).into_errors();
         errors.push(error);
@@ -116,7 +117,7 @@ pub fn load_text(name: &str, toml: &str, environment: &ProcessEnvironment) -> Re
     if !problems.is_empty() {
         return Err(ConfigErrors(problems.into_errors()));
     }
-    let effective = show::effective(&merged, wants_receiver, completed);
+    let effective = show::effective(&merged, receiver, completed);
     Ok(LoadedConfig { settings, effective, warnings, file: None })
 }
 

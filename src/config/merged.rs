@@ -10,6 +10,23 @@ use crate::config::layer::ConfigLayer;
 use crate::config::{FieldRule, ServiceSettings};
 use crate::error::SetupError;
 
+/// Whether the settings have a section `[receive]`: without one nothing of it is required or shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReceiverSection {
+    Present,
+    Absent,
+}
+
+impl ReceiverSection {
+    /// Whether the key counts.
+    pub(super) fn has(self, key: &str) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Absent => !key.starts_with("receive."),
+        }
+    }
+}
+
 /// The merged layers.
 pub struct MergedConfig {
     root: Value,
@@ -87,8 +104,8 @@ impl MergedConfig {
         }
     }
 
-    pub(super) fn complain_of_missing(&self, problems: &mut ConfigProblems, wants_receiver: bool) {
-        for key in &self.required(wants_receiver) {
+    pub(super) fn complain_of_missing(&self, problems: &mut ConfigProblems, receiver: ReceiverSection) {
+        for key in &self.required(receiver) {
             if self.value(key.name.split('.')).is_none() && !problems.is_spoiled(&key.name) {
                 let (section, last) = key.name.rsplit_once('.').unwrap_or(("", &key.name));
                 let line = key::example(&key.name).unwrap_or_else(|| format!("{last} = …"));
@@ -110,8 +127,8 @@ impl MergedConfig {
         }
     }
 
-    fn required(&self, wants_receiver: bool) -> Vec<ConfigKey> {
-        let is_required = |key: &ConfigKey| key.required && (wants_receiver || !key.name.starts_with("receive."));
+    fn required(&self, receiver: ReceiverSection) -> Vec<ConfigKey> {
+        let is_required = |key: &ConfigKey| key.required && receiver.has(&key.name);
         key::all().iter().cloned().chain(self.keys_of_entries()).filter(is_required).collect()
     }
 
@@ -128,10 +145,10 @@ impl MergedConfig {
     pub(super) fn settings(
         &self,
         problems: &ConfigProblems,
-        wants_receiver: bool,
+        receiver: ReceiverSection,
     ) -> Result<ServiceSettings, SetupError> {
         let mut tree = json(&self.root);
-        for key in self.required(wants_receiver).iter().filter(|key| problems.is_spoiled(&key.name)) {
+        for key in self.required(receiver).iter().filter(|key| problems.is_spoiled(&key.name)) {
             let (section, last) = key.name.rsplit_once('.').unwrap_or(("", &key.name));
             let stand_in = match &key.kind {
                 KeyKind::Address => "127.0.0.1:0",

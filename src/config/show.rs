@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::config::key::{self, ConfigKey, KeyKind, KeySecrecy};
 use crate::config::loaded::{EffectiveSetting, ValueTrace};
-use crate::config::merged::{MergedConfig, json as to_json, origin};
+use crate::config::merged::{MergedConfig, ReceiverSection, json as to_json, origin};
 use crate::config::secret::{HIDDEN, redact_url};
 use crate::config::validate::CompletedKey;
 use crate::console::SCHEMA_VERSION;
@@ -14,7 +14,7 @@ use crate::console::SCHEMA_VERSION;
 /// Every key of the sections in force. Of `[lead]` only the keys that are set: most installations use few of them.
 pub(super) fn effective(
     merged: &MergedConfig,
-    has_receiver: bool,
+    receiver: ReceiverSection,
     completed: Vec<CompletedKey>,
 ) -> Vec<EffectiveSetting> {
     let mut shown = Vec::new();
@@ -30,7 +30,7 @@ pub(super) fn effective(
             let layer = format!("follows from {}", completed.from);
             let trace = ValueTrace::of(&completed.column);
             shown.push(EffectiveSetting { key: key.name.clone(), value: Some(json!(completed.column)), layer, trace });
-        } else if key.kind != KeyKind::Rule && (has_receiver || !key.name.starts_with("receive.")) {
+        } else if key.kind != KeyKind::Rule && receiver.has(&key.name) {
             let trace = ValueTrace::of("");
             shown.push(EffectiveSetting { key: key.name.clone(), value: None, layer: String::new(), trace });
         }

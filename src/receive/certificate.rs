@@ -40,6 +40,13 @@ struct CertificatePair {
     key: Vec<u8>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CertificateLook {
+    Routine,
+    /// By a SIGHUP.
+    Asked,
+}
+
 impl ReceiverCertificate {
     /// Reads the configured pair; `None` where the receiver does no TLS.
     ///
@@ -63,18 +70,19 @@ impl ReceiverCertificate {
         let mut hang_up = signal(SignalKind::hangup()).ok();
         let mut unsettled = None;
         loop {
-            let asked = tokio::select! {
+            let look = tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK_INTERVAL) => false,
-                Some(()) = async { hang_up.as_mut()?.recv().await } => true,
+                () = tokio::time::sleep(LOOK_INTERVAL) => CertificateLook::Routine,
+                Some(()) = async { hang_up.as_mut()?.recv().await } => CertificateLook::Asked,
             };
-            self.look(asked, &mut unsettled);
+            self.look(look, &mut unsettled);
         }
     }
 
     /// Two files are never replaced in the same moment, and a copy takes a while: an unusable pair is read twice before it is
     /// reported, unless a SIGHUP asks for it now.
-    fn look(&mut self, asked: bool, unsettled: &mut Option<Option<CertificatePair>>) {
+    fn look(&mut self, look: CertificateLook, unsettled: &mut Option<Option<CertificatePair>>) {
+        let asked = look == CertificateLook::Asked;
         let read = self.files.read();
         let found = read.as_ref().ok().cloned();
         if found == self.read && !asked {

@@ -14,6 +14,7 @@ mod tests;
 
 use chrono::{DateTime, Utc};
 
+use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_event::LeadEvent;
 use crate::rules::lead_record::LeadRecord;
 
@@ -39,7 +40,10 @@ pub fn next(record: LeadRecord, event: &LeadEvent, now: DateTime<Utc>) -> LeadRe
         LeadEvent::TestLeadsUsedUp => decision::test_leads_used_up(record, now),
         LeadEvent::RetryAsked => decision::retry_asked(record, now),
         LeadEvent::ResendAsked => decision::resend_asked(record, now),
-        LeadEvent::ResendDecided { is_held } => decision::resend_decided(record, *is_held, now),
+        LeadEvent::ResendDecided { is_held } => {
+            let reason = if *is_held { HoldReason::Resend } else { HoldReason::Staged };
+            decision::resend_decided(record, reason, now)
+        }
         LeadEvent::Restored => decision::restored(record, now),
         LeadEvent::Suppressed(withdrawn) => row::suppressed(record, withdrawn, now),
         LeadEvent::ConversicaBack => claim::conversica_back(record, now),

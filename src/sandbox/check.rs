@@ -54,7 +54,7 @@ impl<'a> BodyCheck<'a> {
         let Some(key) = LeadKey::from_name(name) else {
             if name == API_VERSION {
                 self.version_seen = true;
-                self.text(name, true, &value);
+                self.required_text(name, &value);
             }
             return;
         };
@@ -66,7 +66,8 @@ impl<'a> BodyCheck<'a> {
         match key.kind() {
             ValueKind::Boolean if matches!(value, PostedValue::Boolean | PostedValue::Null) => {}
             ValueKind::Boolean => self.problems.push(format!("{name} must be true or false, not {}", value.describe())),
-            ValueKind::Text => self.text(name, REQUIRED.contains(&key), &value),
+            ValueKind::Text if REQUIRED.contains(&key) => self.required_text(name, &value),
+            ValueKind::Text => self.text(name, &value),
             ValueKind::Datetime => self.datetime(name, &value),
         }
         match (key, value) {
@@ -81,11 +82,15 @@ impl<'a> BodyCheck<'a> {
         }
     }
 
-    fn text(&mut self, name: &str, required: bool, value: &PostedValue<'_>) {
+    fn required_text(&mut self, name: &str, value: &PostedValue<'_>) {
         match value {
-            PostedValue::Text(text) if required && text.trim().is_empty() => {
-                self.problems.push(format!("{name} is blank"))
-            }
+            PostedValue::Text(text) if text.trim().is_empty() => self.problems.push(format!("{name} is blank")),
+            other => self.text(name, other),
+        }
+    }
+
+    fn text(&mut self, name: &str, value: &PostedValue<'_>) {
+        match value {
             PostedValue::Text(_) | PostedValue::Null => {}
             other => self.problems.push(format!("{name} must be a string, not {}", other.describe())),
         }
@@ -97,7 +102,7 @@ impl<'a> BodyCheck<'a> {
             PostedValue::Text(_) => {
                 self.problems.push(format!("{name} is not an RFC 3339 datetime such as 2019-05-10T05:57:44+00:00"));
             }
-            other => self.text(name, false, other),
+            other => self.text(name, other),
         }
     }
 

@@ -150,7 +150,7 @@ impl ConnectedCrm {
     pub async fn still(&self, fitting: &FittingSource, schema: Option<&SourceSchema>) -> anyhow::Result<()> {
         if self.is_replaced() {
             let what = format!("{}: another file took its place as a poll began", columns::place(&self.source));
-            return Err(db::away_or_unfit(true, SetupError::new(what, "nothing to do: the next poll reads that one")));
+            return Err(db::away(SetupError::new(what, "nothing to do: the next poll reads that one")));
         }
         let is_same = match schema {
             Some(schema) => schema.fits(self, fitting),
@@ -160,7 +160,7 @@ impl ConnectedCrm {
             return Ok(());
         }
         let what = format!("{}: its columns changed as a poll began", columns::place(&self.source));
-        Err(db::away_or_unfit(true, SetupError::new(what, "nothing to do: the next poll looks again")))
+        Err(db::away(SetupError::new(what, "nothing to do: the next poll looks again")))
     }
 
     /// Whether the poll should check shared keys again.
@@ -257,7 +257,7 @@ impl ConnectedCrm {
             FailureClass::Fix => refused.into(),
             FailureClass::Wait => {
                 let what = format!("{} cannot be read now: {}", columns::place(&self.source), database.message());
-                db::away_or_unfit(true, SetupError::new(what, refused.cure))
+                db::away(SetupError::new(what, refused.cure))
             }
         }
     }
@@ -394,7 +394,7 @@ fn unreachable(url: &str, error: &sqlx::Error) -> anyhow::Error {
         known
             .unwrap_or("check that the database is running, and the host, database, user and password of [source] url"),
     );
-    db::away_or_unfit(db::is_outage(error), setup)
+    db::away_or_unfit(error, setup)
 }
 
 pub(crate) const HIDDEN_CURE: &str = "give the user of [source] url `bypassrls`, and polling goes on by itself; or, where its policies \

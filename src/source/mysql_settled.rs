@@ -76,7 +76,7 @@ async fn asked(pool: &MySqlPool) -> Result<OpenTransactions, sqlx::Error> {
     // A failed session is still in its transaction.
     connection.close_on_drop();
     let (now, waiting, appliers) = sessions(&mut connection).await?;
-    let writers = writer_place(&mysql::texts_within(&mut connection, VARIABLES.to_owned()).await?, appliers > 0);
+    let writers = writer_place(&mysql::texts_within(&mut connection, VARIABLES.to_owned()).await?, appliers);
     connection.execute(sqlx::raw_sql(SNAPSHOT)).await?;
     let open = fresh_transactions(&mut connection).await?;
     connection.execute(sqlx::raw_sql("rollback")).await?;
@@ -112,7 +112,7 @@ async fn numbers(connection: &mut MySqlConnection, sql: &'static str) -> Result<
 }
 
 /// `variables` are pairs of a name and a value.
-fn writer_place(variables: &[Vec<Option<String>>], has_appliers: bool) -> WriterPlace {
+fn writer_place(variables: &[Vec<Option<String>>], appliers: i64) -> WriterPlace {
     let value = |name: &str| {
         let named = |row: &&Vec<Option<String>>| row.first().and_then(Option::as_deref) == Some(name);
         variables.iter().find(named).and_then(|row| row.get(1)?.as_deref()).unwrap_or_default()
@@ -122,7 +122,7 @@ fn writer_place(variables: &[Vec<Option<String>>], has_appliers: bool) -> Writer
         () if is_cluster => WriterPlace::Several,
         // MariaDB 12 has further values beside these.
         () if !["", "OFF", "0"].contains(&value("read_only")) => WriterPlace::Primary,
-        () if has_appliers => WriterPlace::Several,
+        () if appliers > 0 => WriterPlace::Several,
         () => WriterPlace::Here,
     }
 }
@@ -150,9 +150,9 @@ mod tests {
 
     #[test]
     fn the_variables_tell_where_the_rows_are_written() {
-        let place = |variables: &[(&str, &str)], has_appliers| {
+        let place = |variables: &[(&str, &str)], has_appliers: bool| {
             let row = |(name, value): &(&str, &str)| vec![Some((*name).to_owned()), Some((*value).to_owned())];
-            writer_place(&variables.iter().map(row).collect::<Vec<_>>(), has_appliers)
+            writer_place(&variables.iter().map(row).collect::<Vec<_>>(), i64::from(has_appliers))
         };
         let alone = [("read_only", "OFF"), ("wsrep_on", "OFF"), ("wsrep_provider", "none")];
         assert_eq!(place(&alone, false), WriterPlace::Here);

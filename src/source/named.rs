@@ -127,9 +127,12 @@ impl StatementReader {
                 self.began = self.at;
             }
             match c {
-                '\'' => self.quoted('\'', mysql || postgres && self.after_escape_prefix())?,
-                '"' => self.quoted('"', mysql)?,
-                '`' if !postgres => self.quoted('`', false)?,
+                '\'' if mysql || postgres && self.after_escape_prefix() => {
+                    self.quoted('\'', BackslashMeaning::Escape)?
+                }
+                '"' if mysql => self.quoted('"', BackslashMeaning::Escape)?,
+                '\'' | '"' => self.quoted(c, BackslashMeaning::Itself)?,
+                '`' if !postgres => self.quoted('`', BackslashMeaning::Itself)?,
                 '[' if !postgres && !mysql => self.until("]", "an identifier in brackets has no end")?,
                 '-' if next == Some('-') => self.line(),
                 '#' if mysql => self.line(),
@@ -203,13 +206,13 @@ impl StatementReader {
     }
 
     /// Copies through the closing quote; a doubled or escaped quote does not end the text.
-    fn quoted(&mut self, quote: char, escapes: bool) -> Result<(), UnreadableStatement> {
+    fn quoted(&mut self, quote: char, backslash: BackslashMeaning) -> Result<(), UnreadableStatement> {
         let error = self.unreadable("a text in quotes has no end");
         self.keep(1);
         loop {
             match self.peek(0) {
                 None => return Err(error),
-                Some('\\') if escapes => self.keep(2),
+                Some('\\') if backslash == BackslashMeaning::Escape => self.keep(2),
                 Some(c) if c == quote && self.peek(1) == Some(quote) => self.keep(2),
                 Some(c) if c == quote => {
                     self.keep(1);
@@ -307,6 +310,13 @@ fn is_name_start(c: char) -> bool {
 
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
+}
+
+/// What a backslash within quotes is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BackslashMeaning {
+    Itself,
+    Escape,
 }
 
 #[cfg(test)]

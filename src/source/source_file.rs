@@ -12,7 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
 use crate::db::file::beside;
 use crate::db::file::{FileId, FileLook};
-use crate::db::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, away_or_unfit, discreet, sqlite_path};
+use crate::db::{ACQUIRE_TIMEOUT, LOCK_TIMEOUT, away, discreet, sqlite_path};
 use crate::error::SetupError;
 use crate::source::source_db::SourceDb;
 
@@ -158,13 +158,14 @@ pub fn expect_source_file(url: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == NotFound => {
             let cure = "give the path of the CRM's SQLite file, and let this user read it; if its file system is not mounted yet, \
                         `run` waits for it";
-            Err(away_or_unfit(true, SetupError::new(format!("[source] url: there is no file {place}"), cure)))
+            Err(away(SetupError::new(format!("[source] url: there is no file {place}"), cure)))
         }
         Err(error) => {
             let lasts = matches!(error.kind(), InvalidFilename | NotADirectory | PermissionDenied);
             let what = format!("[source] url: the file {place} cannot be found: {error}");
             let cure = "give the path of the CRM's SQLite file, and let this user search its directory and read it";
-            Err(away_or_unfit(!lasts, SetupError::new(what, cure)))
+            let setup = SetupError::new(what, cure);
+            Err(if lasts { setup.into() } else { away(setup) })
         }
     }
 }
@@ -199,7 +200,7 @@ pub fn unopened_source(url: &str, error: &sqlx::Error) -> Option<anyhow::Error> 
         )
     };
     // The rights may change, and a program that opens the file creates the missing files.
-    Some(away_or_unfit(true, setup))
+    Some(away(setup))
 }
 
 /// Reads the file without SQLite, which is safe only while this process has no connection to it: closing the file drops their

@@ -107,8 +107,14 @@ async fn of_postgres(
     let sql = format!("explain (verbose, costs off, format json) select count({expression}) from {from}");
     let plan: Value = sqlx::query_scalar(db::trusted(sql)).fetch_one(pool).await?;
     let mut found = PlanColumns::default();
-    found.collect(&plan[0]["Plan"], false);
+    found.collect(&plan[0]["Plan"], PlanPlace::Below);
     Ok(wanted.iter().filter(|wanted| found.uses(wanted)).cloned().collect())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlanPlace {
+    Below,
+    TopOfSubquery,
 }
 
 /// The expressions that a plan computes, and the names of its relations within.
@@ -122,19 +128,20 @@ struct PlanColumns {
 impl PlanColumns {
     /// A scan below another node may return whole rows, because that is cheaper: what it returns says nothing. At the top of a
     /// subquery it returns what is asked for.
-    fn collect(&mut self, node: &Value, is_exact: bool) {
+    fn collect(&mut self, node: &Value, place: PlanPlace) {
         let text = |key: &str| node[key].as_str().map(str::to_owned);
         let is_scan = node["Relation Name"].is_string();
         if let (Some(schema), Some(relation), Some(alias)) = (text("Schema"), text("Relation Name"), text("Alias")) {
             self.aliases.push((schema, relation, alias));
         }
-        if !is_scan || is_exact {
+        if !is_scan || place == PlanPlace::TopOfSubquery {
             let outputs = node["Output"].as_array().into_iter().flatten();
             self.outputs.extend(outputs.filter_map(Value::as_str).map(str::to_owned));
         }
         for below in node["Plans"].as_array().into_iter().flatten() {
             let relation = below["Parent Relationship"].as_str().unwrap_or_default();
-            self.collect(below, ["SubPlan", "InitPlan", "Member", "Subquery"].contains(&relation));
+            let is_top = ["SubPlan", "InitPlan", "Member", "Subquery"].contains(&relation);
+            self.collect(below, if is_top { PlanPlace::TopOfSubquery } else { PlanPlace::Below });
         }
     }
 
@@ -171,7 +178,7 @@ mod tests {
             ]},
         ]});
         let mut found = PlanColumns::default();
-        found.collect(&plan, false);
+        found.collect(&plan, PlanPlace::Below);
         let uses =
             |table: &str, column: &str| found.uses(&(Some("public".to_owned()), table.to_owned(), column.to_owned()));
         assert!(uses("leads", "updated_at") && uses("contacts", "updatedAt"));

@@ -400,3 +400,66 @@ fn the_condition_of_the_index_is_written_once() {
     let others = sources.filter(|(_, text)| text.contains(condition));
     no_findings("lead_status::UNSETTLED instead", others.map(|(path, _)| path));
 }
+
+/// Functions that take a yes or no all the same.
+const TAKES_A_BOOL: [(&str, &str, &str); 17] = [
+    ("src/sandbox/check.rs", "visit_bool", "named by serde"),
+    ("src/admin/metrics.rs", "flag", "a metric that is 0 or 1"),
+    ("src/admin/dashboard/lead.rs", "of", "may_act: the page shows buttons where it is set, as its template reads it"),
+    ("src/admin/dashboard/overview.rs", "of", "may_act, likewise"),
+    ("src/admin/dashboard/list.rs", "agree", "more: whether a page follows, as the template reads it"),
+    ("src/admin/dashboard/visitor.rs", "unknown_operator", "is_api: read off the path of the request"),
+    ("src/wording.rs", "resumed", "the answer of the state, said in words"),
+    ("src/rules/lead_life/attempt.rs", "status_after", "facts of one attempt, computed by the only caller"),
+    ("src/sandbox/store.rs", "admit", "the result of one comparison of credentials"),
+    ("src/send/plan.rs", "planned", "whether consent is withdrawn, computed by the only caller"),
+    ("src/store/erase.rs", "reach", "whether the state has posts of the lead, as read by the only caller"),
+    ("src/rules/line.rs", "new", "whether [source] client is set"),
+    ("src/store/event.rs", "of", "whether [source] client is set"),
+    ("src/store/heard/replay.rs", "replay", "whether [source] client is set"),
+    ("src/store/ahead.rs", "correct_waits", "whether the Test Lead Token is set"),
+    ("src/store/contact_key.rs", "parse", "whether an entry may be a domain, which is read from a list"),
+    ("src/story/hearing.rs", "of", "[consent] keep_opt_outs"),
+];
+
+/// `split(name, true)` says nothing where it is called: an enum of two, two functions, or what the yes or no is read from.
+#[test]
+fn no_function_takes_a_bool() {
+    let mut findings = Vec::new();
+    let mut idle: BTreeSet<(String, String)> =
+        TAKES_A_BOOL.iter().map(|(path, name, _)| ((*path).to_owned(), (*name).to_owned())).collect();
+    let product = |path: &str| path.starts_with("src/") && !path.ends_with("/tests.rs");
+    for (path, text) in rust_files().iter().filter(|(path, _)| product(path)) {
+        let code: Vec<&str> = product_lines(text).map(|(_, line)| line).collect();
+        for (name, parameters) in signatures(&code.join("\n")) {
+            let takes = parameters
+                .split(',')
+                .filter_map(|one| one.rsplit_once(": "))
+                .any(|(_, kind)| ["bool", "&bool", "Option<bool>"].contains(&kind.trim()));
+            if takes && !idle.remove(&(path.clone(), name.clone())) {
+                findings.push(format!("{path}: {name}({parameters})"));
+            }
+        }
+    }
+    no_findings("a parameter says what it means; TAKES_A_BOOL lists the exceptions", findings);
+    no_findings("each exception is needed", idle.into_iter().map(|(path, name)| format!("{path}: {name}")));
+}
+
+/// The names of functions with the texts of their parameters.
+fn signatures(code: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (start, _) in code.match_indices("fn ") {
+        let begins = code[..start].chars().next_back().is_none_or(char::is_whitespace);
+        let rest = &code[start + 3..];
+        let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let Some(open) = rest.find('(').filter(|_| begins && !name.is_empty()) else { continue };
+        let mut depth = 0;
+        let end = rest[open..].char_indices().find_map(|(at, c)| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            (depth == 0).then_some(open + at)
+        });
+        let parameters = rest[open + 1..end.unwrap_or(rest.len())].split_whitespace().collect::<Vec<_>>().join(" ");
+        found.push((name, parameters));
+    }
+    found
+}

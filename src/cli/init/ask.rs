@@ -15,6 +15,13 @@ use crate::setup::introspect::table::InspectedTable;
 use crate::setup::propose::proposal::{GivenValue, OperatorWishes, SourceProposal};
 use crate::setup::propose::rank::TableCandidate;
 
+/// Whether a person at a terminal answers questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InitQuestions {
+    Asked,
+    None,
+}
+
 /// The operator pressed Escape or Ctrl-C, or said no.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped")]

@@ -14,7 +14,11 @@ use crate::setup::propose::proposal::{GivenValue, OperatorWishes};
 
 const URL: &str = "CONVERSICA_SYNC__SOURCE__URL";
 
-pub fn source(args: &Args, environment: &ProcessEnvironment, asks: bool) -> anyhow::Result<InitSource> {
+pub fn source(
+    args: &Args,
+    environment: &ProcessEnvironment,
+    questions: ask::InitQuestions,
+) -> anyhow::Result<InitSource> {
     let variable = |name: &str| environment.variables.get(name).filter(|value| !value.is_empty()).cloned();
     if let Some(file) = &args.url_file {
         return Ok(InitSource { url: read(file)?, kept: UrlStorage::File(absolute(file)) });
@@ -29,7 +33,7 @@ pub fn source(args: &Args, environment: &ProcessEnvironment, asks: bool) -> anyh
     }
     let url = match &args.url {
         Some(url) => url.clone(),
-        None if asks => ask::url()?,
+        None if questions == ask::InitQuestions::Asked => ask::url()?,
         None => {
             return Err(SetupError::new(
                 "which database is it?",

@@ -1,6 +1,6 @@
 //! The output of `init`: the proposal with its reasons, its result on sample rows, and the next steps.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::ask::rows;
 use super::store::ConfigTarget;
@@ -80,7 +80,8 @@ fn no_valid_lead(trial: &ConfigTrial, source: &InspectedTable) -> Option<&'stati
     }
 }
 
-pub fn trial(trial: &ConfigTrial, source: &InspectedTable, with_sample: bool) {
+/// `sample` is a Lead object of a real row, where one is to be shown.
+pub fn trial(trial: &ConfigTrial, source: &InspectedTable, sample: Option<&Map<String, Value>>) {
     say("");
     if let Some(why) = no_valid_lead(trial, source) {
         say(why);
@@ -103,7 +104,7 @@ pub fn trial(trial: &ConfigTrial, source: &InspectedTable, with_sample: bool) {
         reasons.iter().take(REASONS).map(|(reason, count)| format!("{count} × {reason}")).collect();
     lines.extend((more > 0).then(|| format!("and {more} more reason(s); `conversica-sync plan` shows all")));
     list("Why others would not:", &lines);
-    if let Some(lead) = trial.sample.as_ref().filter(|_| with_sample) {
+    if let Some(lead) = sample {
         say("");
         say("A Lead object made of a real row (shown here only, nothing is sent):");
         trial::lines(lead).into_iter().for_each(say);

@@ -36,7 +36,7 @@ pub struct ConfigTrial {
 impl ConfigTrial {
     /// # Errors
     /// The error that `check` would report for these settings and this source.
-    pub async fn of(target: &ConfigTarget, text: &str, url: &str, in_full: bool) -> anyhow::Result<Self> {
+    pub async fn of(target: &ConfigTarget, text: &str, url: &str) -> anyhow::Result<Self> {
         // The password is not there yet, and the trial does not need it.
         let variables =
             [("CONVERSICA_SYNC__SOURCE__URL", url), ("CONVERSICA_SYNC__CONVERSICA__PASSWORD", "not known yet")];
@@ -77,10 +77,14 @@ impl ConfigTrial {
             }
         }
         crm.db.close().await;
-        if !in_full && let Some(sample) = &mut trial.sample {
+        Ok(trial)
+    }
+
+    /// Leaves of the sample no more than the forms of its values.
+    pub fn mask_sample(&mut self) {
+        if let Some(sample) = &mut self.sample {
             sample.iter_mut().for_each(|(key, value)| mask(key, value));
         }
-        Ok(trial)
     }
 
     fn take(&mut self, body: &str) {

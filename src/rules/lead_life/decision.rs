@@ -144,21 +144,21 @@ pub(super) fn resend_asked(record: LeadRecord, now: DateTime<Utc>) -> LeadRecord
 
 /// Only a lead that nothing waits for. From now on it is uncertain whether Conversica has the content. Without an approval to wait
 /// for, the next poll releases it, once it has seen that the row is still there. A withdrawal in the content has been accepted
-/// before, so it waits like the rest; one that the row makes later goes at once.
-pub(super) fn resend_decided(record: LeadRecord, is_held: bool, now: DateTime<Utc>) -> LeadRecord {
+/// before, so it waits like the rest; one that the row makes later goes at once. The reason is `Resend` or `Staged`.
+pub(super) fn resend_decided(record: LeadRecord, hold_reason: HoldReason, now: DateTime<Utc>) -> LeadRecord {
     if record.status != LeadStatus::InSync || record.gone_at.is_some() || record.desired.is_none() {
         return record;
     }
     LeadRecord {
         urgent: false,
         status: LeadStatus::Held,
-        hold_reason: Some(if is_held { HoldReason::Resend } else { HoldReason::Staged }),
+        hold_reason: Some(hold_reason),
         held_at: Some(now),
         delivered_hash: None,
         attempts: 0,
         first_failed_at: None,
         due_at: Some(now),
-        approved_for: (!is_held).then_some(HoldReason::Resend),
+        approved_for: (hold_reason == HoldReason::Staged).then_some(HoldReason::Resend),
         ..with_contents_kept(record)
     }
 }

@@ -26,7 +26,7 @@ pub(crate) async fn tables(pool: &SqlitePool) -> Result<Vec<InspectedTable>, sql
             keys.push((pk, column.clone()));
         }
         if let Some(table) = tables.last_mut() {
-            table.columns.push(read(column, declared, not_null));
+            table.columns.push(TableColumn { not_null, ..read(column, declared) });
         }
     }
     end_of_key(&mut tables, &mut keys);
@@ -98,7 +98,7 @@ async fn views(pool: &SqlitePool) -> Result<Vec<InspectedTable>, sqlx::Error> {
                 .await;
         let Ok(columns) = columns else { continue };
         let mut view = empty(name, RelationKind::View);
-        view.columns = columns.into_iter().map(|(name, declared)| read(name, declared, false)).collect();
+        view.columns = columns.into_iter().map(|(name, declared)| read(name, declared)).collect();
         views.push(view);
     }
     Ok(views)
@@ -117,10 +117,10 @@ fn empty(name: String, relation: RelationKind) -> InspectedTable {
     }
 }
 
-fn read(name: String, declared: String, not_null: bool) -> TableColumn {
+fn read(name: String, declared: String) -> TableColumn {
     let family = family(&declared);
     let readable = !declared.to_ascii_uppercase().contains("BLOB");
-    TableColumn { name, type_name: declared.to_lowercase(), family, readable, not_null, samples: Vec::new() }
+    TableColumn { name, type_name: declared.to_lowercase(), family, readable, not_null: false, samples: Vec::new() }
 }
 
 /// The family of a declared type. SQLite accepts any words as a type and reads them by what they contain; so does this.

@@ -7,7 +7,7 @@ use crate::setup::propose::dialect::SqlDialect;
 use crate::setup::propose::draft::{DraftPart, PartOrigin, ProposalDraft};
 use crate::setup::propose::names;
 use crate::setup::propose::proposal::{GivenValue, OperatorWishes};
-use crate::setup::propose::shape::{self, ShapeFit, is_time_column};
+use crate::setup::propose::shape::{self, ShapeFit, TruthSense, is_time_column};
 
 /// The operator's choices take precedence.
 pub fn given(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) {
@@ -18,13 +18,17 @@ pub fn given(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) {
                 let name = name(column);
                 let mut part = DraftPart::new(PartOrigin::Column(name.clone()), "as you said");
                 if let (ValueKind::Boolean, Some(column)) = (key.kind(), draft.base.column(&name)) {
-                    part.map = shape::truth_map(column, false);
+                    part.map = shape::truth_map(column, TruthSense::Same);
                 }
                 draft.fill(*key, part);
             }
             GivenValue::Inverted(column) => {
                 let name = name(column);
-                let map = draft.base.column(&name).map(|column| shape::truth_map(column, true)).unwrap_or_default();
+                let map = draft
+                    .base
+                    .column(&name)
+                    .map(|column| shape::truth_map(column, TruthSense::Opposite))
+                    .unwrap_or_default();
                 let why = "as you said: the opposite of the column; no value there counts as an opt-out";
                 let mut part = DraftPart::new(PartOrigin::Column(name), why);
                 part.map = map;
@@ -263,9 +267,9 @@ pub fn person(draft: &mut ProposalDraft<'_>) {
     let full = full.filter_map(|column| Some((names::likeness(&column.name, names::FULL_NAME)?, column)));
     let Some((_, column)) = full.max_by_key(|(likeness, _)| *likeness) else { return };
     draft.take(&column.name);
-    let comma = column.values().next().is_some() && shape::fit(column, |name| name.contains(", ")) == ShapeFit::Fits;
-    let (first, last) = split(&format!("trim({})", draft.qualified(&column.name)), comma, draft.dialect);
-    let how = if comma { "what follows the comma" } else { "the first word" };
+    let order = NameOrder::of(column);
+    let (first, last) = split(&format!("trim({})", draft.qualified(&column.name)), order, draft.dialect);
+    let how = if order == NameOrder::LastFirst { "what follows the comma" } else { "the first word" };
     let why = format!("{how} of \"{}\", the only name there is", column.name);
     let part = DraftPart::new(PartOrigin::Sql(first, "first_name"), why);
     draft.fill(LeadKey::FirstName, part.doubt("names of several words, titles and companies are split wrongly"));
@@ -273,9 +277,28 @@ pub fn person(draft: &mut ProposalDraft<'_>) {
     draft.fill(LeadKey::LastName, part);
 }
 
+/// How a column writes a whole name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameOrder {
+    FirstLast,
+    /// With a comma between them.
+    LastFirst,
+}
+
+impl NameOrder {
+    pub fn of(column: &TableColumn) -> Self {
+        let has_comma =
+            column.values().next().is_some() && shape::fit(column, |name| name.contains(", ")) == ShapeFit::Fits;
+        if has_comma { Self::LastFirst } else { Self::FirstLast }
+    }
+}
+
 /// The two halves of a name, in SQL.
-pub fn split(name: &str, comma: bool, dialect: SqlDialect) -> (String, String) {
-    let mark = if comma { "," } else { " " };
+pub fn split(name: &str, order: NameOrder, dialect: SqlDialect) -> (String, String) {
+    let mark = match order {
+        NameOrder::FirstLast => " ",
+        NameOrder::LastFirst => ",",
+    };
     let (before, after) = match dialect {
         SqlDialect::Postgres => {
             let before = format!("split_part({name}, '{mark}', 1)");
@@ -290,5 +313,8 @@ pub fn split(name: &str, comma: bool, dialect: SqlDialect) -> (String, String) {
             )
         }
     };
-    if comma { (format!("coalesce({after}, {name})"), before) } else { (before, after) }
+    match order {
+        NameOrder::FirstLast => (before, after),
+        NameOrder::LastFirst => (format!("coalesce({after}, {name})"), before),
+    }
 }

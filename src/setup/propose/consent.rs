@@ -9,7 +9,7 @@ use crate::setup::propose::draft::{DraftPart, PartOrigin, ProposalDraft};
 use crate::setup::propose::flag::{self, FlagMeaning, NO_WORDS};
 use crate::setup::propose::names;
 use crate::setup::propose::proposal::{OperatorWishes, RowsKept, UnmappedColumn};
-use crate::setup::propose::shape::{self, ShapeFit, is_time_column};
+use crate::setup::propose::shape::{self, ShapeFit, TruthSense, is_time_column};
 
 /// Uses columns of the table itself. If several mean the same, one `true` is enough.
 pub fn by_name(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) {
@@ -51,7 +51,7 @@ pub fn by_name(draft: &mut ProposalDraft<'_>, wishes: &OperatorWishes) {
             let yes_or_no = flag::is_yes_or_no(column);
             let mut unmapped = UnmappedColumn::new(&column.name, why);
             unmapped.inverse_of = (!is_given && yes_or_no).then_some(LeadKey::OptOut);
-            unmapped.rule = (!is_given && yes_or_no).then(|| opt_out_rule(column, true));
+            unmapped.rule = (!is_given && yes_or_no).then(|| opt_out_rule(column, TruthSense::Opposite));
             unmapped.kept = yes_or_no.then_some(RowsKept::Set);
             draft.take(&column.name);
             draft.consent.push(unmapped);
@@ -101,15 +101,16 @@ pub fn name_leftovers(draft: &mut ProposalDraft<'_>) -> Vec<String> {
             FlagMeaning::Permission => RowsKept::Set,
         });
         let may_be_opt_out = matches!(meaning, Some(FlagMeaning::Refusal | FlagMeaning::OutOfUse));
-        named.rule = (may_be_opt_out && !is_time && !has_opt_out).then(|| opt_out_rule(column, false));
+        named.rule = (may_be_opt_out && !is_time && !has_opt_out).then(|| opt_out_rule(column, TruthSense::Same));
         draft.consent.push(named);
     }
     unmapped
 }
 
 /// The rule by which a yes-or-no column fills optOut. A value that is neither a plain yes nor a plain no is an opt-out.
-fn opt_out_rule(column: &TableColumn, inverted: bool) -> FieldRule {
-    let mut map = shape::truth_map(column, inverted);
+fn opt_out_rule(column: &TableColumn, sense: TruthSense) -> FieldRule {
+    let mut map = shape::truth_map(column, sense);
+    let inverted = sense == TruthSense::Opposite;
     if inverted {
         map.insert("*".to_owned(), "true".to_owned());
     }
@@ -128,7 +129,7 @@ fn part(draft: &ProposalDraft<'_>, found: &[&TableColumn]) -> DraftPart {
     match (found, all.as_slice()) {
         ([column], [_]) if !is_time_column(column) => {
             let mut part = DraftPart::new(PartOrigin::Column(column.name.clone()), why(column));
-            part.map = shape::truth_map(column, false);
+            part.map = shape::truth_map(column, TruthSense::Same);
             if shape::fit(column, |text| shape::truth(text).is_some()) == ShapeFit::Unsure
                 && column.values().next().is_some()
             {

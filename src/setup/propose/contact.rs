@@ -5,6 +5,7 @@ use crate::conversica::lead::LeadKey;
 use crate::db;
 use crate::rules::source_column::TypeFamily;
 use crate::setup::introspect::table::{InspectedTable, TableColumn, leads_to};
+use crate::setup::propose::assign::NameOrder;
 use crate::setup::propose::draft::{DraftPart, PartOrigin, ProposalDraft};
 use crate::setup::propose::proposal::RowsKept;
 use crate::setup::propose::shape::{self, is_time_column};
@@ -201,9 +202,7 @@ fn fill_from_person(draft: &mut ProposalDraft<'_>, person: &InspectedTable, alia
         return;
     }
     let Some(full) = find_text(person, names::FULL_NAME) else { return };
-    let has_comma =
-        full.values().next().is_some() && shape::fit(full, |name| name.contains(", ")) == shape::ShapeFit::Fits;
-    let (first, last) = assign::split(&format!("trim({})", of(full)), has_comma, draft.dialect);
+    let (first, last) = assign::split(&format!("trim({})", of(full)), NameOrder::of(full), draft.dialect);
     let first =
         DraftPart::new(PartOrigin::Sql(first, "first_name"), format!("{why}, the first word of its \"{}\"", full.name));
     draft.fill(LeadKey::FirstName, first.doubt("names of several words, titles and companies are split wrongly"));

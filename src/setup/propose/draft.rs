@@ -93,6 +93,15 @@ impl DraftPart {
     }
 }
 
+/// What a condition is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ConditionPlace {
+    /// `[source] where`: columns alone.
+    Table,
+    /// A query: columns with the aliases of their tables.
+    Query,
+}
+
 impl<'a> ProposalDraft<'a> {
     pub fn new(
         catalog: &'a [InspectedTable],
@@ -193,10 +202,13 @@ impl<'a> ProposalDraft<'a> {
         format!("{alias}.{}", db::quote(name))
     }
 
-    /// The condition that keeps rows, over all columns of this name; `prefixed` in a query.
-    fn write_condition(&self, name: &str, kept: RowsKept, prefixed: bool) -> Vec<String> {
+    /// The condition that keeps rows, over all columns of this name.
+    fn write_condition(&self, name: &str, kept: RowsKept, place: ConditionPlace) -> Vec<String> {
         let of = |(alias, column): (&str, &TableColumn)| {
-            let prefix = if prefixed { format!("{alias}.") } else { String::new() };
+            let prefix = match place {
+                ConditionPlace::Table => String::new(),
+                ConditionPlace::Query => format!("{alias}."),
+            };
             flag::write_condition(column, kept, self.dialect, &prefix)
         };
         self.find_columns(name).into_iter().map(of).collect()
@@ -231,13 +243,13 @@ impl<'a> ProposalDraft<'a> {
                     .to_owned(),
             );
         }
-        self.write_suggestions(is_query);
+        self.write_suggestions(if is_query { ConditionPlace::Query } else { ConditionPlace::Table });
         // The query reads only mapped columns; a table without joins needs no query.
         let mut output = QueryOutput::default();
         let (place, key, changed_at) = if is_query {
             self.query(&mut output, key, stamp)
         } else {
-            let conditions = self.conditions(false);
+            let conditions = self.conditions(ConditionPlace::Table);
             let filter = (!conditions.is_empty()).then(|| conditions.join(" AND "));
             let changed_at = stamp.map(|stamp| ProposedChoice { what: stamp.setting(), why: stamp.why });
             (RowsPlace::Table { filter }, key, changed_at)
@@ -281,18 +293,21 @@ impl<'a> ProposalDraft<'a> {
         }
     }
 
-    fn conditions(&self, prefixed: bool) -> Vec<String> {
+    fn conditions(&self, place: ConditionPlace) -> Vec<String> {
         let excluded = self.exclusions.iter().map(|exclusion| {
-            let column = if prefixed { self.qualified(&exclusion.column) } else { db::quote(&exclusion.column) };
+            let column = match place {
+                ConditionPlace::Table => db::quote(&exclusion.column),
+                ConditionPlace::Query => self.qualified(&exclusion.column),
+            };
             format!("{column} NOT IN ({})", exclusion.values)
         });
         let filters = self.filters.iter();
-        let own = filters.flat_map(|filter| self.write_condition(&filter.column, filter.kept, prefixed));
+        let own = filters.flat_map(|filter| self.write_condition(&filter.column, filter.kept, place));
         own.chain(excluded).chain(self.conditions.iter().map(|(condition, _)| condition.clone())).collect()
     }
 
     /// Writes the suggestions for columns that are only named; if optOut has a source already, only the condition.
-    fn write_suggestions(&mut self, is_query: bool) {
+    fn write_suggestions(&mut self, place: ConditionPlace) {
         let has_opt_out = self.fields.contains_key(&LeadKey::OptOut);
         let mut consent = std::mem::take(&mut self.consent);
         for unmapped in &mut consent {
@@ -301,7 +316,7 @@ impl<'a> ProposalDraft<'a> {
                 unmapped.rule = None;
             }
             let kept = unmapped.kept;
-            let conditions = kept.map(|kept| self.write_condition(&unmapped.column, kept, is_query));
+            let conditions = kept.map(|kept| self.write_condition(&unmapped.column, kept, place));
             unmapped.condition = conditions.filter(|some| !some.is_empty()).map(|all| all.join(" AND "));
         }
         self.consent = consent;
@@ -353,7 +368,7 @@ impl<'a> ProposalDraft<'a> {
         for join in &self.joins {
             query.push_str(&format!("\n{} {} AS {} ON {}", join.kind, join.table, join.alias, join.on));
         }
-        let conditions = self.conditions(true);
+        let conditions = self.conditions(ConditionPlace::Query);
         if !conditions.is_empty() {
             query.push_str(&format!("\nWHERE {}", conditions.join(" AND ")));
         }

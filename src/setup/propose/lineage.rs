@@ -24,14 +24,16 @@ pub fn trace_ancestors(catalog: &[InspectedTable], base: usize) -> RecordLineage
         let own = free_alias(&catalog[parent].name, &lineage.ancestors);
         let on = format!("{own}.{} = {alias}.{}", db::quote(&target), db::quote(&column));
         lineage.ancestors.push(RecordAncestor { table: parent, alias: own.clone(), on });
-        inherit_columns(lineage.table.to_mut(), &catalog[parent], staff::is_staff_in(catalog, parent));
+        inherit_columns(lineage.table.to_mut(), catalog, parent);
         (child, alias) = (parent, own);
     }
     lineage
 }
 
 /// From a table of staff the record inherits only columns that take rows out of use: staff data is never sent.
-fn inherit_columns(table: &mut InspectedTable, parent: &InspectedTable, is_staff: bool) {
+fn inherit_columns(table: &mut InspectedTable, catalog: &[InspectedTable], parent: usize) {
+    let is_staff = staff::is_staff_in(catalog, parent);
+    let parent = &catalog[parent];
     let key = parent.primary_key();
     for column in &parent.columns {
         let known = table.columns.iter().any(|known| known.name.eq_ignore_ascii_case(&column.name));

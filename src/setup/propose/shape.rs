@@ -94,8 +94,16 @@ pub fn truth(text: &str) -> Option<bool> {
     })
 }
 
+/// Whether a column says what a key asks, or the opposite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TruthSense {
+    Same,
+    Opposite,
+}
+
 /// The map entries that make every sampled yes and no readable; empty where none are needed.
-pub fn truth_map(column: &TableColumn, inverted: bool) -> BTreeMap<String, String> {
+pub fn truth_map(column: &TableColumn, sense: TruthSense) -> BTreeMap<String, String> {
+    let inverted = sense == TruthSense::Opposite;
     let mut map = BTreeMap::new();
     let mut needed = inverted;
     for word in column.values() {

@@ -189,7 +189,7 @@ impl ChangeLog {
         if is_outage && !is_read_only {
             return error.into();
         }
-        db::away_or_unfit(is_outage, standing::unwritable(&self.design, &error))
+        db::away_or_unfit(&error, standing::unwritable(&self.design, &error))
     }
 
     /// A column as the bytes of its text. A database in SQL_ASCII stores any bytes, and would fail to convert them to UTF-8.
