@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::Connection;
 
-use crate::demo::crm::table::{DemoRow, FAULTS, RowFault, insert, open, stamp};
+use crate::demo::crm::table::{DemoRow, FAULTS, RowFault, insert, open_new, stamp};
 
 pub use change::{DemoChanges, change_some};
 pub use config::{CONFIG, DemoPlaces, config_text};
@@ -55,7 +55,7 @@ pub struct SampleCrm {
 
 /// Creates the CRM at `path`. The same seed makes the same leads.
 pub async fn create(path: &Path, seed: u64) -> anyhow::Result<SampleCrm> {
-    let mut connection = open(path, true).await?;
+    let mut connection = open_new(path).await?;
     let mut transaction = connection.begin_with("begin immediate").await?;
     let making = || format!("cannot make the sample CRM at {}: delete the file, or choose another", path.display());
     sqlx::query(TABLE).execute(&mut *transaction).await.with_context(making)?;

@@ -155,7 +155,8 @@ fn not_lockable(place: &Path, error: std::io::Error) -> anyhow::Error {
                 its unit names), or set [state] url to a file in a directory that it may write; `run` waits for a directory that \
                 is not mounted yet";
     let what = format!("the directory of the state, {directory}, cannot be written: {error}");
-    db::away_or_unfit(error.kind() == NotFound, SetupError::new(what, cure))
+    let setup = SetupError::new(what, cure);
+    if error.kind() == NotFound { db::away(setup) } else { setup.into() }
 }
 
 /// How a running process has lost its state.

@@ -144,14 +144,14 @@ fn lost(
         duration: None,
         at: now,
         sent_hash: sent.or(record.sent_hash)?.as_bytes().to_vec(),
-        next: after_crash(settings, record.urgent, now),
+        next: after_crash(settings, record, now),
     })
 }
 
-fn after_crash(settings: &DeliverySettings, urgent: bool, now: DateTime<Utc>) -> NextStep {
+fn after_crash(settings: &DeliverySettings, record: &LeadRecord, now: DateTime<Utc>) -> NextStep {
     match settings.on_ambiguous {
         // A withdrawal of consent does not wait.
-        _ if urgent => NextStep::Resend,
+        _ if record.urgent => NextStep::Resend,
         OnAmbiguous::Resend => NextStep::Resend,
         OnAmbiguous::Wait => NextStep::RetryAt(now + settings.ambiguous_wait),
         OnAmbiguous::Hold => NextStep::Hold,

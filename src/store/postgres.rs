@@ -51,7 +51,7 @@ pub(crate) async fn state_pool(url: &str) -> anyhow::Result<PgPool> {
     let unreachable = |error: sqlx::Error| {
         let what = format!("the state at {} cannot be reached: {error}", display_url(url));
         let cure = "check that the server is running, and the host, database, user and password of [state] url";
-        away_or_unfit(is_outage(&error), SetupError::new(what, cure))
+        away_or_unfit(&error, SetupError::new(what, cure))
     };
     let options = postgres_options(url).map_err(unreachable)?;
     // This check comes before the first `set`, because in a shared session the setting would reach other clients.
@@ -90,7 +90,7 @@ pub(crate) async fn create_schema(pool: &PgPool, url: &str) -> anyhow::Result<()
         format!("the schema {POSTGRES_SCHEMA} cannot be created at {}: {error}", display_url(url)),
         format!("let an administrator run: create schema {POSTGRES_SCHEMA} authorization <the user of [state] url>"),
     );
-    Err(away_or_unfit(is_outage(&error), setup))
+    Err(away_or_unfit(&error, setup))
 }
 
 async fn is_missing(pool: &PgPool) -> Result<bool, sqlx::Error> {

@@ -1,6 +1,6 @@
 //! Errors of the state: what failed, and what the operator can do about it.
 
-use crate::db::{away_or_unfit, display_url, is_damage, is_lock, is_outage, sqlite_path};
+use crate::db::{away, display_url, is_damage, is_lock, is_outage, sqlite_path};
 use crate::error::SetupError;
 
 /// The error of a start that cannot use its state. An unreachable server or a locked file may recover without the operator; any
@@ -11,7 +11,7 @@ pub fn state_unusable(url: &str, error: &sqlx::Error) -> anyhow::Error {
     let is_locked = is_file && (is_lock(error) || matches!(error, sqlx::Error::PoolTimedOut));
     let cure = if is_locked { LOCKED_STATE_CURE } else { state_cure(error) };
     let setup = SetupError::new(format!("the state at {} cannot be used: {error}", display_url(url)), cure);
-    away_or_unfit(is_locked || is_outage(error) && !is_file, setup)
+    if is_locked || is_outage(error) && !is_file { away(setup) } else { setup.into() }
 }
 
 /// What the operator can do about a state that cannot be opened or written.

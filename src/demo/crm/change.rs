@@ -44,7 +44,7 @@ struct DemoLead {
 
 /// Plays one round. The same round on the same CRM does the same.
 pub async fn change_some(path: &Path, round: u64, now: DateTime<Utc>) -> anyhow::Result<DemoChanges> {
-    let mut connection = open(path, false).await?;
+    let mut connection = open(path).await?;
     let mut transaction = connection.begin_with("begin immediate").await?;
     let (mut rng, now) = (StdRng::seed_from_u64(round), stamp(now));
     let mut leads: Vec<DemoLead> =

@@ -50,10 +50,17 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, rows: Vec<DemoRow>
     Ok(())
 }
 
-pub(crate) async fn open(path: &Path, create: bool) -> anyhow::Result<SqliteConnection> {
+pub(crate) async fn open_new(path: &Path) -> anyhow::Result<SqliteConnection> {
+    connect(path, SqliteConnectOptions::new().create_if_missing(true)).await
+}
+
+pub(crate) async fn open(path: &Path) -> anyhow::Result<SqliteConnection> {
+    connect(path, SqliteConnectOptions::new()).await
+}
+
+async fn connect(path: &Path, options: SqliteConnectOptions) -> anyhow::Result<SqliteConnection> {
     // With a write-ahead log the daemon can read while the CRM changes.
-    let options = SqliteConnectOptions::new().filename(path).create_if_missing(create);
-    let connection = options.journal_mode(SqliteJournalMode::Wal).connect().await;
+    let connection = options.filename(path).journal_mode(SqliteJournalMode::Wal).connect().await;
     connection.with_context(|| format!("cannot open the sample CRM {}", path.display()))
 }
 
