@@ -12,7 +12,8 @@ use crate::rules::lead_record::LeadRecord;
 use crate::store::decision::{self, DecisionAction, DecisionMaker};
 use crate::store::lead_record::{self, AT_ONCE};
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 use crate::store::{instant, micros};
 
 /// A decision whose leads are listed.

@@ -2,17 +2,34 @@
 //! record again.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use crate::conversica::lead::LeadId;
+use crate::horizon;
 use crate::rules::lead_record::LeadRecord;
 use crate::store::lead_record::{self, LeadVersion};
-use crate::store::statement::StateTransaction;
+use crate::store::state_db::StateDb;
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::TableSizes;
 
 /// The records of leads as their claims left them: one for each request in flight.
 #[derive(Debug, Default)]
-pub struct ClaimedRecords(HashMap<LeadId, VersionedRecord>);
+pub struct ClaimedRecords {
+    records: HashMap<LeadId, VersionedRecord>,
+    measured: Option<MeasuredTables>,
+}
+
+/// The sizes of the tables on PostgreSQL.
+#[derive(Debug, Clone, Copy)]
+struct MeasuredTables {
+    sizes: TableSizes,
+    counts_until: DateTime<Utc>,
+}
+
+/// How long a measured size counts.
+const MEASURED_FOR: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct VersionedRecord {
@@ -29,13 +46,29 @@ impl VersionedRecord {
 }
 
 impl ClaimedRecords {
+    /// Begins a transaction of the deliverer.
+    pub(crate) async fn begin(&mut self, db: &StateDb, now: DateTime<Utc>) -> Result<StateTransaction, sqlx::Error> {
+        let StateDb::Postgres(_) = db else { return db.begin().await };
+        let known = self.measured.filter(|measured| !horizon::is_over(measured.counts_until, MEASURED_FOR, now));
+        let measured = match known {
+            Some(measured) => measured,
+            None => {
+                let pages = "select pg_relation_size('lead') / 8192, pg_relation_size('event') / 8192";
+                let (leads, posts): (i64, i64) = db.fetch_one(pages).await?;
+                MeasuredTables { sizes: TableSizes::of_pages(leads, posts), counts_until: now + MEASURED_FOR }
+            }
+        };
+        self.measured = Some(measured);
+        db.begin_with_kept_plans(measured.sizes).await
+    }
+
     pub(crate) fn keep(&mut self, record: LeadRecord, version: i64) {
-        self.0.insert(record.lead.clone(), VersionedRecord { record, version });
+        self.records.insert(record.lead.clone(), VersionedRecord { record, version });
     }
 
     /// After the answer is recorded.
     pub(crate) fn forget(&mut self, lead: &LeadId) {
-        self.0.remove(lead);
+        self.records.remove(lead);
     }
 
     /// Locks the records of these leads. Records without a change since their claims are taken from memory. Leads that the
@@ -45,13 +78,13 @@ impl ClaimedRecords {
         transaction: &mut StateTransaction,
         leads: &[LeadId],
     ) -> Result<Vec<LeadRecord>, sqlx::Error> {
-        if !leads.iter().any(|lead| self.0.contains_key(lead)) {
+        if !leads.iter().any(|lead| self.records.contains_key(lead)) {
             return lead_record::lock(transaction, leads).await;
         }
         let mut records = Vec::with_capacity(leads.len());
         let mut changed = Vec::new();
         for (lead, version) in lead_record::lock_versions(transaction, leads).await? {
-            match self.0.get(&lead) {
+            match self.records.get(&lead) {
                 Some(kept) if kept.is_of(version) => records.push(kept.record.clone()),
                 _ => changed.push(lead),
             }

@@ -14,7 +14,8 @@ use crate::rules::lead_status::LeadStatus;
 use crate::rules::person_word::PersonWord;
 use crate::store::lead::{InOrder, write_changes};
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 use crate::store::{instant, lead_record, micros, person_consent, tombstone};
 
 /// Returns a row if the ledger has any entry, or any post may be an opt-out. If not, no further query is needed.

@@ -5,7 +5,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::rules::contact::{ContactKind, ContactPoint};
-use crate::store::statement::{StateReader, StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::{StateReader, StateStatement};
 use crate::store::tombstone::TombstoneKey;
 
 /// The fact that holds the key.

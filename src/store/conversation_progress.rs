@@ -15,7 +15,8 @@ use crate::store::control::{self, ControlFact};
 use crate::store::lead_record::{self, ChangedLead};
 use crate::store::lead_status::UNSETTLED;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 use crate::store::{instant, micros};
 
 /// A conversation of one client.

@@ -26,7 +26,8 @@ use crate::store::late::LateEntry;
 use crate::store::lead_record::{self, ChangedLead};
 use crate::store::lead_status::UNSETTLED;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 use crate::store::{
     consent, conversation_progress, due, late, lead_address, micros, operator_pause, outcome, pause, possible_opt_out,
     suppression, withdrawal_apart,
@@ -113,7 +114,7 @@ impl ClaimedRecords {
         if finished.is_empty() && round.wanted.leads == 0 {
             return Ok(Vec::new());
         }
-        let mut transaction = db.begin().await?;
+        let mut transaction = self.begin(db, round.now).await?;
         let RecordedAttempts { journal, leads } = record(&mut transaction, self, finished).await?;
         // Otherwise later, because other instances wait for these counts. The lock comes first, whatever the settings of an instance.
         let needs_counts = round.wanted.first_contacts.canary_leads > 0;

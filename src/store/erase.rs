@@ -21,7 +21,8 @@ use crate::store::heard::reading::kind_of;
 use crate::store::lead::DELIVERED;
 use crate::store::record::{self, PERSONAL, RecordLookup};
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 use crate::store::tombstone::{self, TombstoneKey};
 use crate::store::{consent, gone, micros, payload, person_consent, possible_opt_out, suppression_entries};
 

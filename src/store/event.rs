@@ -11,7 +11,8 @@ use crate::conversica::post::PostKind;
 use crate::conversica::{any_withdrawal, consent, heard, vocabulary};
 use crate::store::micros;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 use crate::store::tombstone::{self, ErasedPeople};
 
 /// The write-back lane of an event. The events of one lead share a lane and arrive in order; each chat lead has its own.
@@ -153,7 +154,7 @@ async fn store_postgres(
     if !contents.is_empty()
         && let StateTransaction::Postgres(connection) = transaction
     {
-        let kept = insert_postgres(connection, &contents, now).await?;
+        let kept = insert_postgres(&mut connection.transaction, &contents, now).await?;
         if contents.iter().any(|(arrival, _)| arrival.withdraws) {
             transaction.execute(take_again_statement(&contents)).await?;
         }

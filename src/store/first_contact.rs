@@ -17,7 +17,8 @@ use crate::store::control::{self, ControlFact};
 use crate::store::conversation_progress::{self, ConversationName};
 use crate::store::lead_address::{self, AddressCrowd};
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 use crate::store::{lead_record, micros};
 
 /// What the look at some due leads needs to know.

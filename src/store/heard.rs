@@ -28,7 +28,8 @@ use crate::store::heard::similar::find_similar_ids;
 use crate::store::heard::withdraw::{WithdrawalBatch, withdraw};
 use crate::store::lead::DELIVERED;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 use crate::store::{conversation_progress, instant, lead_record, micros, possible_opt_out};
 
 /// The counts of one step.

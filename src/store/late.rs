@@ -7,7 +7,8 @@
 use crate::conversica::outcome::OutcomeClass;
 use crate::rules::lead_claim::FinishedAttempt;
 use crate::store::micros;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 
 /// The journal entry for a late answer: acceptance no longer proves that Conversica has this content.
 fn journalled(late: &FinishedAttempt) -> FinishedAttempt {

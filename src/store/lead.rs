@@ -12,7 +12,8 @@ use crate::rules::lead_record::LeadRecord;
 use crate::store::lead_record::{self, fingerprint, reason_named};
 use crate::store::lead_status::{IS_ASSUMED, SHOWN_STATUS, UNSETTLED, status_named};
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 use crate::store::tombstone::{self, ErasedPeople};
 
 pub use crate::rules::lead_status::LeadStatus;

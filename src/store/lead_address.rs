@@ -15,7 +15,8 @@ use crate::rules::lead_record::LeadRecord;
 use crate::store::contact_key::{self, ContactKey};
 use crate::store::control::{self, ControlFact};
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 use crate::store::{instant, lead_record, micros, tombstone};
 
 /// Leads of one address that a claim looks at, those that come first by the setting. Thousands may have a placeholder for an address.

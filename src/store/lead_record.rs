@@ -14,7 +14,8 @@ use crate::rules::lead_life;
 use crate::rules::lead_record::LeadRecord;
 use crate::store::lead_status::status_named;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateStatement, StateTransaction, StatementArgument};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::{StateStatement, StatementArgument};
 use crate::store::{instant, micros};
 
 /// A column of table `lead` that events change.

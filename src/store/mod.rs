@@ -62,6 +62,7 @@ pub mod state_db;
 pub mod state_failure;
 pub mod state_header;
 pub mod state_log;
+pub mod state_transaction;
 pub mod statement;
 pub mod statement_argument;
 pub mod story;

@@ -9,7 +9,8 @@ use crate::rules::operator_pause::{OperatorPause, PauseScope, PauseShown};
 use crate::store::decision::{DecisionAction, DecisionMaker};
 use crate::store::micros;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 
 /// The names of these rows in SQL's `like`: [`EVERYBODY`], and [`CONVERSATION`] with the name of the conversation.
 pub(crate) const ROWS: &str = "operator_pause%";

@@ -17,7 +17,8 @@ use crate::store::contact_key::{self, ContactKey};
 use crate::store::control::ControlFact;
 use crate::store::micros;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateReader, StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::{StateReader, StateStatement};
 
 /// The ledger of people has changed: the leads have to be looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

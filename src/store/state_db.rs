@@ -48,6 +48,8 @@ impl StateDb {
                     // In KiB. The rows of a batch are close together; with the default of 2 MiB most were read twice.
                     .pragma("cache_size", "-4096")
                     .pragma("secure_delete", "on") // Who is erased leaves no bytes behind in the file.
+                    // Otherwise SQLite makes and removes a file for nearly each batch of updates.
+                    .pragma("temp_store", "memory")
                     // In bytes. A first run writes a log as large as the state; without this limit it would keep that disk space
                     // for ever.
                     .pragma("journal_size_limit", LOG_KEPT.to_string())

@@ -1,6 +1,6 @@
 //! A statement of the state as a value: a text with `$1` placeholders, and its arguments. Both engines take the same text.
 //!
-//! [`StateDb`] and [`StateTransaction`] run statements. Rows are read as tuples, or as structs that derive [`sqlx::FromRow`].
+//! [`StateDb`] runs single statements, and [`super::state_transaction`] several of them in a transaction. Rows are read as tuples, or as structs that derive [`sqlx::FromRow`].
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use std::ops::Range;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments as _, FromRow, Postgres, Sqlite, Transaction};
+use sqlx::{Arguments as _, FromRow, Postgres, Sqlite};
 
 use crate::db::trusted;
 use crate::store::row_arrays::{PostgresArgument, ValuesList, columns_of, rows_from};
@@ -20,6 +20,29 @@ pub use crate::store::statement_argument::StatementArgument;
 pub trait StateRow: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 
 impl<T> StateRow for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
+
+/// Which plans PostgreSQL keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PlanKeeping {
+    /// Those of statements that keep theirs, see [`StateStatement::plan_anew`].
+    AsMarked,
+    /// Also those of lists of rows, until a table has another size.
+    WhileOfSize(TableSizes),
+}
+
+/// The sizes of the tables that grow, from which the server chose its plans: how often one page has doubled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TableSizes {
+    leads: u32,
+    posts: u32,
+}
+
+impl TableSizes {
+    pub(crate) fn of_pages(leads: i64, posts: i64) -> Self {
+        let doubled = |pages: i64| pages.max(1).unsigned_abs().ilog2();
+        Self { leads: doubled(leads), posts: doubled(posts) }
+    }
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateStatement {
@@ -109,7 +132,7 @@ impl StateStatement {
         &self.text
     }
 
-    /// PostgreSQL makes a new plan for each run, as it always does for a list of rows. A plan that was made while a table was empty
+    /// PostgreSQL makes a new plan for each run, as it does for a list of rows except where a delivery's transaction runs it. A plan that was made while a table was empty
     /// reads the whole table in each run.
     #[must_use]
     pub fn plan_anew(mut self) -> Self {
@@ -117,8 +140,11 @@ impl StateStatement {
         self
     }
 
-    fn keeps_plan(&self) -> bool {
-        self.keeps_plan && self.lists.is_empty()
+    fn keeps_plan(&self, plans: &PlanKeeping) -> bool {
+        match plans {
+            PlanKeeping::AsMarked => self.keeps_plan && self.lists.is_empty(),
+            PlanKeeping::WhileOfSize(_) => self.keeps_plan,
+        }
     }
 
     /// SQLite looks up each `$n` in a list of all earlier ones, which takes seconds for a thousand leads. A `?` is not looked up.
@@ -154,13 +180,17 @@ impl StateStatement {
 
     /// Rows are passed as an array for each column, so that the text does not depend on their number. A text with thousands of
     /// placeholders takes longer to parse than the statement to run.
-    fn for_postgres(self) -> (sqlx::SqlStr, PgArguments) {
+    fn for_postgres(self, plans: &PlanKeeping) -> (sqlx::SqlStr, PgArguments) {
         let has_arrays = !self.lists.is_empty() && self.pushed.len() == self.arguments.len();
-        let (text, arguments) = if has_arrays {
+        let (mut text, arguments) = if has_arrays {
             self.with_arrays()
         } else {
             (self.text.into_owned(), self.arguments.into_iter().map(PostgresArgument::One).collect())
         };
+        if let PlanKeeping::WhileOfSize(size) = plans {
+            // Another text is another statement, with a plan of its own.
+            let _ = write!(text, " -- {} {}", size.leads, size.posts);
+        }
         let mut encoded = PgArguments::default();
         for argument in arguments {
             let added = match argument {
@@ -200,25 +230,36 @@ impl StateStatement {
         (text, arguments)
     }
 
-    fn sqlite_query(self) -> Query<'static, Sqlite, SqliteArguments> {
+    pub(crate) fn sqlite_query(self) -> Query<'static, Sqlite, SqliteArguments> {
         let (text, arguments) = self.for_sqlite();
         sqlx::query_with(text, arguments)
     }
 
     fn postgres_query(self) -> Query<'static, Postgres, PgArguments> {
-        let keeps_plan = self.keeps_plan();
-        let (text, arguments) = self.for_postgres();
+        self.postgres_query_with(&PlanKeeping::AsMarked)
+    }
+
+    pub(crate) fn postgres_query_with(self, plans: &PlanKeeping) -> Query<'static, Postgres, PgArguments> {
+        let keeps_plan = self.keeps_plan(plans);
+        let (text, arguments) = self.for_postgres(plans);
         sqlx::query_with(text, arguments).persistent(keeps_plan)
     }
 
-    fn sqlite_rows<T: StateRow>(self) -> QueryAs<'static, Sqlite, T, SqliteArguments> {
+    pub(crate) fn sqlite_rows<T: StateRow>(self) -> QueryAs<'static, Sqlite, T, SqliteArguments> {
         let (text, arguments) = self.for_sqlite();
         sqlx::query_as_with(text, arguments)
     }
 
     fn postgres_rows<T: StateRow>(self) -> QueryAs<'static, Postgres, T, PgArguments> {
-        let keeps_plan = self.keeps_plan();
-        let (text, arguments) = self.for_postgres();
+        self.postgres_rows_with(&PlanKeeping::AsMarked)
+    }
+
+    pub(crate) fn postgres_rows_with<T: StateRow>(
+        self,
+        plans: &PlanKeeping,
+    ) -> QueryAs<'static, Postgres, T, PgArguments> {
+        let keeps_plan = self.keeps_plan(plans);
+        let (text, arguments) = self.for_postgres(plans);
         sqlx::query_as_with(text, arguments).persistent(keeps_plan)
     }
 }
@@ -252,22 +293,7 @@ impl StatementRow<'_> {
     }
 }
 
-/// A writing transaction of the state. It is rolled back when it is dropped without a commit.
-#[derive(Debug)]
-pub enum StateTransaction {
-    Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
-}
-
 impl StateDb {
-    /// Begins a writing transaction. See [`StateDb::begin_write`].
-    pub async fn begin(&self) -> Result<StateTransaction, sqlx::Error> {
-        Ok(match self {
-            StateDb::Sqlite(pool) => StateTransaction::Sqlite(pool.begin_with(self.begin_write()).await?),
-            StateDb::Postgres(pool) => StateTransaction::Postgres(pool.begin_with(self.begin_write()).await?),
-        })
-    }
-
     /// Runs a statement by itself. Returns how many rows it changed.
     pub async fn execute(&self, statement: impl Into<StateStatement>) -> Result<u64, sqlx::Error> {
         let statement = statement.into();
@@ -304,79 +330,6 @@ impl StateDb {
     }
 }
 
-impl StateTransaction {
-    /// Goes after a `select` whose rows no other session is to change before this transaction ends. SQLite has one writer at a
-    /// time.
-    pub(crate) fn for_update(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "",
-            Self::Postgres(_) => " for update",
-        }
-    }
-
-    /// As [`Self::for_update`], without the rows that another session has locked.
-    pub(crate) fn skip_locked(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "",
-            Self::Postgres(_) => " for update skip locked",
-        }
-    }
-
-    /// Returns how many rows the statement changed.
-    pub async fn execute(&mut self, statement: impl Into<StateStatement>) -> Result<u64, sqlx::Error> {
-        let statement = statement.into();
-        Ok(match self {
-            Self::Sqlite(transaction) => statement.sqlite_query().execute(&mut **transaction).await?.rows_affected(),
-            Self::Postgres(transaction) => {
-                statement.postgres_query().execute(&mut **transaction).await?.rows_affected()
-            }
-        })
-    }
-
-    pub async fn fetch_all<T: StateRow>(
-        &mut self,
-        statement: impl Into<StateStatement>,
-    ) -> Result<Vec<T>, sqlx::Error> {
-        let statement = statement.into();
-        match self {
-            Self::Sqlite(transaction) => statement.sqlite_rows().fetch_all(&mut **transaction).await,
-            Self::Postgres(transaction) => statement.postgres_rows().fetch_all(&mut **transaction).await,
-        }
-    }
-
-    /// The first row, if there is one.
-    pub async fn fetch_optional<T: StateRow>(
-        &mut self,
-        statement: impl Into<StateStatement>,
-    ) -> Result<Option<T>, sqlx::Error> {
-        let statement = statement.into();
-        match self {
-            Self::Sqlite(transaction) => statement.sqlite_rows().fetch_optional(&mut **transaction).await,
-            Self::Postgres(transaction) => statement.postgres_rows().fetch_optional(&mut **transaction).await,
-        }
-    }
-
-    /// # Errors
-    /// [`sqlx::Error::RowNotFound`] if there is no row.
-    pub async fn fetch_one<T: StateRow>(&mut self, statement: impl Into<StateStatement>) -> Result<T, sqlx::Error> {
-        self.fetch_optional(statement).await?.ok_or(sqlx::Error::RowNotFound)
-    }
-
-    pub async fn commit(self) -> Result<(), sqlx::Error> {
-        match self {
-            Self::Sqlite(transaction) => transaction.commit().await,
-            Self::Postgres(transaction) => transaction.commit().await,
-        }
-    }
-
-    pub async fn rollback(self) -> Result<(), sqlx::Error> {
-        match self {
-            Self::Sqlite(transaction) => transaction.rollback().await,
-            Self::Postgres(transaction) => transaction.rollback().await,
-        }
-    }
-}
-
 /// Reads the state: with single statements, or inside a transaction.
 pub trait StateReader: Send {
     fn read_all<T: StateRow>(
@@ -386,12 +339,6 @@ pub trait StateReader: Send {
 }
 
 impl StateReader for &StateDb {
-    async fn read_all<T: StateRow>(&mut self, statement: StateStatement) -> Result<Vec<T>, sqlx::Error> {
-        self.fetch_all(statement).await
-    }
-}
-
-impl StateReader for StateTransaction {
     async fn read_all<T: StateRow>(&mut self, statement: StateStatement) -> Result<Vec<T>, sqlx::Error> {
         self.fetch_all(statement).await
     }
@@ -429,25 +376,5 @@ mod tests {
         assert_eq!(arguments[1], PostgresArgument::Integers(numbers.to_vec()));
         assert_eq!(arguments[3], PostgresArgument::One(StatementArgument::Integer(Some(4))));
         assert_eq!(statement.arguments[2], StatementArgument::Text(Some("y".to_owned())));
-    }
-
-    #[tokio::test]
-    async fn a_transaction_that_is_dropped_changes_nothing() {
-        let db = StateDb::open_state_in_memory().await.unwrap();
-        let fact = || {
-            StateStatement::new("insert into control (name, body, at) values ($1, $2, $3)")
-                .bind("n")
-                .bind("{}")
-                .bind(7_i64)
-        };
-        let mut transaction = db.begin().await.unwrap();
-        assert_eq!(transaction.execute(fact()).await.unwrap(), 1);
-        drop(transaction);
-        let find = || StateStatement::new("select body, at from control where name = $1").bind("n");
-        assert_eq!(db.fetch_optional::<(String, i64)>(find()).await.unwrap(), None);
-        let mut transaction = db.begin().await.unwrap();
-        transaction.execute(fact()).await.unwrap();
-        transaction.commit().await.unwrap();
-        assert_eq!(db.fetch_one::<(String, i64)>(find()).await.unwrap(), ("{}".to_owned(), 7));
     }
 }

@@ -16,7 +16,8 @@ use crate::rules::suppression_ground::{SuppressionGround, SuppressionScope, Supp
 use crate::store::contact_key::{self, ContactKey};
 use crate::store::control::{CompareAsked, ControlFact};
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateReader, StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::{StateReader, StateStatement};
 use crate::store::{instant, micros};
 
 /// Entries in one statement.

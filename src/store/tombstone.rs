@@ -16,7 +16,8 @@ use sha2::Sha256;
 
 use crate::conversica::lead::LeadId;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 
 /// The fact that holds the key.
 pub(crate) const KEY_NAME: &str = "erasure_key";

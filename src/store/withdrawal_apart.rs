@@ -9,7 +9,8 @@ use std::collections::HashMap;
 
 use crate::conversica::lead::LeadId;
 use crate::rules::lead_event::ContentRejection;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 
 /// Of these leads: the newest journal entry that rejected the desired content, unless a request before the present one was
 /// accepted since.

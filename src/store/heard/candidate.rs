@@ -9,7 +9,8 @@ use crate::conversica::lead::LeadId;
 use crate::store::heard::fold::{ExaminedEvent, PendingEvent};
 use crate::store::heard::reading::kind_of;
 use crate::store::state_db::StateDb;
-use crate::store::statement::{StateStatement, StateTransaction};
+use crate::store::state_transaction::StateTransaction;
+use crate::store::statement::StateStatement;
 use crate::store::{instant, tombstone};
 
 /// Events in one transaction.

@@ -12,7 +12,7 @@ use crate::store::delivery::OptOuts;
 use crate::store::heard::fold::{FoldedEvents, PossibleOptOut};
 use crate::store::possible_opt_out::{self, HOLD, PossibleRow};
 use crate::store::state_db::StateDb;
-use crate::store::statement::StateTransaction;
+use crate::store::state_transaction::StateTransaction;
 
 /// What [`withdraw`] writes.
 pub(crate) struct WithdrawalBatch<'b> {
