@@ -25,7 +25,11 @@ pub async fn read(db: &StateDb, leads: DecidedLeads<'_>, limit: i64) -> Result<V
          else 0 end as bigint) from lead where "
     ));
     match leads {
-        DecidedLeads::Held(selection) => push_held(&mut statement, selection, None),
+        DecidedLeads::Held(selection) => {
+            // The others are in flight with an older content, or their rows are missing: an approval sends nothing for those.
+            statement.push("status = 'held' and gone_at is null and ");
+            push_held(&mut statement, selection, None);
+        }
         DecidedLeads::Stuck(statuses, ids) => {
             push_stuck(&mut statement, statuses.iter().map(|status| status.name()), ids);
         }

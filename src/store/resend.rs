@@ -84,6 +84,16 @@ pub async fn look(db: &StateDb, selection: &ResendSelection) -> Result<Vec<Resen
     Ok(rows.into_iter().map(|(conversation, leads, assumed)| ResendGroup { conversation, leads, assumed }).collect())
 }
 
+/// When Conversica accepted the newest of the selected leads, or a baseline assumed so, in microseconds. A lead that joins the selection
+/// later has a later moment.
+pub async fn newest(db: &StateDb, selection: &ResendSelection) -> Result<i64, sqlx::Error> {
+    let mut statement =
+        StateStatement::new("select coalesce(max(coalesce(delivered_at, assumed_at)), 0) from lead where ");
+    selection.push(db, &mut statement);
+    let (newest,) = db.fetch_one(statement).await?;
+    Ok(newest)
+}
+
 /// The ids among these that no lead of the selection has, in their order.
 pub async fn list_other_ids(db: &StateDb, selection: &ResendSelection) -> Result<Vec<String>, sqlx::Error> {
     let mut statement = StateStatement::new("select id from lead where ");

@@ -104,3 +104,11 @@ pub async fn look(db: &StateDb, statuses: &[LeadStatus], ids: Option<&[String]>)
     }
     Ok(stuck)
 }
+
+/// When the newest of the stuck leads was answered, in microseconds. A lead that joins them later has a later moment.
+pub async fn newest(db: &StateDb, statuses: &[LeadStatus], ids: Option<&[String]>) -> Result<i64, sqlx::Error> {
+    let mut statement = StateStatement::new("select coalesce(max(last_outcome_at), 0) from lead where ");
+    push_stuck(&mut statement, stuck_names(statuses).into_iter(), ids);
+    let (newest,) = db.fetch_one(statement).await?;
+    Ok(newest)
+}

@@ -385,6 +385,11 @@ fn a_baseline_sends_nothing_and_may_be_of_one_lead() {
         "{}",
         asked.text()
     );
+    assert!(
+        !asked.text().contains("contacted for the first time") && !asked.text().contains("would get"),
+        "{}",
+        asked.text()
+    );
     let done = browsing.post("/act/baseline", &asked.form("/act/baseline").pairs(), &[]);
     assert_eq!((done.status, done.location.as_deref()), (303, Some("/leads/2")));
     let page = browsing.get("/leads/2");

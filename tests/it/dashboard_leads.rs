@@ -180,11 +180,45 @@ fn marked_leads_are_sent_again_and_others_are_not(engine: Engine) {
     asked.is_strict();
     says(&asked, &["Send 2 leads again? 2 people that Conversica has accepted before.", "Inbound Leads: 2 leads"]);
     assert_eq!(endpoint.requests().len(), 5, "nobody has confirmed anything yet");
-    let done = browsing.post("/act/resend", &asked.form("/act/resend").pairs(), &[]);
+    let form = asked.form("/act/resend");
+    let done = browsing.post("/act/resend", &form.pairs(), &[]);
     assert_eq!((done.status, done.location.as_deref()), (303, Some("/leads?status=in_sync")));
     crate::support::wait::wait_until("both are sent again", SOON, || endpoint.requests().len() == 7);
+    scene.wait_for_status("both are accepted", SOON, |status| status["leads"]["in_sync"] == 5);
+    let repeated = browsing.post("/act/resend", &form.pairs(), &[]);
+    assert_eq!(repeated.status, 409, "{}", repeated.text());
+    says(&repeated, &["Some of these leads were sent since they were shown."]);
     let times = |id: &str| endpoint.bodies_of(id).len();
     assert_eq!(["1", "2", "3", "4", "5"].map(times), [1, 2, 1, 2, 1]);
+    watched.end();
+}
+
+#[test]
+fn an_id_of_several_clients_is_not_decided_about() {
+    let endpoint = StandIn::accepting();
+    let mut scene = Scene::without_source(&endpoint.url());
+    scene.crm(
+        "create table leads (id text, dealer text, first_name text, last_name text, email text, owner_name text, opt_out int)",
+    );
+    scene.crm(
+        "insert into leads values ('7', 'north', 'Ann', 'North', 'ann@north.example', 'Rae', 0), \
+         ('7', 'south', 'Bea', 'South', 'bea@south.example', 'Rae', 0), ('8', 'south', 'Cat', 'South', 'cat@south.example', 'Rae', 0)",
+    );
+    scene.set_text("source", "client", "dealer");
+    let (watched, browsing) = working(&mut scene, 3);
+    for deed in ["resend", "suppress"] {
+        let refused = browsing.get(&format!("/act/{deed}?chosen=1&id=8&id=7"));
+        says(&refused, &["7 is the id of leads of several clients"]);
+        assert!(!refused.body.contains("id=\"confirm\""), "{deed}: {}", refused.body);
+    }
+    let asked = browsing.get("/act/suppress?chosen=1&id=8");
+    says(&asked, &["Never write to the people of 1 lead again?", "Cat South"]);
+    let form = asked.form("/act/suppress");
+    scene.crm("update leads set email = 'cat@new.example' where id = '8'");
+    crate::support::wait::wait_until("the new address", SOON, || endpoint.bodies_of("8").len() == 2);
+    scene.wait_for_status("it is accepted", SOON, |status| status["leads"]["in_sync"] == 3);
+    let changed = browsing.post("/act/suppress", &form.pairs(), &[]);
+    assert_eq!(changed.status, 409, "another address than the one that was shown: {}", changed.text());
     watched.end();
 }
 

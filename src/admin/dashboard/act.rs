@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::act_pause::{self, PauseForm};
 use super::act_people;
-use super::act_preview::{ActionInput, ActionPreview, ActionResult, TAKEN_UP};
+use super::act_preview::{ActionInput, ActionPreview, ActionResult, ShownSet, TAKEN_UP};
 use super::act_release::{self, ReleaseForm};
 use super::door::{is_of_our_pages, same_secret};
 use super::effect::ShownEffect;
@@ -80,8 +80,21 @@ impl OperatorAction {
         }
     }
 
+    /// The ids of the leads that were chosen, if any were.
+    fn ids(&self) -> &[String] {
+        match self {
+            Self::Release(_, selection) => &selection.ids,
+            Self::Retry(_, ids) => ids.as_deref().unwrap_or_default(),
+            Self::Resend(ids) | Self::Suppress(ids) => ids,
+            Self::Resume | Self::Pause(_) | Self::Unpause(_) => &[],
+        }
+    }
+
     /// Only reads; `Err` says why the decision has no effect.
     async fn prospect(&self, board: &DashboardContext, db: &StateDb) -> anyhow::Result<Result<ActionPreview, String>> {
+        if let Some(several) = act_people::several_clients(db, self.ids()).await? {
+            return Ok(Err(several));
+        }
         match self {
             Self::Release(release, selection) => act_release::preview(board, db, *release, selection).await,
             Self::Resend(ids) => act_people::preview_resend(board, db, ids).await,
@@ -93,7 +106,9 @@ impl OperatorAction {
                 }
                 let leads = DecidedLeads::Stuck(statuses, ids.as_deref());
                 let effect = ShownEffect::of(board, db, leads, stuck.leads).await?;
-                Ok(Ok(ActionPreview { effect, ..of_retry(stuck) }))
+                let newest = stuck::newest(db, statuses, ids.as_deref()).await?;
+                let shown = ShownSet { leads: stuck.leads, newest }.name();
+                Ok(Ok(ActionPreview { effect, shown, ..of_retry(stuck) }))
             }
             Self::Resume => {
                 let Some(halt) = control::read::<StoredHalt>(db).await? else {
@@ -125,6 +140,9 @@ impl OperatorAction {
         who: &DecisionMaker,
     ) -> anyhow::Result<ActionResult> {
         let now = clock::now();
+        if let Some(several) = act_people::several_clients(db, self.ids()).await? {
+            return Ok(ActionResult::Grown(several));
+        }
         match self {
             Self::Release(release, selection) => {
                 act_release::carry_out(board, db, ReleaseForm { release: *release, selection, shown, who }).await
@@ -133,9 +151,17 @@ impl OperatorAction {
             Self::Suppress(ids) => act_people::carry_out_suppress(db, ids, shown, who).await,
             Self::Retry(statuses, ids) => {
                 let stuck = stuck::look(db, statuses, ids.as_deref()).await?;
-                let shown: i64 = shown.parse().unwrap_or(0);
-                if stuck.leads > shown {
-                    let more = format!("More is stuck than was shown: {} then, {} now.", counted(shown), stuck.leads);
+                let Some(shown) = ShownSet::named(shown) else {
+                    return Ok(ActionResult::Grown("Look again, please.".to_owned()));
+                };
+                let newest = stuck::newest(db, statuses, ids.as_deref()).await?;
+                if (ShownSet { leads: stuck.leads, newest }).has_outgrown(shown) {
+                    let more = match stuck.leads > shown.leads {
+                        true => {
+                            format!("More is stuck than was shown: {} then, {} now.", counted(shown.leads), stuck.leads)
+                        }
+                        false => "Other leads are stuck than were shown.".to_owned(),
+                    };
                     return Ok(ActionResult::Grown(more));
                 }
                 let requeued =
@@ -170,7 +196,6 @@ fn of_retry(stuck: StuckLeads) -> ActionPreview {
                 .to_owned(),
         ],
         button: "Retry",
-        shown: stuck.leads.to_string(),
         ..ActionPreview::default()
     }
 }

@@ -3,15 +3,17 @@
 
 use std::collections::BTreeSet;
 
-use super::act_preview::{ActionPreview, ActionResult, TAKEN_UP};
+use super::act_preview::{ActionPreview, ActionResult, ShownSet, TAKEN_UP};
 use super::effect::ShownEffect;
+use super::frame::lead_name;
 use super::verdict::counted;
 use crate::admin::dashboard::board::DashboardContext;
-use crate::conversica::lead::LeadId;
+use crate::console::printable;
+use crate::conversica::lead::{ContentFingerprint, LeadId};
 use crate::rules::contact::{ContactKind, ContactPoint};
 use crate::store::decided_contents::DecidedLeads;
 use crate::store::decision::{self, DecisionAction, DecisionMaker};
-use crate::store::lead_table;
+use crate::store::lead_table::{self, SeenLead};
 use crate::store::resend::{self, ResendOrder, ResendSelection};
 use crate::store::state_db::StateDb;
 use crate::store::suppression;
@@ -56,7 +58,7 @@ pub async fn preview_resend(
         question: format!("Send {} again? {}", wording::leads(leads), wording::resend_people(leads, assumed)),
         asides,
         button: "Send again",
-        shown: leads.to_string(),
+        shown: ShownSet { leads, newest: resend::newest(db, &selection).await? }.name(),
         effect: ShownEffect::of(board, db, DecidedLeads::Resent(&selection), leads).await?,
         ..ActionPreview::default()
     }))
@@ -69,12 +71,17 @@ pub async fn carry_out_resend(
     shown: &str,
     who: &DecisionMaker,
 ) -> anyhow::Result<ActionResult> {
-    let Some(shown) = shown.parse().ok().filter(|shown| *shown > 0) else {
+    let Some(shown) = ShownSet::named(shown) else {
         return Ok(ActionResult::Grown("Look again, please.".to_owned()));
     };
     let selection = resend_of(ids);
-    let is_held = waits_for_approval(board, shown);
-    let order = ResendOrder { selection: &selection, shown, is_held, who };
+    let newest = resend::newest(db, &selection).await?;
+    if (ShownSet { newest, ..shown }).has_outgrown(shown) {
+        let sent = "Some of these leads were sent since they were shown. See whether they are still to be sent again.";
+        return Ok(ActionResult::Grown(sent.to_owned()));
+    }
+    let is_held = waits_for_approval(board, shown.leads);
+    let order = ResendOrder { selection: &selection, shown: shown.leads, is_held, who };
     let limit = i64::from(board.settings.safety.approve_above);
     Ok(match decide::resend(db, &board.settings, order, clock::now(), |_| ()).await? {
         None => ActionResult::Grown("More leads fit than were shown.".to_owned()),
@@ -83,17 +90,42 @@ pub async fn carry_out_resend(
     })
 }
 
+/// How many people a page names.
+const NAMED: usize = 20;
+
+/// Says so if an id is that of leads of several clients: a decision by ids would concern all of them, and only one may be meant.
+pub async fn several_clients(db: &StateDb, ids: &[String]) -> Result<Option<String>, sqlx::Error> {
+    let leads = lead_table::with_ids(db, ids).await?;
+    let leads: Vec<&LeadId> = leads.iter().map(|seen| &seen.listed.lead).collect();
+    let twice =
+        leads.iter().find(|lead| leads.iter().any(|other| other.id == lead.id && other.client_id != lead.client_id));
+    Ok(twice.map(|lead| {
+        format!(
+            "{} is the id of leads of several clients, and a decision here would concern all of them. Nothing was changed. The \
+             command of the same name says how many leads it concerns, and asks.",
+            lead.id
+        )
+    }))
+}
+
 /// The leads of a decision, and the addresses and numbers of the people behind them.
 struct ChosenPeople {
     leads: usize,
     /// Leads of which no address and no number is known.
     unknown: usize,
     points: Vec<ContactPoint>,
+    names: Vec<String>,
 }
 
 impl ChosenPeople {
     async fn of(db: &StateDb, ids: &[String]) -> Result<Self, sqlx::Error> {
-        let leads = lead_table::with_ids(db, ids).await?.len();
+        let leads = lead_table::with_ids(db, ids).await?;
+        let name = |seen: &SeenLead| {
+            let id = lead_name(&seen.listed.lead);
+            if seen.person.name.is_empty() { id } else { format!("{} ({id})", printable(&seen.person.name)) }
+        };
+        let names = leads.iter().map(name).collect();
+        let leads = leads.len();
         let (mut points, mut known): (BTreeSet<ContactPoint>, BTreeSet<LeadId>) = Default::default();
         for (lead, body) in lead_table::contents_of(db, ids).await? {
             // Whole domains belong to others too.
@@ -104,11 +136,22 @@ impl ChosenPeople {
             }
             points.extend(own);
         }
-        Ok(Self { leads, unknown: leads.saturating_sub(known.len()), points: points.into_iter().collect() })
+        Ok(Self { leads, unknown: leads.saturating_sub(known.len()), points: points.into_iter().collect(), names })
     }
 
+    /// Another address of the same people makes another name.
     fn name(&self) -> String {
-        format!("{}-{}", self.leads, self.points.len())
+        let points: Vec<String> = self.points.iter().map(|point| format!("{point:?}")).collect();
+        format!("{}-{}", self.leads, ContentFingerprint::of(points.join("\n").as_bytes()))
+    }
+
+    /// Who they are, for the page; the first of them if there are many.
+    fn who(&self) -> String {
+        let mut names = self.names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        if self.names.len() > NAMED {
+            names.push_str(&format!(" and {} more", self.names.len() - NAMED));
+        }
+        names
     }
 
     fn count(&self, kind: ContactKind) -> usize {
@@ -125,6 +168,7 @@ pub async fn preview_suppress(db: &StateDb, ids: &[String]) -> anyhow::Result<Re
     let addresses = wording::counted(people.count(ContactKind::Address), "e-mail address", "e-mail addresses");
     let numbers = wording::counted(people.count(ContactKind::Number), "telephone number", "telephone numbers");
     let mut asides = vec![
+        people.who(),
         format!("{addresses} and {numbers} go on the suppression list, as keyed hashes. It holds for every lead that has them."),
         "Leads that Conversica knows are sent with the opt-out. Leads that it does not know are never introduced.".to_owned(),
         "The command suppress remove takes a person off the list again; Conversica does not undo an opt-out from e-mails.".to_owned(),

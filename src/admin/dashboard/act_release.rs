@@ -33,7 +33,13 @@ pub async fn preview(
     }
     match decide::refuse_more_tests(&held, release, &board.settings, db).await {
         Ok(()) => {
-            let effect = ShownEffect::of(board, db, DecidedLeads::Held(selection), held.leads).await?;
+            let effect = match release {
+                ReleaseKind::Send => {
+                    ShownEffect::of(board, db, DecidedLeads::Held(selection), held.leads - held.missing).await?
+                }
+                // Conversica gets nothing.
+                ReleaseKind::Baseline => ShownEffect::default(),
+            };
             Ok(Ok(ActionPreview { effect, ..preview_of(board, release, &held) }))
         }
         Err(error) => match error.downcast::<SetupError>() {
