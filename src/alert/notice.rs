@@ -155,7 +155,7 @@ fn begun(document: &Value, kind: AlertKind) -> String {
 
 fn ended(kind: AlertKind) -> &'static str {
     match kind {
-        AlertKind::HotLead | AlertKind::ActionRequired | AlertKind::LeadAtRisk => "the lead needs nobody any more",
+        AlertKind::HotLead | AlertKind::ActionRequired | AlertKind::LeadAtRisk => "the lead needs no person now",
         AlertKind::Halted => "the halt is lifted",
         AlertKind::Paused => "the pause is over",
         AlertKind::Held => "no lead waits for approval",

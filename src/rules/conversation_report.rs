@@ -1,4 +1,4 @@
-//! What came of the leads that Conversica works, for people who lead a team: who is hot, at risk or wants an answer, by
+//! A report on the leads that Conversica works, for people who lead a team: who is hot, at risk or wants an answer, by
 //! conversation, rep and source, the way through the stages, and how long people wait. Pure.
 
 use std::collections::BTreeMap;
@@ -190,7 +190,7 @@ pub struct ConversationReport {
     pub conversations: Vec<(String, PeopleCounts)>,
     pub reps: Vec<(String, PeopleCounts)>,
     pub sources: Vec<(String, PeopleCounts)>,
-    /// How many people stand at each stage; Conversica's own stages first, in their order.
+    /// The number of people at each stage; Conversica's own stages first, in their order.
     pub stages: Vec<(String, u64)>,
     /// Hot leads of each day, oldest first.
     pub hot_days: Vec<(DateTime<Utc>, u64)>,
@@ -239,7 +239,7 @@ impl ReportBuilder {
         }
     }
 
-    /// Adds a conversation of which something was heard in the span of time. `opted_out` is whether its person withdrew consent in it.
+    /// Adds a conversation about which Conversica posted something in the span of time. `opted_out` is whether its person withdrew consent in it.
     pub fn add(&mut self, facts: &ConversationFacts, opted_out: u64) {
         let within = |at: &DateTime<Utc>| *at >= self.since && *at < self.until;
         let hot = facts.hot_since().filter(within);

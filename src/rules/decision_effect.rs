@@ -1,4 +1,4 @@
-//! What a decision about leads comes to, for the page that asks for it: which keys change at Conversica, who is contacted for the
+//! The effect of a decision about leads, for the page that asks for it: which keys change at Conversica, who is contacted for the
 //! first time, and some changes in full. Pure.
 
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use crate::rules::lead_person::LeadPerson;
 
 /// The shortest run of digits that is compared with telephone numbers.
 const SHORTEST_NUMBER: usize = 4;
-/// Numbers of at least so many digits are the same if one ends with the other: one may have a country code.
+/// Numbers of at least this many digits are the same if one ends with the other: one may have a country code.
 const WHOLE_NUMBER: usize = 7;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct PersonSearch {
 struct SearchWord {
     /// In lower case.
     text: String,
-    /// The digits of a word that may be a telephone number, or a part of one.
+    /// The digits of a text that may be a telephone number, or a part of one.
     digits: Option<String>,
 }
 

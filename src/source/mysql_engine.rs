@@ -49,7 +49,7 @@ async fn read(pool: &MySqlPool, from: &str, known: &str) -> Result<Vec<Unversion
     if known.is_empty() {
         return Ok(Vec::new());
     }
-    // MariaDB writes its version down only when asked, in a word that MySQL no longer has. Neither shows a user the inside of a view
+    // MariaDB writes its version down only when asked, with a keyword that MySQL no longer has. Neither shows a user the inside of a view
     // without the right to.
     let explain = format!("explain /*M! extended */ select t.* from {from} limit 1");
     let notes = match mysql::texts_within(&mut connection, explain).await {
@@ -66,7 +66,7 @@ async fn read(pool: &MySqlPool, from: &str, known: &str) -> Result<Vec<Unversion
     Ok(known.into_iter().filter_map(table).filter(|table| is_word_of(&text, &table.name)).collect())
 }
 
-/// Whether the name stands in a statement, and is not part of a longer one.
+/// Whether a statement contains the name, and not as part of a longer one.
 fn is_word_of(text: &str, name: &str) -> bool {
     let (text, name) = (text.to_lowercase(), name.to_lowercase());
     let is_letter = |c: char| c.is_alphanumeric() || c == '_' || c == '$';

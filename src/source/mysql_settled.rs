@@ -32,7 +32,7 @@ const LIST_DELAY_MICROS: i64 = 1_000_000;
 
 /// Longer than the age at which InnoDB refreshes its list.
 const LIST_REFRESH: Duration = Duration::from_millis(120);
-/// Another program that asks for the list all the time keeps it from being refreshed. After so many attempts the list counts as
+/// Another program that asks for the list all the time keeps it from being refreshed. After this many attempts the list counts as
 /// it is.
 const LIST_ATTEMPTS: u32 = 10;
 

@@ -44,7 +44,7 @@ impl ConversationRow {
     }
 }
 
-/// The report about the conversations of which something was heard in that span of time.
+/// The report about the conversations about which Conversica posted something in that span of time.
 pub async fn read_report(
     db: &StateDb,
     since: DateTime<Utc>,

@@ -105,7 +105,7 @@ pub(crate) async fn progress(
     Ok(progress)
 }
 
-/// Notes that Conversica works these leads, of which it has posted something at that time. Most of the time every conversation is known to be
+/// Notes that Conversica works these leads, of which it has posted something at that time. Usually every conversation is known to be
 /// worked, and this is one query.
 pub(crate) async fn note_worked(
     transaction: &mut StateTransaction,

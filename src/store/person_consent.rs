@@ -76,7 +76,7 @@ async fn compare_words<'w>(
 pub(crate) fn heard_of(record: &LeadRecord, standing: Option<&WithdrawnConsent>) -> Vec<PersonWord> {
     let contents = record.contents();
     if contents.is_empty() {
-        // A word without a content still removes the entries that it no longer supports.
+        // A record without a content still removes the entries that it no longer supports.
         return vec![PersonWord::heard(&record.lead, standing, None)];
     }
     contents.into_iter().map(|content| PersonWord::heard(&record.lead, standing, Some(content))).collect()

@@ -151,7 +151,7 @@ fn a_decision_shows_what_it_comes_to_and_keeps_the_comment(engine: Engine) {
     says(
         &asked,
         &[
-            "What it comes to",
+            "Effect",
             "What changes at Conversica repName 3 firstName 1",
             "People who are contacted for the first time New Person (9)",
             "repName Rae Rep Sam Sales",

@@ -111,7 +111,7 @@ pub async fn several_clients(db: &StateDb, ids: &[String]) -> Result<Option<Stri
 /// The leads of a decision, and the addresses and numbers of the people behind them.
 struct ChosenPeople {
     leads: usize,
-    /// Leads of which no address and no number is known.
+    /// Leads without a known address or number.
     unknown: usize,
     points: Vec<ContactPoint>,
     names: Vec<String>,

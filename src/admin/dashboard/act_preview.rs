@@ -13,7 +13,7 @@ pub struct ActionPreview {
     pub shown: String,
     /// What the operator may write.
     pub inputs: Vec<ActionInput>,
-    /// What it comes to, lead by lead.
+    /// Its effect on single leads.
     pub effect: ShownEffect,
 }
 

@@ -1,4 +1,4 @@
-//! What a decision comes to, on the page that asks for it.
+//! The effect of a decision, on the page that asks for it.
 
 use super::frame::{lead_link, lead_name};
 use super::verdict::counted;

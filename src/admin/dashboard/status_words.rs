@@ -1,4 +1,4 @@
-//! How a lead stands, in a few words for people who do not know the names of statuses. Pure.
+//! The status of a lead in a few words, for people who do not know the names of statuses. Pure.
 
 use crate::rules::lead_status::LeadStatus;
 

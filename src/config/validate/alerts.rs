@@ -98,7 +98,7 @@ impl ChannelEntry<'_> {
             ),
             ([], ChannelFormat::Json | ChannelFormat::Slack | ChannelFormat::Teams) => report.problem(
                 &self.section,
-                format!("`{}` has neither `url` nor `command`: it would tell nobody", self.section),
+                format!("`{}` has neither `url` nor `command`: it cannot send anything", self.section),
                 "Add under [[alerts.channel]]: url = \"https://…\", or url_file, or command.",
             ),
             (["smtp_url"], ChannelFormat::Email) => {}

@@ -52,7 +52,7 @@ impl TablePlace<'_> {
     }
 }
 
-/// So many tables a message names.
+/// The most tables that a message names.
 const MOST_TABLES: usize = 20;
 
 fn first_names(names: &[String]) -> String {

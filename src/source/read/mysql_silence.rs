@@ -45,7 +45,7 @@ impl ServerSilence {
         Err(sqlx::Error::PoolTimedOut)
     }
 
-    /// Tries again until the session is gone. Nobody reads from it any more.
+    /// Tries again until the session is gone. Nothing reads from it now.
     async fn end_session(self, began_at: Instant) {
         let tried_since = Instant::now();
         while tried_since.elapsed() < ENDING {
@@ -63,7 +63,7 @@ impl ServerSilence {
         );
     }
 
-    /// A user may end its own statements. The server may let nobody else in, so a session that is open already goes first.
+    /// A user may end its own statements. The server may accept no other session, so a session that is open already goes first.
     async fn end_statement(&self, how: &str, began_at: Instant) -> Result<(), sqlx::Error> {
         if let Some(mut open) = self.pool.try_acquire()
             && self.end_over(&mut open, how, began_at).await.is_ok()
