@@ -402,12 +402,11 @@ fn the_condition_of_the_index_is_written_once() {
 }
 
 /// Functions that take a yes or no all the same.
-const TAKES_A_BOOL: [(&str, &str, &str); 17] = [
+const TAKES_A_BOOL: [(&str, &str, &str); 16] = [
     ("src/sandbox/check.rs", "visit_bool", "named by serde"),
     ("src/admin/metrics.rs", "flag", "a metric that is 0 or 1"),
     ("src/admin/dashboard/lead.rs", "of", "may_act: the page shows buttons where it is set, as its template reads it"),
     ("src/admin/dashboard/overview.rs", "of", "may_act, likewise"),
-    ("src/admin/dashboard/list.rs", "agree", "more: whether a page follows, as the template reads it"),
     ("src/admin/dashboard/visitor.rs", "unknown_operator", "is_api: read off the path of the request"),
     ("src/wording.rs", "resumed", "the answer of the state, said in words"),
     ("src/rules/lead_life/attempt.rs", "status_after", "facts of one attempt, computed by the only caller"),

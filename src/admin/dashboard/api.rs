@@ -42,22 +42,22 @@ pub async fn leads(
     let window = &board.desk.window;
     let Some(report) = window.report().await else { return away() };
     let looked = window.read(async |db| Ok(wanted.page(db, &report, limit).await?)).await;
-    let Some((mut listed, more)) = looked else { return away() };
+    let Some(mut page) = looked else { return away() };
     let mut report = (*report).clone();
-    wanted.agree(&mut report, &listed, more);
+    wanted.agree(&mut report, &page);
     let veil = board.veil();
-    for lead in &mut listed {
+    for lead in &mut page.leads {
         if let Some(detail) = lead.last_outcome.as_mut().and_then(|outcome| outcome.detail.as_mut()) {
             *detail = veil.text(detail).into_owned();
         }
     }
-    let next = listed
-        .last()
-        .filter(|_| more)
-        .map(|last| json!({ "from": last.status.name(), "after": last.lead.id, "after_client": last.lead.client_id }));
+    let next =
+        page.leads.last().filter(|_| page.has_later).map(
+            |last| json!({ "from": last.status.name(), "after": last.lead.id, "after_client": last.lead.client_id }),
+        );
     // Leads are not counted by reason, which may take long.
     let total = wanted.reason.is_empty().then(|| wanted.leads(&report));
-    let leads: Vec<StoryEntry<'_>> = listed.iter().map(StoryEntry::of).collect();
+    let leads: Vec<StoryEntry<'_>> = page.leads.iter().map(StoryEntry::of).collect();
     Json(json!({ "schema_version": SCHEMA_VERSION, "leads": leads, "total": total, "next": next })).into_response()
 }
 

@@ -24,7 +24,7 @@ use crate::rules::person_search::PersonSearch;
 use crate::status::StatusReport;
 use crate::store::heard::reading;
 use crate::store::lead_search::{self, SearchFinds, SearchLimits};
-use crate::store::lead_table::{self, LeadOrder, LeadScope, LeadTablePage, SeenLead};
+use crate::store::lead_table::{self, LeadOrder, LeadScope, LeadTablePage, PageStart, SeenLead};
 use crate::store::state_db::StateDb;
 use crate::store::story;
 use crate::story::entry::why;
@@ -134,7 +134,7 @@ pub async fn show(
     if let LeadScope::Status(status) = view.filter.scope
         && view.is_whole()
     {
-        agree(&mut report, status, &listed, view.is_first());
+        agree(&mut report, status, &listed, &view.start);
     }
     let what = view.name();
     let heading = match view.filter.scope {
@@ -182,9 +182,9 @@ async fn look(
 }
 
 /// The rows are read after the counts: if they show a whole status, or more than was counted, the rows count.
-fn agree(report: &mut StatusReport, status: LeadStatus, listed: &LeadTablePage, is_first: bool) {
+fn agree(report: &mut StatusReport, status: LeadStatus, listed: &LeadTablePage, start: &PageStart) {
     let rows = i64::try_from(listed.leads.len()).unwrap_or(i64::MAX);
-    if is_first && !listed.has_later {
+    if *start == PageStart::First && !listed.has_later {
         report.set_leads(status, rows);
     } else {
         report.set_leads(status, report.leads(status).max(rows + i64::from(listed.has_later)));
@@ -221,7 +221,7 @@ impl ListPage {
             may_act: visitor.may_act(),
             heading: shown.heading,
             meaning: only.filter(|status| *status == LeadStatus::Assumed).map(meaning),
-            tabs: tabs(&view, report, shown.sought.is_empty()),
+            tabs: tabs(&view, report, &shown.sought),
             total: shown.total,
             action: only.filter(|_| view.is_whole() && !rows.is_empty()).and_then(action),
             choices,
@@ -264,13 +264,14 @@ fn row(lead: &SeenLead, veil: &TokenVeil, now: chrono::DateTime<chrono::Utc>) ->
     }
 }
 
-fn tabs(view: &ListView, report: &StatusReport, is_list: bool) -> Vec<StatusTab> {
+/// No tab is the present one while leads are searched for.
+fn tabs(view: &ListView, report: &StatusReport, sought: &str) -> Vec<StatusTab> {
     let tab = |name, words, scope: LeadScope| StatusTab {
         name,
         words,
         link: ListView::of(scope).first(),
         leads: number(u64::try_from(of_scope(scope, report)).unwrap_or(0)),
-        is_here: is_list && view.filter.scope == scope,
+        is_here: sought.is_empty() && view.filter.scope == scope,
     };
     let first = [
         tab("waiting or stuck", "Leads that wait to be sent or need a person", LeadScope::Waiting),

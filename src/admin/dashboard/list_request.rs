@@ -17,6 +17,13 @@ pub struct ListRequest {
     pub after: Option<(LeadStatus, LeadId)>,
 }
 
+/// Leads of one answer.
+#[derive(Debug, Default)]
+pub struct RequestedPage {
+    pub leads: Vec<ListedLead>,
+    pub has_later: bool,
+}
+
 impl ListRequest {
     pub fn read(asked: &QueryParameters) -> Self {
         let after = LeadStatus::from_name(asked.get("from")).zip(asked.given("after")).map(|(status, id)| {
@@ -43,13 +50,8 @@ impl ListRequest {
         self.statuses().into_iter().map(|status| report.leads(status)).sum()
     }
 
-    /// One page of leads, and whether more follow.
-    pub async fn page(
-        &self,
-        db: &StateDb,
-        report: &StatusReport,
-        limit: i64,
-    ) -> Result<(Vec<ListedLead>, bool), sqlx::Error> {
+    /// One page of leads.
+    pub async fn page(&self, db: &StateDb, report: &StatusReport, limit: i64) -> Result<RequestedPage, sqlx::Error> {
         let reason = (!self.reason.is_empty()).then_some(self.reason.as_str());
         let all = report.leads.values().sum();
         let mut listed = Vec::new();
@@ -72,23 +74,24 @@ impl ListRequest {
             listed.extend(pages.next(left).await?);
         }
         let limit = usize::try_from(limit).unwrap_or(0);
-        let more = listed.len() > limit;
+        let has_later = listed.len() > limit;
         listed.truncate(limit);
-        Ok((listed, more))
+        Ok(RequestedPage { leads: listed, has_later })
     }
 
     /// The rows are read after the counts: if they show a whole status, or more than was counted, the rows count.
-    pub fn agree(&self, report: &mut StatusReport, listed: &[ListedLead], more: bool) {
+    pub fn agree(&self, report: &mut StatusReport, page: &RequestedPage) {
         if !self.reason.is_empty() {
             return;
         }
         for status in self.statuses() {
-            let rows = listed.iter().filter(|lead| lead.status == status).count();
+            let rows = page.leads.iter().filter(|lead| lead.status == status).count();
             let rows = i64::try_from(rows).unwrap_or(i64::MAX);
-            if self.after.is_none() && !more {
+            if self.after.is_none() && !page.has_later {
                 report.set_leads(status, rows);
             } else {
-                report.set_leads(status, report.leads(status).max(rows + i64::from(more && self.status.is_some())));
+                let later = i64::from(page.has_later && self.status.is_some());
+                report.set_leads(status, report.leads(status).max(rows + later));
             }
         }
     }
