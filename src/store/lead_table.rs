@@ -9,7 +9,7 @@ use sqlx::FromRow;
 use crate::conversica::lead::LeadId;
 use crate::rules::lead_person::LeadPerson;
 use crate::rules::lead_status::LeadStatus;
-use crate::store::lead_status::{SHOWN_STATUS, UNSETTLED, status_named};
+use crate::store::lead_status::{IS_ASSUMED, SHOWN_STATUS, UNSETTLED, status_named};
 use crate::store::listing::{LISTED_COLUMNS, ListedLead, ListedRow, push_reason};
 use crate::store::micros;
 use crate::store::state_db::StateDb;
@@ -65,6 +65,10 @@ pub struct TableCounts {
     /// Leads of the scope.
     pub of_scope: i64,
     pub all: i64,
+    /// Leads in the index over unfinished leads.
+    pub unfinished: i64,
+    /// Leads that are read in all, page by page, about.
+    pub wanted: i64,
 }
 
 /// A lead with the person that it is about.
@@ -117,36 +121,57 @@ enum TableWay {
     Sort,
     /// All leads in the order of the page, without those of other scopes.
     Walk,
+    /// Assumed leads by the index over them, which has the order of the ids.
+    AssumedIndex,
+    /// The report counts no lead of the scope.
+    Nothing,
 }
 
+/// Sorting this many leads takes a moment, wherever they are. A walk may pass millions of other leads before it finds the first.
+const QUICKLY_SORTED: i64 = 200_000;
+
 impl LeadFilter {
-    fn way(&self, counts: TableCounts, limit: i64) -> TableWay {
-        let settled = match self.scope {
-            LeadScope::All => self.reason.is_none(),
-            LeadScope::Status(status) => matches!(status, LeadStatus::InSync | LeadStatus::Assumed),
-            LeadScope::Waiting => false,
+    fn way(&self, order: LeadOrder, counts: TableCounts, limit: i64) -> TableWay {
+        let TableCounts { of_scope, all, unfinished, wanted } = counts;
+        let has_more_parts = wanted > limit;
+        // A sort reads all of them once for each part.
+        let is_sorted = |leads: i64| {
+            let reads = (i128::from(wanted / limit.max(1)) + 1) * i128::from(leads);
+            let is_shorter = if has_more_parts { reads <= i128::from(all) } else { self.reason.is_some() };
+            reads <= i128::from(QUICKLY_SORTED) || is_shorter
         };
-        let (of_scope, all) = (i128::from(counts.of_scope), i128::from(counts.all));
-        // A walk reads about `all / of_scope` leads for each one that it finds.
-        let is_dense = self.reason.is_none() && all * i128::from(limit) < of_scope * of_scope;
-        if settled || is_dense { TableWay::Walk } else { TableWay::Sort }
+        let sorted = |leads| if is_sorted(leads) { TableWay::Sort } else { TableWay::Walk };
+        match self.scope {
+            LeadScope::Status(LeadStatus::InSync) if of_scope == 0 && all > QUICKLY_SORTED => TableWay::Nothing,
+            LeadScope::Status(LeadStatus::InSync) => TableWay::Walk,
+            LeadScope::Status(LeadStatus::Assumed) if order == LeadOrder::Id || is_sorted(of_scope) => {
+                TableWay::AssumedIndex
+            }
+            LeadScope::Status(LeadStatus::Assumed) => TableWay::Walk,
+            LeadScope::All if self.reason.is_none() => TableWay::Walk,
+            LeadScope::All => sorted(unfinished),
+            LeadScope::Waiting | LeadScope::Status(_) => sorted(of_scope),
+        }
     }
 
     fn push(&self, statement: &mut StateStatement, db: &StateDb, way: TableWay) {
         // No index matches an expression, so the planner takes the one of the order.
         let status = match way {
-            TableWay::Sort => "status",
+            TableWay::Sort | TableWay::AssumedIndex | TableWay::Nothing => "status",
             TableWay::Walk => "status || ''",
         };
         let unsettled = if way == TableWay::Sort { format!(" and {UNSETTLED}") } else { String::new() };
         match (self.scope, way) {
-            (LeadScope::All, _) if self.reason.is_some() => statement.push(UNSETTLED),
+            (_, TableWay::Nothing) => statement.push("1 = 0"),
+            (LeadScope::All, TableWay::Sort) => statement.push(UNSETTLED),
+            (LeadScope::All, _) if self.reason.is_some() => statement.push(&format!("{status} <> 'in_sync'")),
             (LeadScope::All, _) => statement.push("1 = 1"),
             (LeadScope::Waiting, _) => {
                 let waiting = LeadStatus::ALL.into_iter().filter(|status| !status.is_settled());
                 let names: Vec<String> = waiting.map(|status| format!("'{}'", status.name())).collect();
                 statement.push(&format!("{status} in ({}){unsettled}", names.join(", ")))
             }
+            (LeadScope::Status(LeadStatus::Assumed), TableWay::AssumedIndex) => statement.push(IS_ASSUMED),
             (LeadScope::Status(LeadStatus::Assumed), _) => {
                 statement.push("status || '' = 'in_sync' and assumed_at is not null")
             }
@@ -169,8 +194,8 @@ impl LeadFilter {
 /// The column, in a form that an index matches only if the leads are walked over.
 fn changed_at(way: TableWay) -> &'static str {
     match way {
-        TableWay::Sort => "+changed_at",
-        TableWay::Walk => "changed_at",
+        TableWay::Sort | TableWay::AssumedIndex => "+changed_at",
+        TableWay::Walk | TableWay::Nothing => "changed_at",
     }
 }
 
@@ -182,7 +207,7 @@ pub async fn page(
     counts: TableCounts,
     limit: i64,
 ) -> Result<LeadTablePage, sqlx::Error> {
-    let way = filter.way(counts, limit);
+    let way = filter.way(order, counts, limit);
     let mut statement = StateStatement::new(format!("select {} from lead where ", seen_columns()));
     filter.push(&mut statement, db, way);
     let is_backwards = matches!(start, PageStart::Before(_));
@@ -222,7 +247,9 @@ pub async fn page(
 /// How many leads the filter selects; counted up to `most`.
 pub async fn count(db: &StateDb, filter: &LeadFilter, counts: TableCounts, most: i64) -> Result<i64, sqlx::Error> {
     let mut statement = StateStatement::new("select count(*) from (select 1 from lead where ");
-    filter.push(&mut statement, db, filter.way(counts, most));
+    // It is read at once.
+    let counts = TableCounts { wanted: most, ..counts };
+    filter.push(&mut statement, db, filter.way(LeadOrder::Id, counts, most));
     statement.push(&format!(" limit {most}) counted"));
     let (leads,) = db.fetch_one(statement).await?;
     Ok(leads)
@@ -259,21 +286,48 @@ pub async fn contents_of(db: &StateDb, ids: &[String]) -> Result<Vec<(LeadId, St
 mod tests {
     use super::*;
 
+    const UNFINISHED: i64 = 600_000;
+
+    fn filter(scope: LeadScope, reason: Option<&str>) -> LeadFilter {
+        LeadFilter { scope, reason: reason.map(str::to_owned), changed_from: None, changed_to: None }
+    }
+
+    fn counts(of_scope: i64, wanted: i64) -> TableCounts {
+        TableCounts { of_scope, all: 1_000_000, unfinished: UNFINISHED, wanted }
+    }
+
     #[test]
     fn few_leads_are_sorted_and_many_are_walked_over() {
-        let filter = |scope, reason: Option<&str>| LeadFilter {
-            scope,
-            reason: reason.map(str::to_owned),
-            changed_from: None,
-            changed_to: None,
-        };
-        let way = |filter: LeadFilter, of_scope| filter.way(TableCounts { of_scope, all: 1_000_000 }, 50);
+        let way = |filter: LeadFilter, of_scope| filter.way(LeadOrder::Id, counts(of_scope, 50), 50);
         let held = LeadScope::Status(LeadStatus::Held);
         assert_eq!(way(filter(held, None), 5_000), TableWay::Sort);
+        assert_eq!(way(filter(held, None), 90_000), TableWay::Sort, "they may all be at one end");
         assert_eq!(way(filter(held, None), 500_000), TableWay::Walk);
         assert_eq!(way(filter(held, Some("first_run")), 500_000), TableWay::Sort);
         assert_eq!(way(filter(LeadScope::Status(LeadStatus::InSync), None), 5), TableWay::Walk);
+        assert_eq!(way(filter(LeadScope::Status(LeadStatus::InSync), None), 0), TableWay::Nothing);
         assert_eq!(way(filter(LeadScope::All, None), 1_000_000), TableWay::Walk);
         assert_eq!(way(filter(LeadScope::All, Some("422")), 1_000_000), TableWay::Sort);
+    }
+
+    #[test]
+    fn assumed_leads_have_an_index_in_the_order_of_their_ids() {
+        let assumed = filter(LeadScope::Status(LeadStatus::Assumed), None);
+        let way = |order, of_scope| assumed.way(order, counts(of_scope, 50), 50);
+        assert_eq!(way(LeadOrder::Id, 0), TableWay::AssumedIndex);
+        assert_eq!(way(LeadOrder::Id, 900_000), TableWay::AssumedIndex);
+        assert_eq!(way(LeadOrder::Newest, 5), TableWay::AssumedIndex);
+        assert_eq!(way(LeadOrder::Newest, 900_000), TableWay::Walk);
+    }
+
+    #[test]
+    fn a_file_in_many_parts_does_not_sort_them_all_for_each_part() {
+        let way = |filter: LeadFilter, of_scope, wanted| filter.way(LeadOrder::Id, counts(of_scope, wanted), 1000);
+        let held = LeadScope::Status(LeadStatus::Held);
+        assert_eq!(way(filter(held, Some("first_run")), 500_000, 900), TableWay::Sort, "one part");
+        assert_eq!(way(filter(held, Some("first_run")), 500_000, 90_000), TableWay::Walk);
+        assert_eq!(way(filter(held, None), 5_000, 5_000), TableWay::Sort);
+        assert_eq!(way(filter(held, None), 150_000, 150_000), TableWay::Walk);
+        assert_eq!(way(filter(LeadScope::All, Some("422")), 1_000_000, 90_000), TableWay::Walk);
     }
 }

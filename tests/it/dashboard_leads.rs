@@ -90,7 +90,7 @@ fn the_list_is_read_in_both_directions_and_in_every_order(engine: Engine) {
     let newest = browsing.wait_for("/leads?status=in_sync&order=newest", "120 leads");
     assert_eq!(leads_of(&newest)[0], "/leads/77", "the newest change comes first");
     assert!(newest.body.contains("aria-sort=\"descending\""), "{}", newest.body);
-    for order in ["", "&order=newest", "&order=oldest"] {
+    for order in ["", "&order=newest", "&order=oldest", "&since=2020-01-01&order=id"] {
         let (mut forth, mut pages) = (Vec::new(), Vec::new());
         let mut link = Some(format!("/leads?status=all{order}"));
         while let Some(path) = link.take() {

@@ -16,10 +16,13 @@ use crate::admin::dashboard::session::PeopleVisitor;
 use crate::console::spreadsheet_cell;
 use crate::conversica::token::TokenVeil;
 use crate::store::lead_table::{self, PageStart, SeenLead, TableCounts};
+use crate::store::state_db::StateDb;
 use crate::story::entry::reason;
 
 /// Leads that are read at once.
 const PART: i64 = 1000;
+/// Leads with a reason are counted up to this many.
+const COUNTED: i64 = 100_000;
 const COLUMNS: [&str; 13] = [
     "id",
     "client_id",
@@ -52,7 +55,13 @@ pub async fn export(
     let mut view = ListView::read(&asked);
     view.start = PageStart::First;
     let Some(report) = board.desk.window.report().await else { return away(&board, &visitor) };
-    let counts = view.counts(&report);
+    let mut counts = view.counts(&report);
+    counts.wanted = counts.of_scope;
+    if view.filter.reason.is_some() {
+        let count = async |db: &StateDb| Ok(lead_table::count(db, &view.filter, counts, COUNTED).await?);
+        let Some(wanted) = board.desk.window.read(count).await else { return away(&board, &visitor) };
+        counts.wanted = wanted;
+    }
     let head = csv_text([COLUMNS.map(str::to_owned)]);
     let rest = ExportRest { board, view, counts };
     let parts = stream::unfold((Some(head), Some(rest)), |(head, rest)| async {

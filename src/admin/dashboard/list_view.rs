@@ -54,6 +54,7 @@ impl ListView {
         let order = match asked.get("order") {
             "newest" => LeadOrder::Newest,
             "oldest" => LeadOrder::Oldest,
+            "id" => LeadOrder::Id,
             // A span of time is read in the order of time.
             _ if from.is_some() || to.is_some() => LeadOrder::Newest,
             _ => LeadOrder::Id,
@@ -87,7 +88,9 @@ impl ListView {
     }
 
     pub fn counts(&self, report: &StatusReport) -> TableCounts {
-        TableCounts { of_scope: of_scope(self.filter.scope, report), all: of_scope(LeadScope::All, report) }
+        let (of_scope, all) = (of_scope(self.filter.scope, report), of_scope(LeadScope::All, report));
+        let finished = report.leads(LeadStatus::InSync) + report.leads(LeadStatus::Assumed);
+        TableCounts { of_scope, all, unfinished: all - finished, wanted: 1 }
     }
 
     pub fn name(&self) -> &'static str {
@@ -109,6 +112,8 @@ impl ListView {
 
     pub fn order_name(&self) -> &'static str {
         match self.order {
+            // A span of time has another order unless one is named.
+            LeadOrder::Id if self.from.is_some() || self.to.is_some() => "id",
             LeadOrder::Id => "",
             LeadOrder::Newest => "newest",
             LeadOrder::Oldest => "oldest",
@@ -191,6 +196,8 @@ mod tests {
             "status=held",
             "status=all&order=oldest",
             "status=in_sync&since=2026-11-01&until=2026-11-30&order=newest",
+            "status=held&since=2026-11-01&order=id",
+            "until=2026-11-30&order=id&after=7",
             "reason=a%26b",
             "status=held&after=7&client=x",
             "status=held&order=newest&before=a%2Fb&at=1800000000000000",
