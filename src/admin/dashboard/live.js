@@ -42,10 +42,13 @@
     return document.hidden || under_way || typing || (selection && !selection.isCollapsed);
   };
 
+  const held = (region) => region && region.querySelector("input:checked, details[open]");
   const put = (fresh) => {
     for (const region of regions()) {
       const other = fresh.getElementById(region.id);
-      if (!other || other.innerHTML === region.innerHTML || region.querySelector("input:checked, details[open]")) continue;
+      if (!other || other.innerHTML === region.innerHTML || held(region)) continue;
+      // The links to other pages go on where the rows that are shown end.
+      if (region.dataset.with && held(document.getElementById(region.dataset.with))) continue;
       const focus = region.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
       const scrolled = region.querySelector(".wide")?.scrollLeft ?? 0;
       region.replaceChildren(...other.childNodes);
