@@ -100,7 +100,7 @@ fn user_of(url: &str) -> Option<String> {
 
 async fn stopped(settings: &ServiceSettings) -> anyhow::Result<Vec<StoppedEvent>> {
     Ok(match readable_state(settings).await? {
-        Some(state) => queue::stopped(&state).await?,
+        Some(state) => queue::stopped(&state, i64::MAX).await?,
         None => Vec::new(),
     })
 }

@@ -21,14 +21,24 @@ pub struct ListedAlert {
     pub detail: Option<String>,
 }
 
+type AlertLine = (String, String, String, i64, i64, Option<i64>, Option<String>);
+
+/// Alerts with that condition, in that order. Sorting open and done ones together would read the whole table.
+async fn of_state(db: &StateDb, condition: &str, limit: i64) -> Result<Vec<AlertLine>, sqlx::Error> {
+    let newest = StateStatement::new(format!(
+        "select kind, id, client_id, created_at, attempts, done_at, detail from alert where {condition} limit $1"
+    ));
+    db.fetch_all(newest.bind(limit)).await
+}
+
 /// The newest alerts, those that are not delivered first.
 pub async fn newest(db: &StateDb, limit: i64) -> Result<Vec<ListedAlert>, sqlx::Error> {
-    let newest = StateStatement::new(
-        "select kind, id, client_id, created_at, attempts, done_at, detail from alert \
-         order by case when done_at is null then 0 else 1 end, seq desc limit $1",
-    );
-    type AlertLine = (String, String, String, i64, i64, Option<i64>, Option<String>);
-    let rows: Vec<AlertLine> = db.fetch_all(newest.bind(limit)).await?;
+    // The index over open alerts finds them, so they are sorted; a walk would pass all alerts that are done.
+    let mut rows = of_state(db, "done_at is null order by +seq desc", limit).await?;
+    let left = limit - i64::try_from(rows.len()).unwrap_or(limit);
+    if left > 0 {
+        rows.extend(of_state(db, "done_at is not null order by seq desc", left).await?);
+    }
     let alert = |(kind, id, client_id, created_at, attempts, done_at, detail): AlertLine| ListedAlert {
         kind,
         lead: LeadId { id, client_id },

@@ -153,12 +153,14 @@ pub async fn failed(db: &StateDb, failed: &[FailedEvent], now: DateTime<Utc>) ->
 /// The fields of a [`StoppedEvent`], in its order.
 type StoppedRow = (i64, String, String, String, i64, i64, Option<String>, i64);
 
-/// Dead letters, oldest first.
-pub async fn stopped(db: &StateDb) -> Result<Vec<StoppedEvent>, sqlx::Error> {
-    let sql = "select w.event_seq, e.kind, e.id, e.client_id, w.attempts, coalesce(w.first_failed_at, w.due_at), w.detail, \
+/// Dead letters, oldest first, at most `limit`.
+pub async fn stopped(db: &StateDb, limit: i64) -> Result<Vec<StoppedEvent>, sqlx::Error> {
+    // What waits behind an event is counted for the shown events only.
+    let sql = "with w as (select * from writeback where status = 'stopped' order by event_seq limit $1) \
+               select w.event_seq, e.kind, e.id, e.client_id, w.attempts, coalesce(w.first_failed_at, w.due_at), w.detail, \
                (select count(*) from writeback b where b.lane = w.lane and b.event_seq > w.event_seq) \
-               from writeback w join event e on e.seq = w.event_seq where w.status = 'stopped' order by w.event_seq";
-    let rows: Vec<StoppedRow> = db.fetch_all(sql).await?;
+               from w join event e on e.seq = w.event_seq order by w.event_seq";
+    let rows: Vec<StoppedRow> = db.fetch_all(StateStatement::new(sql).bind(limit)).await?;
     let stopped = |(seq, kind, id, client_id, attempts, since, detail, behind): StoppedRow| {
         let (kind, lead) = (kind_of(&kind)?, LeadId { id, client_id });
         Ok(StoppedEvent { seq, kind, lead, attempts, since: instant(since), detail, behind })

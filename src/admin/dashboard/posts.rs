@@ -63,7 +63,7 @@ pub async fn show(State(board): State<Arc<DashboardContext>>, PeopleVisitor(visi
 async fn read(db: &StateDb) -> Result<(Vec<HeardEvent>, Vec<StoppedEvent>, Vec<ListedAlert>), sqlx::Error> {
     let limit = i64::try_from(SHOWN + 1).unwrap_or(i64::MAX);
     let unreadable = reading::list(db, &EventFilter { unreadable: true, ..EventFilter::default() }, limit).await?;
-    Ok((unreadable, writeback::stopped(db).await?, alert_list::newest(db, limit).await?))
+    Ok((unreadable, writeback::stopped(db, limit).await?, alert_list::newest(db, limit).await?))
 }
 
 fn named(lead: &LeadId) -> Option<(String, String)> {
