@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::conversica::lead::LeadId;
 use crate::store::state_db::StateDb;
 use crate::store::statement::StateStatement;
 use crate::store::{instant, micros};
@@ -86,6 +87,16 @@ pub(crate) fn begin_statement(
     .bind(who.as_str())
     .bind(reason)
     .bind(who.comment.as_deref())
+}
+
+/// One statement that deletes the comments on decisions about that lead: they may name the person.
+pub(crate) fn forget_comments_statement(lead: &LeadId) -> StateStatement {
+    StateStatement::new(
+        "update decision set comment = null where comment is not null \
+         and seq in (select decision_seq from decided where id = $1 and client_id = $2)",
+    )
+    .bind(&lead.id)
+    .bind(&lead.client_id)
 }
 
 /// A decision that concerns no lead in particular.

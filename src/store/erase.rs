@@ -218,6 +218,7 @@ async fn erase_now(
         contents.values().map(|content| PersonWord::heard(lead, Some(&standing), Some(content))).collect();
     person_consent::keep_without_id(&mut transaction, lead, &words, now).await?;
     forget_quotes(&mut transaction, lead).await?;
+    transaction.execute(decision::forget_comments_statement(lead)).await?;
     let removed = delete_rows(&mut transaction, lead, &posts).await?;
     transaction.execute(decision::begin_statement(DecisionAction::Erase, who, None, now)).await?;
     transaction.commit().await?;

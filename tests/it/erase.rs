@@ -97,7 +97,7 @@ async fn full(db: &StateDb, who: &str) {
     lead_address::keep_changed(db, std::slice::from_ref(&own), at(0)).await.unwrap();
     write(db, &[own, held("other", r#"{"id":"other","email":"o@mail.example"}"#)], 0).await;
     let shown = held::look(db, &HeldSelection::default()).await.unwrap();
-    let (selection, operator) = (HeldSelection::default(), somebody());
+    let (selection, operator) = (HeldSelection::default(), somebody().with_comment(&format!("{MARK} agreed")));
     let order = ReleaseOrder { selection: &selection, shown: &shown, release: ReleaseKind::Send, who: &operator };
     held::release(db, order, at(1), |_| ()).await.unwrap();
     for claim in claim(db, 10, 2).await {
