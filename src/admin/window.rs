@@ -24,6 +24,8 @@ const STANDING_WITHIN: Duration = Duration::from_secs(3);
 pub const REPORT_WITHIN: Duration = Duration::from_secs(10);
 /// Parallel reads of single leads and lists.
 const TURNS: usize = 2;
+/// Parallel reads that ask the CRM as well, which may be slow to answer.
+const CRM_TURNS: usize = 1;
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The state, opened at the first read; after a failure, again at the next one.
@@ -45,6 +47,7 @@ pub struct StatusCache {
     standing: Arc<KeptRead<ServiceStanding>>,
     report: Arc<KeptRead<StatusReport>>,
     turns: Semaphore,
+    crm_turns: Semaphore,
 }
 
 impl StatusCache {
@@ -59,6 +62,7 @@ impl StatusCache {
             standing: Arc::default(),
             report: Arc::default(),
             turns: Semaphore::new(TURNS),
+            crm_turns: Semaphore::new(CRM_TURNS),
         }
     }
 
@@ -93,17 +97,31 @@ impl StatusCache {
 
     /// Reads data for one request. A few at a time: there are few connections.
     pub async fn read<T>(&self, read: impl AsyncFnOnce(&StateDb) -> anyhow::Result<T>) -> Option<T> {
-        self.read_within(REPORT_WITHIN, read).await
+        self.read_in_turn(&self.turns, REPORT_WITHIN, read).await
+    }
+
+    /// The same for a request that asks the CRM as well: other pages do not wait for it.
+    pub async fn read_with_crm<T>(&self, read: impl AsyncFnOnce(&StateDb) -> anyhow::Result<T>) -> Option<T> {
+        self.read_in_turn(&self.crm_turns, REPORT_WITHIN, read).await
     }
 
     /// The same with the caller's own time limit.
-    pub async fn read_within<T>(
+    pub fn read_within<T>(
         &self,
+        within: Duration,
+        read: impl AsyncFnOnce(&StateDb) -> anyhow::Result<T>,
+    ) -> impl Future<Output = Option<T>> {
+        self.read_in_turn(&self.turns, within, read)
+    }
+
+    async fn read_in_turn<T>(
+        &self,
+        turns: &Semaphore,
         within: Duration,
         read: impl AsyncFnOnce(&StateDb) -> anyhow::Result<T>,
     ) -> Option<T> {
         let reading = async {
-            let _turn = self.turns.acquire().await?;
+            let _turn = turns.acquire().await?;
             read(self.state.db().await?).await
         };
         match tokio::time::timeout(within, reading).await {

@@ -53,7 +53,7 @@ pub async fn show(
     } else {
         let settings = &board.settings;
         let window = &board.desk.window;
-        let found = window.read(async |db| Ok(find_rows(settings, db, &id, None, clock::now()).await)).await;
+        let found = window.read_with_crm(async |db| Ok(find_rows(settings, db, &id, None, clock::now()).await)).await;
         match found.flatten() {
             None => (Vec::new(), Some("The CRM did not answer in time, or cannot be read at present.")),
             Some(rows) if rows.is_empty() => {
