@@ -14,8 +14,9 @@ use crate::admin::dashboard::board::DashboardContext;
 use crate::admin::dashboard::session::DashboardVisitor;
 use crate::chart::{ChartSpan, OutcomeChart};
 use crate::clock;
+use crate::store::latency::{self, AnswerCover, AnswerTimes};
+use crate::store::outcome;
 use crate::store::state_db::StateDb;
-use crate::store::{latency, outcome};
 use crate::wording::number;
 
 /// A span of time and its periods.
@@ -105,14 +106,11 @@ impl ChartRange {
     }
 }
 
-/// Moments and durations in milliseconds.
-type AttemptTimes = Vec<(DateTime<Utc>, i64)>;
-
 async fn read(
     db: &StateDb,
     range: &ChartRange,
     now: DateTime<Utc>,
-) -> Result<(OutcomeChart, AttemptTimes), sqlx::Error> {
+) -> Result<(OutcomeChart, AnswerTimes), sqlx::Error> {
     let first = range.first(now);
     let outcomes = outcome::by_stretch(db, first, range.minutes).await?;
     let span =
@@ -121,12 +119,12 @@ async fn read(
 }
 
 /// The duration within which nine in ten of the answers came, of each bar.
-fn latency_bars(range: &ChartRange, times: &AttemptTimes, now: DateTime<Utc>) -> BarPicture {
+fn latency_bars(range: &ChartRange, times: &AnswerTimes, now: DateTime<Utc>) -> BarPicture {
     let step = TimeDelta::minutes(range.minutes);
     let bars: Vec<(DateTime<Utc>, u64)> = range
         .starts(now)
         .map(|start| {
-            let of_bar = times.iter().filter(|(at, _)| *at >= start && *at < start + step);
+            let of_bar = times.durations.iter().filter(|(at, _)| *at >= start && *at < start + step);
             (start, within(of_bar.map(|(_, duration)| *duration).collect(), 9))
         })
         .collect();
@@ -140,14 +138,14 @@ fn within(mut durations: Vec<i64>, tenths: usize) -> u64 {
     durations.get(place).and_then(|duration| u64::try_from(*duration).ok()).unwrap_or(0)
 }
 
-fn latency_words(times: &AttemptTimes) -> String {
-    if times.is_empty() {
+fn latency_words(times: &AnswerTimes) -> String {
+    if times.durations.is_empty() {
         return "No answer in this time.".to_owned();
     }
-    let all: Vec<i64> = times.iter().map(|(_, duration)| *duration).collect();
-    let of = match i64::try_from(all.len()) {
-        Ok(latency::NEWEST_ATTEMPTS) => format!("the newest {}", number(all.len() as u64)),
-        _ => number(all.len() as u64),
+    let all: Vec<i64> = times.durations.iter().map(|(_, duration)| *duration).collect();
+    let of = match times.cover {
+        AnswerCover::Newest => format!("the newest {}", number(all.len() as u64)),
+        AnswerCover::Whole => number(all.len() as u64),
     };
     format!(
         "Half of the answers came within {} ms, nine in ten within {} ms ({of} attempts).",
