@@ -1,4 +1,4 @@
-//! What came of sending over an hour, a day, a week or a month, and how long Conversica took to answer.
+//! The outcomes of sending over an hour, a day, a week or a month, and how long Conversica took to answer.
 
 use std::sync::Arc;
 
