@@ -50,6 +50,7 @@ pub mod read_scope;
 pub mod retry;
 pub mod service_alert;
 pub mod settled;
+pub mod shown_set;
 pub mod source_column;
 pub mod suppression_ground;
 pub mod value;

@@ -46,3 +46,43 @@ pub async fn read(db: &StateDb, leads: DecidedLeads<'_>, limit: i64) -> Result<V
     };
     Ok(rows.into_iter().map(content).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversica::lead::ContentFingerprint;
+    use crate::rules::hold_reason::HoldReason;
+    use crate::rules::lead_change::LeadChange;
+    use crate::rules::lead_record::LeadRecord;
+    use crate::store::{instant, lead_record};
+
+    fn held(id: &str) -> LeadRecord {
+        let change = LeadChange {
+            lead: LeadId { id: id.to_owned(), client_id: String::new() },
+            desired_hash: ContentFingerprint::of(b"{}"),
+            desired: Ok("{}".to_owned()),
+            hold_reason: Some(HoldReason::TooManyChanges),
+            urgent: false,
+            suppressed: false,
+            row_hash: None,
+        };
+        LeadRecord::first_seen(&change, instant(5), instant(5))
+    }
+
+    #[tokio::test]
+    async fn of_held_leads_only_those_are_shown_that_an_approval_sends() {
+        let db = StateDb::open_state_in_memory().await.unwrap();
+        let records = [
+            held("1"),
+            LeadRecord { gone_at: Some(instant(7)), ..held("2") },
+            LeadRecord { status: LeadStatus::InFlight, ..held("3") },
+            LeadRecord { status: LeadStatus::Gone, gone_at: Some(instant(7)), ..held("4") },
+        ];
+        let mut transaction = db.begin().await.unwrap();
+        lead_record::insert(&mut transaction, &records).await.unwrap();
+        transaction.commit().await.unwrap();
+        let shown = read(&db, DecidedLeads::Held(&HeldSelection::default()), 10).await.unwrap();
+        let ids: Vec<&str> = shown.iter().map(|content| content.lead.id.as_str()).collect();
+        assert_eq!(ids, ["1"], "2 and 4 have no row any more, and 3 goes with an older content");
+    }
+}

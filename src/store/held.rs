@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::rules::guard::StandingHold;
 use crate::rules::hold_reason::HoldReason;
 use crate::rules::lead_event::LeadEvent;
+use crate::rules::shown_set::ShownSet;
 use crate::store::bulk_decision::{self, NewDecision};
 use crate::store::decision::{DecisionAction, DecisionMaker};
 use crate::store::lead_status::UNSETTLED;
@@ -51,15 +52,18 @@ pub struct HeldLeads {
 }
 
 impl HeldLeads {
-    /// A name for this set, short enough to copy from a screen; blank for an empty set. [`Self::named`] reads it.
+    fn set(&self) -> Option<ShownSet> {
+        self.newest.map(|newest| ShownSet { leads: self.leads, newest: micros(newest) })
+    }
+
+    /// A name for this set; blank for an empty set. [`Self::named`] reads it.
     pub fn set_name(&self) -> String {
-        self.newest.map(|newest| format!("{}-{}", self.leads, micros(newest))).unwrap_or_default()
+        self.set().map(ShownSet::name).unwrap_or_default()
     }
 
     /// The set with that name, with its number and time only; `None` for any other text.
     pub fn named(name: &str) -> Option<Self> {
-        let (leads, newest) = name.split_once('-')?;
-        let (leads, newest) = (leads.parse().ok().filter(|leads| *leads > 0)?, newest.parse().ok()?);
+        let ShownSet { leads, newest } = ShownSet::named(name)?;
         Some(Self { leads, newest: Some(instant(newest)), ..Self::default() })
     }
 
@@ -70,7 +74,7 @@ impl HeldLeads {
 
     /// Whether this set has leads that `shown` did not have.
     pub fn has_outgrown(&self, shown: &HeldLeads) -> bool {
-        self.leads > shown.leads || self.newest > shown.newest
+        self.set().is_some_and(|set| shown.set().is_none_or(|shown| set.has_outgrown(shown)))
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) enum PlanKeeping {
     WhileOfSize(TableSizes),
 }
 
-/// The sizes of the tables that grow, from which the server chose its plans: how often one page has doubled.
+/// The sizes of the tables that grow, from which the server chooses its plans: how often each has doubled since it had one page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TableSizes {
     leads: u32,
@@ -376,5 +376,23 @@ mod tests {
         assert_eq!(arguments[1], PostgresArgument::Integers(numbers.to_vec()));
         assert_eq!(arguments[3], PostgresArgument::One(StatementArgument::Integer(Some(4))));
         assert_eq!(statement.arguments[2], StatementArgument::Text(Some("y".to_owned())));
+    }
+
+    #[test]
+    fn a_list_of_rows_is_prepared_once_while_the_tables_keep_their_sizes() {
+        let text = |plans: &PlanKeeping| {
+            let mut statement = StateStatement::new("insert into t (a) ");
+            statement.push_values([1_i64], |row, a| _ = row.push_bind(a));
+            (statement.keeps_plan(plans), statement.for_postgres(plans).0.as_str().to_owned())
+        };
+        let of = |leads, posts| text(&PlanKeeping::WhileOfSize(TableSizes::of_pages(leads, posts)));
+        let (is_kept, plain) = text(&PlanKeeping::AsMarked);
+        assert!(!is_kept && !plain.contains("--"), "{plain}");
+        assert!(of(100, 0).0);
+        assert_eq!(of(100, 0), of(127, 1), "about the same sizes");
+        assert_ne!(of(127, 1), of(128, 1), "the leads have doubled");
+        assert_ne!(of(127, 1), of(127, 2), "the posts have");
+        let anew = StateStatement::new("select 1").plan_anew();
+        assert!(!anew.keeps_plan(&PlanKeeping::WhileOfSize(TableSizes::of_pages(1, 1))));
     }
 }

@@ -257,3 +257,26 @@ fn charts_have_ranges_axes_and_answer_times() {
     }
     watched.end();
 }
+
+#[test]
+fn a_retry_of_leads_that_were_replaced_since_they_were_shown_asks_again() {
+    let endpoint = StandIn::start(|request| {
+        let odd = request.json()["lastName"] == "Odd";
+        if odd { Reaction::status(422).body("the name looks odd") } else { Reaction::accept() }
+    });
+    let mut scene = Scene::new(&endpoint.url(), 3);
+    scene.crm("update leads set last_name = 'Odd' where id = 1");
+    let (watched, browsing) = signed_in(&mut scene);
+    scene.wait_for_status("the first is rejected", SOON, |status| status["leads"]["rejected"] == 1);
+    let form = browsing.get("/act/retry?status=rejected").form("/act/retry");
+    scene.crm("update leads set last_name = 'Bell' where id = 1");
+    scene.wait_for_status("the first is right in the CRM", SOON, |status| status["leads"]["in_sync"] == 3);
+    scene.crm("update leads set last_name = 'Odd' where id = 2");
+    scene.wait_for_status("another is rejected", SOON, |status| status["leads"]["rejected"] == 1);
+    let sent = endpoint.requests().len();
+    let refused = browsing.post("/act/retry", &form.pairs(), &[]);
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert!(refused.text().contains("Other leads are stuck than were shown."), "{}", refused.text());
+    assert_eq!((scene.status()["leads"]["rejected"].as_i64(), endpoint.requests().len()), (Some(1), sent));
+    watched.end();
+}

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::act_pause::{self, PauseForm};
 use super::act_people;
-use super::act_preview::{ActionInput, ActionPreview, ActionResult, ShownSet, TAKEN_UP};
+use super::act_preview::{ActionInput, ActionPreview, ActionResult, TAKEN_UP};
 use super::act_release::{self, ReleaseForm};
 use super::door::{is_of_our_pages, same_secret};
 use super::effect::ShownEffect;
@@ -27,6 +27,7 @@ use crate::admin::dashboard::session::{DashboardVisitor, PeopleVisitor};
 use crate::db::discreet::in_words;
 use crate::error::SetupError;
 use crate::rules::lead_status::LeadStatus;
+use crate::rules::shown_set::ShownSet;
 use crate::store::control::{self, StoredHalt};
 use crate::store::decided_contents::DecidedLeads;
 use crate::store::decision::DecisionMaker;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::act_preview::{ActionPreview, ActionResult, ShownSet, TAKEN_UP};
+use super::act_preview::{ActionPreview, ActionResult, TAKEN_UP};
 use super::effect::ShownEffect;
 use super::frame::lead_name;
 use super::verdict::counted;
@@ -11,6 +11,7 @@ use crate::admin::dashboard::board::DashboardContext;
 use crate::console::printable;
 use crate::conversica::lead::{ContentFingerprint, LeadId};
 use crate::rules::contact::{ContactKind, ContactPoint};
+use crate::rules::shown_set::ShownSet;
 use crate::store::decided_contents::DecidedLeads;
 use crate::store::decision::{self, DecisionAction, DecisionMaker};
 use crate::store::lead_table::{self, SeenLead};
